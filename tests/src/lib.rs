@@ -1,1 +1,4 @@
-//! Crate tests.
+//! What the tests and benchmarks share: a broker as a process, load, servers that misbehave.
+
+pub mod bench;
+pub mod process;
