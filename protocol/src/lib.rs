@@ -1,5 +1,41 @@
 //! Words and bytes of Kafka: no runtime, no I/O.
+//!
+//! ```text
+//! socket bytes ─▶ frame ─▶ guard ─▶ codec ─▶ Request ─▶ handlers ─▶ Response ─▶ codec ─▶ segments
+//!                                              │                       ▲
+//!                                records ─▶ BatchView ─▶ storage ─▶ Records (by reference)
+//! ```
+//!
+//! - [`api`] is the one table of what is served.
+//! - [`decode_request`] and [`encode_response`] turn frames into messages and back; the client's
+//!   direction is [`encode_request`] and [`decode_response`].
+//! - [`BatchView`] looks at record batches without copying them.
+//!
+//! **Invariants:** nothing here panics on bytes from outside; no length is used before it was
+//! compared with the bytes that are there; the library's decoder runs only behind the guard.
 
+pub mod api;
+pub mod batch;
+mod codec;
+mod compression;
+mod error;
+mod error_code;
+pub mod frame;
 mod ids;
+pub mod limits;
+pub mod messages;
 
+pub use api::{ApiEntry, ApiKey, Codec};
+pub use batch::{
+    BATCH_HEADER_BYTES, BatchView, Batches, TimestampType, crc32c, increment_sequence,
+    set_base_offset, set_leader_epoch, set_log_append_time,
+};
+pub use codec::{
+    EncodedFrame, Request, Response, advertised_api_keys, decode_request, decode_response,
+    encode_request, encode_response, encode_unsupported_api_versions,
+};
+pub use compression::Compression;
+pub use error::{Error, ErrorKind, Result, Source};
+pub use error_code::ErrorCode;
+pub use frame::{RequestHeader, RequestPeek};
 pub use ids::*;

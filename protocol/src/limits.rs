@@ -1,0 +1,35 @@
+//! Every limit of this crate. Sizes are in bytes unless the name says otherwise.
+
+/// Largest request frame taken: Kafka's default of `socket.request.max.bytes`.
+pub const MAX_REQUEST_FRAME_BYTES: usize = 100 * 1024 * 1024;
+
+/// Largest response frame that our own client takes.
+pub const MAX_RESPONSE_FRAME_BYTES: usize = 256 * 1024 * 1024;
+
+/// API key, version and correlation id: no request is shorter.
+pub const MIN_REQUEST_FRAME_BYTES: usize = 8;
+
+/// A correlation id: no response is shorter.
+pub const MIN_RESPONSE_FRAME_BYTES: usize = 4;
+
+/// How deep messages may nest. Kafka's deepest served message has five levels.
+pub const MAX_NESTING_DEPTH: usize = 12;
+
+/// Array elements and tagged fields of all levels that one request may hold. A decoded element
+/// takes about 150 bytes at most beyond what was sent, so this bounds it to some 75 MB.
+pub const MAX_REQUEST_ELEMENTS: usize = 500_000;
+
+/// As [`MAX_REQUEST_ELEMENTS`], for responses that our own client reads.
+pub const MAX_RESPONSE_ELEMENTS: usize = 5_000_000;
+
+/// Response payloads below this are copied into the frame: a segment of its own costs more.
+pub const MIN_REFERENCED_BYTES: usize = 1024;
+
+/// Default cap of what a batch may decompress to, where the caller has no better one.
+pub const MAX_DECOMPRESSED_BYTES: usize = 256 * 1024 * 1024;
+
+/// Most headers one record may carry.
+pub const MAX_RECORD_HEADERS: usize = 100_000;
+
+/// Longest client id that is kept; Kafka's strings end at this length.
+pub const MAX_CLIENT_ID_BYTES: usize = 32_767;
