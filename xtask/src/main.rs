@@ -1,0 +1,86 @@
+//! Recipes of the house: everything a person or CI runs is one of these.
+//!
+//! ```text
+//! main ─▶ verify  ─▶ fmt · clippy · doc · cargo-deny · tidy
+//!      ─▶ tidy        crate directions, lengths, doors to the outside world
+//!      ─▶ sim, determinism   the simulation, and that one seed gives one trace
+//!      ─▶ compat      real clients against a real broker
+//!      ─▶ bench       the load generator
+//! ```
+
+mod compat;
+mod sim;
+mod stage;
+mod tidy;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Recipes of the house. Each exits with 0 only if all that it checks holds.
+#[derive(Parser)]
+#[command(name = "cargo xtask", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Checks formatting, lints, docs, dependencies and tidy. Changes no file of the checkout.
+    ///
+    /// cargo-deny is installed, pinned, into $HEADWATER_TOOLS (default: a folder under the
+    /// temporary directory) if it is not there. Its advisories check needs a database from the
+    /// network and is left out.
+    Verify,
+    /// Checks crate directions, lengths, and who touches the outside world.
+    Tidy(tidy::Args),
+    /// Runs the simulation: a bounded number of seeds, or one seed again.
+    Sim(sim::Args),
+    /// Runs one seed in two processes and compares their traces byte for byte.
+    Determinism(sim::DeterminismArgs),
+    /// Installs real Kafka clients and runs them against a fresh broker.
+    Compat(compat::Args),
+    /// Builds the broker and the load generator, and runs the latter with the given arguments.
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// Arguments of the load generator; `--help` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Verify => verify::run(),
+        Command::Tidy(args) => tidy::run(&args),
+        Command::Sim(args) => sim::run(&args),
+        Command::Determinism(args) => sim::determinism(&args),
+        Command::Compat(args) => compat::run(&args),
+        Command::Bench { arguments } => bench(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(arguments: &[String]) -> anyhow::Result<()> {
+    stage::cargo(&["build", "--release", "--locked", "-p", "broker"]).run()?;
+    let mut command = stage::cargo(&[
+        "run",
+        "--release",
+        "--locked",
+        "-p",
+        "tests",
+        "--bin",
+        "bench",
+        "--",
+    ]);
+    command.args(arguments);
+    command.run()
+}
