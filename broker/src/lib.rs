@@ -1,1 +1,3 @@
 //! Crate broker.
+
+pub mod client;
