@@ -1,8 +1,16 @@
 //! Partitions over a write-ahead log and an object store.
 
+mod budget;
 mod catalog;
+mod error;
+pub mod format;
+mod hooks;
+mod limits;
+mod producers;
 
 pub use catalog::{
     Catalog, CatalogError, CommitUpload, Condemned, Digest, ObjectRef, PartitionView, ReplaceRun,
     ReplaceSlices, SliceOutcome, SliceRef,
 };
+pub use error::{Error, ErrorKind, RecordError};
+pub use hooks::{HookBatch, Hooks};
