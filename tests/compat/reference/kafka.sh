@@ -1,8 +1,16 @@
 #!/usr/bin/env bash
 # Apache Kafka itself, one node: what a script must pass before it may judge Headwater.
-# `kafka.sh start DIR PORT` | `kafka.sh stop DIR`
+# `kafka.sh start DIR PORT` | `kill9 DIR` | `again DIR` | `stop DIR`
 # shellcheck source=../lib.sh
 source "$(dirname "$0")/../lib.sh"
+
+launch() {
+    local dir=$1
+    nohup java -Xmx512m -cp "$jars" kafka.Kafka "$dir/server.properties" \
+        >>"$dir/server.log" 2>&1 </dev/null &
+    echo $! >"$dir/pid"
+    wait_port "$(cat "$dir/port")" 60 "$(cat "$dir/pid")"
+}
 
 case "${1:-}" in
 install)
@@ -34,16 +42,22 @@ PROPERTIES
     id=$(java -cp "$jars" kafka.tools.StorageTool random-uuid 2>/dev/null)
     java -cp "$jars" kafka.tools.StorageTool format -t "$id" -c "$dir/server.properties" \
         >"$dir/format.log" 2>&1
-    nohup java -Xmx512m -cp "$jars" kafka.Kafka "$dir/server.properties" \
-        >"$dir/server.log" 2>&1 </dev/null &
-    echo $! >"$dir/pid"
-    wait_port "$port" 60 "$(cat "$dir/pid")"
+    echo "$port" >"$dir/port"
+    rm -f "$dir/server.log"
+    launch "$dir"
+    ;;
+again)
+    jars kafka-tools "$compat_dir/kafka-tools/pom.xml"
+    launch "$2"
+    ;;
+kill9)
+    kill -9 "$(cat "$2/pid")"
     ;;
 stop)
     stop_pid "$(cat "$2/pid")" 40
     ;;
 *)
-    echo "usage: $0 install | start DIR PORT | stop DIR" >&2
+    echo "usage: $0 install | start DIR PORT | kill9 DIR | again DIR | stop DIR" >&2
     exit 2
     ;;
 esac

@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# shellcheck source=../lib.sh
+source "$(dirname "$0")/../lib.sh"
+
+guard_bootstrap "${1:-}"
+export PYTHONPATH=$compat_dir PYTHONDONTWRITEBYTECODE=1
+exec "$compat_cache/confluent-kafka/bin/python" "$compat_dir/confluent-kafka/compat.py" "$1"

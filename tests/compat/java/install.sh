@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# The Java client and our program over it.
+# shellcheck source=../lib.sh
+source "$(dirname "$0")/../lib.sh"
+
+jars java "$compat_dir/java/pom.xml"
+installed "$compat_cache/java-classes" "$(cat "$compat_dir/java/pom.xml" "$compat_dir"/java/*.java)" \
+    compile_java
