@@ -1,0 +1,413 @@
+//! What clients did and saw, and the anomalies in it, as in Jepsen's workload for Kafka.
+//!
+//! Every value is sent once by the test; a client may retry it on the wire. A write whose answer
+//! was lost, or was an error, is *unknown*: it may or may not be in the log.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A partition, as the test names it.
+pub type Partition = (String, i32);
+
+/// How a write ended, as its client saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Acknowledged at this offset.
+    Acknowledged(i64),
+    /// An error or no answer.
+    Unknown,
+}
+
+/// A value that was sent.
+#[derive(Clone, Debug)]
+struct Write {
+    partition: Partition,
+    /// Which producer, and its how-manieth value to this partition.
+    producer: u32,
+    order: u64,
+    outcome: Option<Outcome>,
+}
+
+/// What is wrong with a history.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Anomaly {
+    /// Acknowledged, and not there in the end.
+    LostWrite {
+        /// The value.
+        value: u64,
+        /// Where it was acknowledged.
+        offset: i64,
+    },
+    /// One offset, two values.
+    InconsistentOffset {
+        /// The partition.
+        partition: Partition,
+        /// The offset.
+        offset: i64,
+        /// The values.
+        values: (u64, u64),
+    },
+    /// One value at two offsets, though its producer was idempotent.
+    Duplicate {
+        /// The value.
+        value: u64,
+        /// Two of its offsets.
+        offsets: (i64, i64),
+    },
+    /// A value that nobody sent, or in another partition than it was sent to.
+    Phantom {
+        /// The value.
+        value: u64,
+        /// The offset where it was read.
+        offset: i64,
+    },
+    /// One producer's values in another order than it sent them.
+    Inversion {
+        /// The value that was sent first.
+        first: u64,
+        /// The value that was sent later and stands before it.
+        later: u64,
+    },
+    /// A reader went over an offset at which there is a record.
+    Skip {
+        /// The partition.
+        partition: Partition,
+        /// The offset it read before.
+        from: i64,
+        /// The offset it read next.
+        to: i64,
+        /// One that it skipped.
+        skipped: i64,
+    },
+    /// A reader went back without having asked to.
+    NonMonotonic {
+        /// The partition.
+        partition: Partition,
+        /// The offset it read before.
+        from: i64,
+        /// The offset it read next.
+        to: i64,
+    },
+}
+
+/// A record of what clients did and saw.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    writes: BTreeMap<u64, Write>,
+    orders: BTreeMap<(u32, Partition), u64>,
+    /// Offsets and values in the order in which one reader got them without seeking.
+    reads: Vec<(Partition, Vec<(i64, u64)>)>,
+    /// All of each partition in the end.
+    finals: BTreeMap<Partition, Vec<(i64, u64)>>,
+}
+
+impl History {
+    /// `producer` is about to send `value`; values are unique over the history.
+    ///
+    /// # Panics
+    /// When the value was sent before.
+    pub fn sending(&mut self, producer: u32, partition: &Partition, value: u64) {
+        let order = self
+            .orders
+            .entry((producer, partition.clone()))
+            .or_default();
+        *order += 1;
+        let write = Write {
+            partition: partition.clone(),
+            producer,
+            order: *order,
+            outcome: None,
+        };
+        assert!(
+            self.writes.insert(value, write).is_none(),
+            "value {value} sent twice"
+        );
+    }
+
+    /// The send of `value` ended.
+    ///
+    /// # Panics
+    /// When it was never begun.
+    pub fn sent(&mut self, value: u64, outcome: Outcome) {
+        let write = self
+            .writes
+            .get_mut(&value)
+            .expect("a write ends after it began");
+        write.outcome = Some(outcome);
+    }
+
+    /// One reader's offsets and values, in its order, without a seek in between.
+    pub fn read(&mut self, partition: &Partition, records: Vec<(i64, u64)>) {
+        self.reads.push((partition.clone(), records));
+    }
+
+    /// Everything in `partition`, read when all faults were healed.
+    pub fn read_finally(&mut self, partition: &Partition, records: Vec<(i64, u64)>) {
+        self.finals.insert(partition.clone(), records);
+    }
+
+    /// Writes acknowledged so far.
+    pub fn acknowledged(&self) -> usize {
+        let acknowledged = |w: &&Write| matches!(w.outcome, Some(Outcome::Acknowledged(_)));
+        self.writes.values().filter(acknowledged).count()
+    }
+
+    /// Everything wrong with it, sorted; empty when nothing is. Duplicates and inversions count
+    /// only for the producers named in `idempotent`.
+    pub fn anomalies(&self, idempotent: &BTreeSet<u32>) -> Vec<Anomaly> {
+        let mut found = BTreeSet::new();
+        self.check_offsets(&mut found);
+        self.check_values(idempotent, &mut found);
+        self.check_readers(&mut found);
+        found.into_iter().collect()
+    }
+
+    fn seen(&self) -> impl Iterator<Item = (&Partition, i64, u64)> {
+        let finals = self.finals.iter();
+        let reads = self.reads.iter().map(|(p, records)| (p, records));
+        finals
+            .chain(reads)
+            .flat_map(|(p, records)| records.iter().map(move |(o, v)| (p, *o, *v)))
+    }
+
+    /// One value per offset, over everything read and acknowledged; nothing lost.
+    fn check_offsets(&self, found: &mut BTreeSet<Anomaly>) {
+        let acknowledged = self
+            .writes
+            .iter()
+            .filter_map(|(value, write)| match write.outcome {
+                Some(Outcome::Acknowledged(offset)) => Some((&write.partition, offset, *value)),
+                _ => None,
+            });
+        let mut at: BTreeMap<(&Partition, i64), u64> = BTreeMap::new();
+        for (partition, offset, value) in self.seen().chain(acknowledged.clone()) {
+            let first = *at.entry((partition, offset)).or_insert(value);
+            if first != value {
+                let partition = partition.clone();
+                let values = (first.min(value), first.max(value));
+                found.insert(Anomaly::InconsistentOffset {
+                    partition,
+                    offset,
+                    values,
+                });
+            }
+        }
+        for (partition, offset, value) in acknowledged {
+            let records = self.finals.get(partition).map_or(&[][..], Vec::as_slice);
+            if !records.iter().any(|r| *r == (offset, value)) {
+                found.insert(Anomaly::LostWrite { value, offset });
+            }
+        }
+    }
+
+    /// Each value is one that was sent here, once, in its producer's order.
+    fn check_values(&self, idempotent: &BTreeSet<u32>, found: &mut BTreeSet<Anomaly>) {
+        for (partition, offset, value) in self.seen() {
+            if self
+                .writes
+                .get(&value)
+                .is_none_or(|w| w.partition != *partition)
+            {
+                found.insert(Anomaly::Phantom { value, offset });
+            }
+        }
+        for records in self.finals.values() {
+            let mut first_at = BTreeMap::new();
+            let mut last: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
+            for (offset, value) in records {
+                let Some(write) = self.writes.get(value) else {
+                    continue;
+                };
+                if !idempotent.contains(&write.producer) {
+                    continue;
+                }
+                if let Some(before) = first_at.insert(value, *offset) {
+                    found.insert(Anomaly::Duplicate {
+                        value: *value,
+                        offsets: (before, *offset),
+                    });
+                    continue;
+                }
+                let newest = last.entry(write.producer).or_insert((write.order, *value));
+                if write.order < newest.0 {
+                    found.insert(Anomaly::Inversion {
+                        first: *value,
+                        later: newest.1,
+                    });
+                } else {
+                    *newest = (write.order, *value);
+                }
+            }
+        }
+    }
+
+    /// No reader goes back or over a record.
+    fn check_readers(&self, found: &mut BTreeSet<Anomaly>) {
+        let reads = self
+            .reads
+            .iter()
+            .map(|(partition, records)| (partition, records));
+        for (partition, records) in reads.chain(self.finals.iter()) {
+            let last = self.finals.get(partition).map_or(&[][..], Vec::as_slice);
+            let there: BTreeSet<i64> = last.iter().map(|(offset, _)| *offset).collect();
+            for pair in records.windows(2) {
+                let (from, to) = (pair[0].0, pair[1].0);
+                let partition = partition.clone();
+                if to <= from {
+                    found.insert(Anomaly::NonMonotonic {
+                        partition,
+                        from,
+                        to,
+                    });
+                } else if let Some(skipped) = there.range(from + 1..to).next() {
+                    let skipped = *skipped;
+                    found.insert(Anomaly::Skip {
+                        partition,
+                        from,
+                        to,
+                        skipped,
+                    });
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(partition: i32) -> Partition {
+        ("t".to_owned(), partition)
+    }
+
+    /// Values 1, 2, 3 of producer 7, acknowledged at offsets 0, 1, 2 of partition 0.
+    fn sound() -> History {
+        let mut history = History::default();
+        for value in 1..=3 {
+            history.sending(7, &at(0), value);
+            history.sent(value, Outcome::Acknowledged(value as i64 - 1));
+        }
+        history.read_finally(&at(0), vec![(0, 1), (1, 2), (2, 3)]);
+        history
+    }
+
+    fn check(history: &History, expected: &[Anomaly]) {
+        let found = history.anomalies(&BTreeSet::from([7]));
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_sound_history_has_no_anomaly() {
+        let mut history = sound();
+        history.read(&at(0), vec![(0, 1), (1, 2)]);
+        history.sending(7, &at(0), 4);
+        history.sent(4, Outcome::Unknown);
+        check(&history, &[]);
+        assert_eq!(history.acknowledged(), 3);
+    }
+
+    #[test]
+    fn an_unknown_write_may_be_there() {
+        let mut history = sound();
+        history.sending(7, &at(0), 4);
+        history.read_finally(&at(0), vec![(0, 1), (1, 2), (2, 3), (3, 4)]);
+        check(&history, &[]);
+    }
+
+    #[test]
+    fn finds_a_lost_write() {
+        let mut history = sound();
+        history.read_finally(&at(0), vec![(0, 1), (1, 2)]);
+        check(
+            &history,
+            &[Anomaly::LostWrite {
+                value: 3,
+                offset: 2,
+            }],
+        );
+    }
+
+    #[test]
+    fn finds_two_values_at_one_offset() {
+        let mut history = sound();
+        history.sending(8, &at(0), 9);
+        history.read(&at(0), vec![(1, 9)]);
+        let expected = Anomaly::InconsistentOffset {
+            partition: at(0),
+            offset: 1,
+            values: (2, 9),
+        };
+        check(&history, &[expected]);
+    }
+
+    #[test]
+    fn finds_a_duplicate() {
+        let mut history = sound();
+        history.read_finally(&at(0), vec![(0, 1), (1, 2), (2, 3), (3, 2)]);
+        check(
+            &history,
+            &[Anomaly::Duplicate {
+                value: 2,
+                offsets: (1, 3),
+            }],
+        );
+    }
+
+    #[test]
+    fn finds_a_phantom() {
+        let mut history = sound();
+        history.read(&at(0), vec![(5, 77)]);
+        check(
+            &history,
+            &[Anomaly::Phantom {
+                value: 77,
+                offset: 5,
+            }],
+        );
+        let mut history = sound();
+        history.read(&at(1), vec![(0, 1)]);
+        check(
+            &history,
+            &[Anomaly::Phantom {
+                value: 1,
+                offset: 0,
+            }],
+        );
+    }
+
+    #[test]
+    fn finds_an_inversion() {
+        let mut history = History::default();
+        for value in 1..=2 {
+            history.sending(7, &at(0), value);
+            history.sent(value, Outcome::Acknowledged(2 - value as i64));
+        }
+        history.read_finally(&at(0), vec![(0, 2), (1, 1)]);
+        check(&history, &[Anomaly::Inversion { first: 1, later: 2 }]);
+    }
+
+    #[test]
+    fn finds_a_skip_and_a_step_back() {
+        let mut history = sound();
+        history.read(&at(0), vec![(0, 1), (2, 3)]);
+        check(
+            &history,
+            &[Anomaly::Skip {
+                partition: at(0),
+                from: 0,
+                to: 2,
+                skipped: 1,
+            }],
+        );
+        let mut history = sound();
+        history.read(&at(0), vec![(1, 2), (0, 1)]);
+        check(
+            &history,
+            &[Anomaly::NonMonotonic {
+                partition: at(0),
+                from: 1,
+                to: 0,
+            }],
+        );
+    }
+}
