@@ -7,80 +7,92 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 /// Calls `$callback!` with one row per API: the name, its messages, its key, the versions that are decoded, the
-/// first flexible version, the lowest version advertised, and the last version of the library.
+/// first flexible version, the lowest version advertised, and the two codecs.
 macro_rules! with_api_table {
     ($callback:ident) => {
         $callback! {
             // The columns are: key, versions decoded, first flexible version, lowest version
-            // advertised, last version that the library's codec serves.
+            // advertised, codec of the request and of the response.
             Produce(ProduceRequest, ProduceResponse)
-                = 0, 3..=13, from 9, advertised 0, library 13;
+                = 0, 3..=13, from 9, advertised 0, codecs Library Library;
             Fetch(FetchRequest, FetchResponse)
-                = 1, 4..=18, from 12, advertised 4, library 18;
+                = 1, 4..=18, from 12, advertised 4, codecs Library Ours;
             ListOffsets(ListOffsetsRequest, ListOffsetsResponse)
-                = 2, 1..=10, from 6, advertised 1, library 10;
+                = 2, 1..=11, from 6, advertised 1, codecs LibraryUpTo(10) LibraryUpTo(10);
             Metadata(MetadataRequest, MetadataResponse)
-                = 3, 0..=13, from 9, advertised 0, library 13;
+                = 3, 0..=13, from 9, advertised 0, codecs Library Library;
             OffsetCommit(OffsetCommitRequest, OffsetCommitResponse)
-                = 8, 2..=9, from 8, advertised 2, library 9;
+                = 8, 2..=10, from 8, advertised 2, codecs Ours Library;
             OffsetFetch(OffsetFetchRequest, OffsetFetchResponse)
-                = 9, 1..=9, from 6, advertised 1, library 9;
+                = 9, 1..=10, from 6, advertised 1, codecs Ours Library;
             FindCoordinator(FindCoordinatorRequest, FindCoordinatorResponse)
-                = 10, 0..=6, from 3, advertised 0, library 6;
+                = 10, 0..=6, from 3, advertised 0, codecs Library Library;
             JoinGroup(JoinGroupRequest, JoinGroupResponse)
-                = 11, 0..=9, from 6, advertised 0, library 9;
+                = 11, 0..=9, from 6, advertised 0, codecs Library Library;
             Heartbeat(HeartbeatRequest, HeartbeatResponse)
-                = 12, 0..=4, from 4, advertised 0, library 4;
+                = 12, 0..=4, from 4, advertised 0, codecs Library Library;
             LeaveGroup(LeaveGroupRequest, LeaveGroupResponse)
-                = 13, 0..=5, from 4, advertised 0, library 5;
+                = 13, 0..=5, from 4, advertised 0, codecs Library Library;
             SyncGroup(SyncGroupRequest, SyncGroupResponse)
-                = 14, 0..=5, from 4, advertised 0, library 5;
+                = 14, 0..=5, from 4, advertised 0, codecs Library Library;
             DescribeGroups(DescribeGroupsRequest, DescribeGroupsResponse)
-                = 15, 0..=6, from 5, advertised 0, library 6;
+                = 15, 0..=6, from 5, advertised 0, codecs Library Library;
             ListGroups(ListGroupsRequest, ListGroupsResponse)
-                = 16, 0..=5, from 3, advertised 0, library 5;
+                = 16, 0..=5, from 3, advertised 0, codecs Library Library;
             ApiVersions(ApiVersionsRequest, ApiVersionsResponse)
-                = 18, 0..=4, from 3, advertised 0, library 4;
+                = 18, 0..=4, from 3, advertised 0, codecs Library Library;
             CreateTopics(CreateTopicsRequest, CreateTopicsResponse)
-                = 19, 2..=7, from 5, advertised 2, library 7;
+                = 19, 2..=7, from 5, advertised 2, codecs Library Library;
             DeleteTopics(DeleteTopicsRequest, DeleteTopicsResponse)
-                = 20, 1..=6, from 4, advertised 1, library 6;
+                = 20, 1..=6, from 4, advertised 1, codecs Library Library;
             DeleteRecords(DeleteRecordsRequest, DeleteRecordsResponse)
-                = 21, 0..=2, from 2, advertised 0, library 2;
+                = 21, 0..=2, from 2, advertised 0, codecs Library Library;
             InitProducerId(InitProducerIdRequest, InitProducerIdResponse)
-                = 22, 0..=5, from 2, advertised 0, library 5;
+                = 22, 0..=5, from 2, advertised 0, codecs Library Library;
             OffsetForLeaderEpoch(OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse)
-                = 23, 2..=4, from 4, advertised 2, library 4;
+                = 23, 2..=4, from 4, advertised 2, codecs Library Library;
             DescribeConfigs(DescribeConfigsRequest, DescribeConfigsResponse)
-                = 32, 1..=4, from 4, advertised 1, library 4;
+                = 32, 1..=4, from 4, advertised 1, codecs Library Library;
             AlterConfigs(AlterConfigsRequest, AlterConfigsResponse)
-                = 33, 0..=2, from 2, advertised 0, library 2;
+                = 33, 0..=2, from 2, advertised 0, codecs Library Library;
             DescribeLogDirs(DescribeLogDirsRequest, DescribeLogDirsResponse)
-                = 35, 1..=4, from 2, advertised 1, library 4;
+                = 35, 1..=5, from 2, advertised 1, codecs LibraryUpTo(4) Ours;
             CreatePartitions(CreatePartitionsRequest, CreatePartitionsResponse)
-                = 37, 0..=3, from 2, advertised 0, library 3;
+                = 37, 0..=3, from 2, advertised 0, codecs Library Library;
             DeleteGroups(DeleteGroupsRequest, DeleteGroupsResponse)
-                = 42, 0..=2, from 2, advertised 0, library 2;
+                = 42, 0..=2, from 2, advertised 0, codecs Library Library;
             IncrementalAlterConfigs(IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse)
-                = 44, 0..=1, from 1, advertised 0, library 1;
+                = 44, 0..=1, from 1, advertised 0, codecs Library Library;
             OffsetDelete(OffsetDeleteRequest, OffsetDeleteResponse)
-                = 47, 0..=0, from 32767, advertised 0, library 0;
+                = 47, 0..=0, from 32767, advertised 0, codecs Library Library;
             DescribeCluster(DescribeClusterRequest, DescribeClusterResponse)
-                = 60, 0..=2, from 0, advertised 0, library 2;
+                = 60, 0..=2, from 0, advertised 0, codecs Library Library;
             DescribeTopicPartitions(DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse)
-                = 75, 0..=0, from 0, advertised 0, library 0;
+                = 75, 0..=0, from 0, advertised 0, codecs Library Library;
         }
     };
 }
 pub(crate) use with_api_table;
 
-/// Whose code reads and writes a version of an API.
+/// Whose code reads and writes a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Codec {
-    /// kafka-protocol's generated messages.
+    /// kafka-protocol's.
     Library,
-    /// Messages of ours, for what the library lacks.
+    /// kafka-protocol's, which knows versions up to this one; higher ones have the same format.
+    LibraryUpTo(i16),
+    /// Ours: the library lacks the newest version, or would copy records.
     Ours,
+}
+
+impl Codec {
+    /// The version to ask of the codec for a message of `version`.
+    pub const fn wire_version(self, version: i16) -> i16 {
+        match self {
+            Self::LibraryUpTo(last) if version > last => last,
+            _ => version,
+        }
+    }
 }
 
 /// One row of the table.
@@ -99,8 +111,10 @@ pub struct ApiEntry {
     pub advertised_min: i16,
     /// First version with compact lengths and tagged fields (KIP-482); `i16::MAX` if none has.
     pub flexible_from: i16,
-    /// Highest version that the library's codec serves.
-    library_max: i16,
+    /// Whose codec serves the request.
+    pub request_codec: Codec,
+    /// Whose codec serves the response.
+    pub response_codec: Codec,
 }
 
 impl ApiEntry {
@@ -133,20 +147,13 @@ impl ApiEntry {
             _ => 0,
         }
     }
-
-    /// Whose codec serves this version.
-    pub const fn codec(&self, version: i16) -> Codec {
-        if version <= self.library_max {
-            Codec::Library
-        } else {
-            Codec::Ours
-        }
-    }
 }
 
 macro_rules! define_table {
     ($($name:ident($request:ident, $response:ident) = $key:literal, $min:literal ..= $max:literal, from $flexible:literal,
-       advertised $advertised:literal, library $library:literal;)*) => {
+       advertised $advertised:literal,
+       codecs $request_codec:ident $(($request_last:literal))?
+       $response_codec:ident $(($response_last:literal))?;)*) => {
         /// Key of an API that is served.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(i16)]
@@ -161,7 +168,8 @@ macro_rules! define_table {
             max_version: $max,
             advertised_min: $advertised,
             flexible_from: $flexible,
-            library_max: $library,
+            request_codec: Codec::$request_codec $(($request_last))?,
+            response_codec: Codec::$response_codec $(($response_last))?,
         },)*];
 
         impl ApiKey {

@@ -7,8 +7,8 @@
 //! **Invariant:** the library's decoder sees no byte that the guard has not passed: it reserves
 //! memory for array lengths it has not checked.
 
-mod segments;
-mod wire;
+pub(crate) mod segments;
+pub(crate) mod wire;
 
 use bytes::Bytes;
 use kafka_protocol::protocol::{Decodable, Encodable};
@@ -17,15 +17,28 @@ use crate::api::{self, ApiKey, with_api_table};
 use crate::error::{Error, Result, Source};
 use crate::error_code::ErrorCode;
 use crate::frame::{RequestHeader, RequestPeek};
-use crate::limits::MIN_REQUEST_FRAME_BYTES;
+use crate::guard::{self, Side};
+use crate::limits::{MAX_REQUEST_ELEMENTS, MAX_RESPONSE_ELEMENTS, MIN_REQUEST_FRAME_BYTES};
 use crate::messages::*;
 
 pub use segments::EncodedFrame;
 use segments::Writer;
 use wire::Reader;
 
+/// The setters of a message of ours, in the shape of the library's.
+macro_rules! setters {
+    ($($setter:ident $field:ident: $type:ty;)*) => {$(
+        #[doc = concat!("Sets `", stringify!($field), "`.")]
+        pub fn $setter(mut self, value: $type) -> Self {
+            self.$field = value;
+            self
+        }
+    )*};
+}
+pub(crate) use setters;
+
 /// One version of one message, read from and written to the wire.
-trait Wire: Sized {
+pub(crate) trait Wire: Sized {
     fn read(body: Bytes, version: i16) -> Result<Self, Source>;
     fn write(&self, writer: &mut Writer, version: i16) -> Result<(), Source>;
 }
@@ -42,7 +55,9 @@ impl<T: Decodable + Encodable> Wire for T {
 
 macro_rules! define_messages {
     ($($name:ident($request:ident, $response:ident) = $key:literal, $min:literal ..= $max:literal,
-       from $flexible:literal, advertised $advertised:literal, library $library:literal;)*) => {
+       from $flexible:literal, advertised $advertised:literal,
+       codecs $request_codec:ident $(($request_last:literal))?
+       $response_codec:ident $(($response_last:literal))?;)*) => {
         /// A request of any API served.
         #[derive(Clone, Debug, PartialEq)]
         #[non_exhaustive]
@@ -64,10 +79,12 @@ macro_rules! define_messages {
             }
 
             fn read(key: ApiKey, body: Bytes, version: i16) -> Result<Self, Source> {
+                let version = key.entry().request_codec.wire_version(version);
                 Ok(match key { $(ApiKey::$name => Self::$name(Wire::read(body, version)?),)* })
             }
 
             fn write(&self, writer: &mut Writer, version: i16) -> Result<(), Source> {
+                let version = self.key().entry().request_codec.wire_version(version);
                 match self { $(Self::$name(message) => message.write(writer, version),)* }
             }
         }
@@ -79,10 +96,12 @@ macro_rules! define_messages {
             }
 
             fn read(key: ApiKey, body: Bytes, version: i16) -> Result<Self, Source> {
+                let version = key.entry().response_codec.wire_version(version);
                 Ok(match key { $(ApiKey::$name => Self::$name(Wire::read(body, version)?),)* })
             }
 
             fn write(&self, writer: &mut Writer, version: i16) -> Result<(), Source> {
+                let version = self.key().entry().response_codec.wire_version(version);
                 match self { $(Self::$name(message) => message.write(writer, version),)* }
             }
         }
@@ -118,11 +137,21 @@ pub fn decode_request(frame: Bytes) -> Result<(RequestHeader, Request)> {
     if entry.request_header_version(version) >= 2 {
         reader.skip_tagged()?;
     }
-    let request = Request::read(key, reader.rest(), version).map_err(|source| Error::Decode {
-        key,
+    let (frame, at) = reader.into_parts();
+    guard::check(
+        Side::Request,
+        entry,
         version,
-        source,
-    })?;
+        &frame,
+        at,
+        MAX_REQUEST_ELEMENTS,
+    )?;
+    let request =
+        Request::read(key, frame.slice(at..), version).map_err(|source| Error::Decode {
+            key,
+            version,
+            source,
+        })?;
     let header = RequestHeader {
         key,
         version,
@@ -234,11 +263,21 @@ pub fn decode_response(key: ApiKey, version: i16, frame: Bytes) -> Result<(i32, 
     if entry.response_header_version(version) >= 1 {
         reader.skip_tagged()?;
     }
-    let response = Response::read(key, reader.rest(), version).map_err(|source| Error::Decode {
-        key,
+    let (frame, at) = reader.into_parts();
+    guard::check(
+        Side::Response,
+        entry,
         version,
-        source,
-    })?;
+        &frame,
+        at,
+        MAX_RESPONSE_ELEMENTS,
+    )?;
+    let response =
+        Response::read(key, frame.slice(at..), version).map_err(|source| Error::Decode {
+            key,
+            version,
+            source,
+        })?;
     Ok((correlation_id, response))
 }
 

@@ -21,9 +21,14 @@ mod compression;
 mod error;
 mod error_code;
 pub mod frame;
+mod generated;
+pub mod guard;
 mod ids;
 pub mod limits;
 pub mod messages;
+mod records;
+#[cfg(any(test, feature = "test-util"))]
+pub mod synth;
 
 pub use api::{ApiEntry, ApiKey, Codec};
 pub use batch::{
@@ -39,3 +44,4 @@ pub use error::{Error, ErrorKind, Result, Source};
 pub use error_code::ErrorCode;
 pub use frame::{RequestHeader, RequestPeek};
 pub use ids::*;
+pub use records::Records;

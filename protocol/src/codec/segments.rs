@@ -46,31 +46,18 @@ impl Writer {
         self.done_len + self.current.len()
     }
 
-    /// Whether nothing was written.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// The buffer for whatever is copied.
     pub(crate) fn buffer(&mut self) -> &mut BytesMut {
         &mut self.current
     }
 
     writers! {
-        /// `int8`.
-        i8(i8) put_i8;
         /// `int16`.
         i16(i16) put_i16;
-        /// `uint16`.
-        u16(u16) put_u16;
         /// `int32`.
         i32(i32) put_i32;
-        /// `uint32`.
-        u32(u32) put_u32;
         /// `int64`.
         i64(i64) put_i64;
-        /// `float64`.
-        f64(f64) put_f64;
     }
 
     /// `bool`.
@@ -151,6 +138,41 @@ impl Writer {
         Ok(())
     }
 
+    /// Whether a struct that may be null is there.
+    #[cfg(any(test, feature = "test-util"))]
+    pub(crate) fn present(&mut self, present: bool) {
+        self.current.put_i8(if present { 1 } else { -1 });
+    }
+
+    /// The tagged fields of a struct.
+    ///
+    /// # Errors
+    /// If one does not fit 31 bits.
+    pub(crate) fn tagged(&mut self, tagged: Tagged) -> Result<(), TooLong> {
+        self.varint(tagged.fields.len() as u32);
+        for (tag, field) in tagged.fields {
+            let (len, max) = (field.len(), i32::MAX as usize);
+            if len > max {
+                return Err(TooLong { len, max });
+            }
+            self.varint(tag);
+            self.varint(len as u32);
+            for piece in field.done {
+                match piece {
+                    Piece::Owned(bytes) => self.current.put_slice(&bytes),
+                    Piece::Referenced(bytes) => self.put(&bytes),
+                }
+            }
+            self.current.put_slice(&field.current);
+        }
+        Ok(())
+    }
+
+    /// The tagged fields of a struct that has none.
+    pub(crate) fn no_tagged(&mut self) {
+        self.current.put_u8(0);
+    }
+
     fn put(&mut self, bytes: &Bytes) {
         if bytes.len() < MIN_REFERENCED_BYTES {
             self.current.put_slice(bytes);
@@ -192,6 +214,24 @@ impl Writer {
             })
             .collect();
         Ok(EncodedFrame { segments, len })
+    }
+}
+
+/// Tagged fields of one struct, which come after its other fields, each behind its size.
+#[derive(Debug, Default)]
+pub(crate) struct Tagged {
+    fields: Vec<(u32, Writer)>,
+}
+
+impl Tagged {
+    /// The writer of the field `tag`. Tags are given in ascending order.
+    pub(crate) fn field(&mut self, tag: u32) -> &mut Writer {
+        assert!(
+            self.fields.last().is_none_or(|(last, _)| *last < tag),
+            "tags ascend"
+        );
+        self.fields.push((tag, Writer::default()));
+        &mut self.fields.last_mut().expect("one was just pushed").1
     }
 }
 

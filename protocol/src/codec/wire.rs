@@ -34,19 +34,14 @@ impl Reader {
         Self { frame, at }
     }
 
-    /// Position in the frame.
-    pub(crate) fn position(&self) -> usize {
-        self.at
-    }
-
     /// Bytes not read yet.
     pub(crate) fn remaining(&self) -> usize {
         self.frame.len() - self.at
     }
 
-    /// What has not been read, without a copy.
-    pub(crate) fn rest(&self) -> Bytes {
-        self.frame.slice(self.at..)
+    /// The frame, and the position in it.
+    pub(crate) fn into_parts(self) -> (Bytes, usize) {
+        (self.frame, self.at)
     }
 
     fn end(&self) -> Error {
@@ -65,16 +60,10 @@ impl Reader {
         i8 -> i8;
         /// `int16`.
         i16 -> i16;
-        /// `uint16`.
-        u16 -> u16;
         /// `int32`.
         i32 -> i32;
-        /// `uint32`.
-        u32 -> u32;
         /// `int64`.
         i64 -> i64;
-        /// `float64`.
-        f64 -> f64;
     }
 
     /// `bool`: any byte but 0 is true.
@@ -145,12 +134,6 @@ impl Reader {
             Some(len) => self.take(len).map(Some),
             None => Ok(None),
         }
-    }
-
-    /// Bytes.
-    pub(crate) fn bytes(&mut self, flexible: bool) -> Result<Bytes> {
-        self.nullable_bytes(flexible)?
-            .ok_or_else(|| self.malformed("null for bytes"))
     }
 
     /// The number of elements of an array that may be null: never more than bytes remain, since
@@ -224,6 +207,14 @@ impl Reader {
             }
         }
         Ok(())
+    }
+
+    /// Refuses bytes left after a message.
+    pub(crate) fn end_of_message(&self) -> Result<()> {
+        match self.remaining() {
+            0 => Ok(()),
+            extra => Err(Error::TrailingBytes { at: self.at, extra }),
+        }
     }
 
     /// Skips the tagged fields of a struct that knows none.

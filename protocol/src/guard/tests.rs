@@ -1,0 +1,302 @@
+use bytes::{Bytes, BytesMut};
+
+use super::program::{Counts, Width};
+use super::*;
+use crate::codec::{decode_request, decode_response, encode_request, encode_response};
+use crate::error::Error;
+use crate::limits::{MAX_REQUEST_ELEMENTS, MAX_RESPONSE_ELEMENTS};
+use crate::synth::{self, Flavour, Numbers};
+
+const SIDES: [Side; 2] = [Side::Request, Side::Response];
+
+/// Calls `check` for both sides of every version of every API served.
+fn for_every_message(mut check: impl FnMut(Side, &'static ApiEntry, i16)) {
+    for entry in api::all() {
+        for version in entry.versions() {
+            SIDES
+                .into_iter()
+                .for_each(|side| check(side, entry, version));
+        }
+    }
+}
+
+fn decode(side: Side, entry: &ApiEntry, version: i16, frame: &Bytes) -> Result<Bytes> {
+    match side {
+        Side::Request => {
+            let (header, request) = decode_request(frame.clone())?;
+            let (id, name) = (header.correlation_id, header.client_id);
+            Ok(encode_request(header.version, id, name.as_deref(), &request)?.to_frame())
+        }
+        Side::Response => {
+            let (id, response) = decode_response(entry.key, version, frame.clone())?;
+            Ok(encode_response(entry.key, version, id, &response)?.to_frame())
+        }
+    }
+}
+
+/// Where the message starts behind the header of a frame made by `synth`.
+fn body_at(side: Side, entry: &ApiEntry, version: i16) -> usize {
+    match side {
+        Side::Request => 15 + (entry.request_header_version(version) - 1) as usize,
+        Side::Response => 4 + entry.response_header_version(version) as usize,
+    }
+}
+
+struct Lengths(Vec<(usize, Length)>);
+
+impl Observer for Lengths {
+    fn length(&mut self, at: usize, length: &Length) {
+        self.0.push((at, *length));
+    }
+}
+
+fn lengths(side: Side, entry: &ApiEntry, version: i16, frame: &[u8]) -> Vec<(usize, Length)> {
+    let mut lengths = Lengths(Vec::new());
+    let at = body_at(side, entry, version);
+    walk(
+        program(side, entry, version),
+        frame,
+        at,
+        MAX_RESPONSE_ELEMENTS,
+        &mut lengths,
+    )
+    .expect("a frame made from the tables passes");
+    lengths.0
+}
+
+#[test]
+fn the_tables_cover_every_version_served() {
+    let tables = table::parse(TABLES);
+    for_every_message(|side, entry, version| {
+        let message = table::find(&tables, side, entry.key.code());
+        assert_eq!(&message.compile(version), program(side, entry, version));
+        assert_eq!(message.flexible_from, entry.flexible_from, "{}", entry.name);
+    });
+}
+
+#[test]
+fn every_message_passes_and_survives_decoding_and_encoding() {
+    for_every_message(|side, entry, version| {
+        for seed in 0..8 {
+            let flavour = if seed < 4 {
+                Flavour::Full
+            } else {
+                Flavour::Sparse
+            };
+            let frame = synth::frame(side, entry, version, flavour, seed);
+            let again = decode(side, entry, version, &frame)
+                .unwrap_or_else(|e| panic!("{side:?} {} {version} {seed}: {e}", entry.name));
+            assert_eq!(frame, again, "{side:?} {} {version} {seed}", entry.name);
+        }
+    });
+}
+
+/// Puts `bytes` in place of the length at `at`.
+fn replace(frame: &[u8], at: usize, length: &Length, bytes: &[u8]) -> Bytes {
+    let old = match length.width {
+        Width::Two => 2,
+        Width::Four => 4,
+        Width::Varint => read_varint(&frame[at..]).expect("a varint").1,
+    };
+    let mut damaged = BytesMut::from(&frame[..at]);
+    damaged.extend_from_slice(bytes);
+    damaged.extend_from_slice(&frame[at + old..]);
+    damaged.freeze()
+}
+
+/// Lengths that no frame of test size can back, as they are written.
+fn hostile(length: &Length) -> Vec<Vec<u8>> {
+    match length.width {
+        Width::Two => [-2i16, i16::MIN, i16::MAX, 30_000]
+            .map(|n| n.to_be_bytes().to_vec())
+            .into(),
+        Width::Four => [-2i32, i32::MIN, i32::MAX, i32::MAX - 1, 1 << 30, 1 << 24]
+            .map(|n| n.to_be_bytes().to_vec())
+            .into(),
+        Width::Varint => vec![
+            vec![0xff, 0xff, 0xff, 0xff, 0x0f],
+            vec![0x80, 0x80, 0x80, 0x80, 0x08],
+            vec![0xff, 0xff, 0xff, 0xff, 0x07],
+            vec![0x80, 0x80, 0x80, 0x40],
+            vec![0xff, 0xff, 0xff, 0xff, 0xff, 0x01],
+            vec![0xff, 0xff, 0xff, 0xff, 0x7f],
+        ],
+    }
+}
+
+#[test]
+fn hostile_lengths_are_refused_wherever_they_stand() {
+    let mut tried = 0;
+    for_every_message(|side, entry, version| {
+        let frame = synth::frame(side, entry, version, Flavour::Full, 7);
+        for (at, length) in lengths(side, entry, version, &frame) {
+            for bytes in hostile(&length) {
+                let damaged = replace(&frame, at, &length, &bytes);
+                let error = decode(side, entry, version, &damaged).expect_err("a hostile length");
+                assert!(
+                    matches!(error, Error::Malformed { .. } | Error::TrailingBytes { .. }),
+                    "{side:?} {} {version} at {at} {bytes:x?}: {error}",
+                    entry.name
+                );
+                tried += 1;
+            }
+        }
+    });
+    assert!(tried > 20_000, "only {tried} lengths were tried");
+}
+
+#[test]
+fn hostile_lengths_that_nest_are_refused() {
+    // Each array claims as many elements as bytes remain, inside one that claims the same.
+    for_every_message(|side, entry, version| {
+        let frame = synth::frame(side, entry, version, Flavour::Full, 11);
+        let arrays: Vec<_> = lengths(side, entry, version, &frame)
+            .into_iter()
+            .filter(|(_, length)| length.counts == Counts::Elements)
+            .collect();
+        let mut damaged = frame.clone();
+        for (at, length) in arrays.iter().rev() {
+            let remain = frame.len() - at;
+            let bytes = match length.width {
+                Width::Four => (remain as i32).to_be_bytes().to_vec(),
+                Width::Two => (remain as i16).to_be_bytes().to_vec(),
+                Width::Varint => {
+                    let mut writer = crate::codec::segments::Writer::default();
+                    writer.varint(remain as u32 + 1);
+                    writer.buffer().to_vec()
+                }
+            };
+            damaged = replace(&damaged, *at, length, &bytes);
+            assert!(
+                decode(side, entry, version, &damaged).is_err(),
+                "{} {version}",
+                entry.name
+            );
+        }
+    });
+}
+
+#[test]
+fn null_is_refused_where_the_version_does_not_allow_it() {
+    for_every_message(|side, entry, version| {
+        let frame = synth::frame(side, entry, version, Flavour::Full, 3);
+        for (at, length) in lengths(side, entry, version, &frame) {
+            let null: &[u8] = match length.width {
+                Width::Two => &[0xff, 0xff],
+                Width::Four => &[0xff; 4],
+                Width::Varint => continue, // 0 is null; for tags it is none, which is right.
+            };
+            if !length.nullable {
+                let damaged = replace(&frame, at, &length, null);
+                assert!(
+                    decode(side, entry, version, &damaged).is_err(),
+                    "{} {version}",
+                    entry.name
+                );
+            }
+        }
+    });
+}
+
+#[test]
+fn a_frame_cut_anywhere_or_with_more_behind_it_is_refused() {
+    for_every_message(|side, entry, version| {
+        let frame = synth::frame(side, entry, version, Flavour::Full, 5);
+        for end in 0..frame.len() {
+            assert!(
+                decode(side, entry, version, &frame.slice(..end)).is_err(),
+                "{side:?} {} {version} cut at {end} of {}",
+                entry.name,
+                frame.len()
+            );
+        }
+        let mut longer = BytesMut::from(&frame[..]);
+        longer.extend_from_slice(&[0]);
+        let error = decode(side, entry, version, &longer.freeze()).unwrap_err();
+        assert!(
+            matches!(error, Error::TrailingBytes { extra: 1, .. }),
+            "{error}"
+        );
+    });
+}
+
+#[test]
+fn unknown_tagged_fields_are_skipped() {
+    // A struct's tagged fields are its last: the message's own count is the last byte.
+    for entry in api::all()
+        .iter()
+        .filter(|entry| entry.flexible_from <= entry.max_version)
+    {
+        let version = entry.max_version;
+        let frame = synth::frame(Side::Request, entry, version, Flavour::Full, 5);
+        let last = program(Side::Request, entry, version).ops.last();
+        if last.is_some_and(|op| *op != Op::Tagged(Vec::new())) {
+            continue; // Tagged fields that are known stand there.
+        }
+        let mut tagged = BytesMut::from(&frame[..frame.len() - 1]);
+        tagged.extend_from_slice(&[1, 99, 3, 1, 2, 3]);
+        let tagged = tagged.freeze();
+        assert!(
+            decode(Side::Request, entry, version, &tagged).is_ok(),
+            "{}",
+            entry.name
+        );
+    }
+}
+
+#[test]
+fn elements_are_bounded_across_all_arrays() {
+    // Metadata version 0: an array of strings, each of two bytes at least.
+    let mut frame = BytesMut::from(&[0, 3, 0, 0, 0, 0, 0, 1, 0xff, 0xff][..]);
+    let names = MAX_REQUEST_ELEMENTS + 1;
+    frame.extend_from_slice(&(names as i32).to_be_bytes());
+    frame.resize(frame.len() + 2 * names, 0);
+    let error = decode_request(frame.freeze()).unwrap_err();
+    assert!(matches!(error, Error::TooManyElements { .. }), "{error}");
+}
+
+#[test]
+fn four_hostile_bytes_do_not_abort_the_process() {
+    // What once reserved memory for 2³¹-1 topics.
+    let frame = [0, 3, 0, 0, 0, 0, 0, 1, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff];
+    let error = decode_request(Bytes::copy_from_slice(&frame)).unwrap_err();
+    assert!(matches!(error, Error::Malformed { .. }), "{error}");
+}
+
+/// Damages `frame` in one of the ways that find most.
+fn mutate(frame: &[u8], numbers: &mut Numbers) -> Bytes {
+    let mut bytes = frame.to_vec();
+    for _ in 0..=numbers.below(3) {
+        let at = numbers.below(bytes.len());
+        match numbers.below(6) {
+            0 => bytes[at] ^= 1 << numbers.below(8),
+            1 => bytes[at] = numbers.draw() as u8,
+            2 => bytes[at] = [0, 0x7f, 0x80, 0xff][numbers.below(4)],
+            3 => bytes.insert(at, numbers.draw() as u8),
+            4 if bytes.len() > 1 => drop(bytes.remove(at)),
+            _ => bytes.truncate(at.max(1)),
+        }
+    }
+    Bytes::from(bytes)
+}
+
+#[test]
+fn damaged_frames_never_panic_and_what_decodes_encodes() {
+    let mut numbers = Numbers::new(0x5eed);
+    let (mut refused, mut taken) = (0, 0);
+    for_every_message(|side, entry, version| {
+        let frame = synth::frame(side, entry, version, Flavour::Full, numbers.draw());
+        for _ in 0..250 {
+            let damaged = mutate(&frame, &mut numbers);
+            match decode(side, entry, version, &damaged) {
+                Ok(_) => taken += 1,
+                Err(Error::Encode { .. }) => taken += 1,
+                Err(_) => refused += 1,
+            }
+        }
+    });
+    assert!(
+        refused > 1000 && taken > 1000,
+        "{refused} refused, {taken} taken"
+    );
+}
