@@ -1,0 +1,57 @@
+//! Every limit of the broker. Sizes are in bytes unless the name says otherwise.
+
+use std::time::Duration;
+
+/// Bytes read ahead on a connection before the length of its next frame is known.
+pub(crate) const READ_AHEAD_BYTES: usize = 8 * 1024;
+
+/// A frame of up to this size is small: it has a share of the budget that large ones cannot take.
+pub(crate) const SMALL_FRAME_BYTES: usize = 2 * 1024 * 1024;
+
+/// What a frame may take at once before more than that has arrived.
+pub(crate) const FIRST_FRAME_BYTES: usize = 64 * 1024;
+
+/// What a connection that has sent frames of that size before may take at once.
+pub(crate) const TRUSTED_FRAME_BYTES: usize = 1024 * 1024;
+
+/// While others wait for memory, a frame that has not grown for this long loses its connection.
+pub(crate) const STALLED_FRAME: Duration = Duration::from_secs(1);
+
+/// Segments handed to one vectored write.
+pub(crate) const WRITE_SEGMENTS: usize = 64;
+
+/// Small answers gathered before a write.
+pub(crate) const WRITE_GATHER_BYTES: usize = 64 * 1024;
+
+/// A response that the client does not take for this long costs its connection.
+pub(crate) const WRITE_STALL: Duration = Duration::from_secs(60);
+
+/// Pause after an accept that failed: out of file handles, most likely.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Admin connections at once.
+pub(crate) const ADMIN_CONNECTIONS: usize = 64;
+
+/// Longest time an admin connection may stay.
+pub(crate) const ADMIN_CONNECTION: Duration = Duration::from_secs(60);
+
+/// Producer ids taken from the controller at once.
+pub(crate) const PRODUCER_ID_BLOCK: u32 = 1000;
+
+/// Longest topic name (Kafka's).
+pub(crate) const MAX_TOPIC_NAME: usize = 249;
+
+/// Longest client id, software name or version that is shown or logged.
+pub(crate) const MAX_SHOWN_NAME: usize = 128;
+
+/// Partitions of one fetch session.
+pub(crate) const MAX_SESSION_PARTITIONS: usize = 100_000;
+
+/// A fetch session may be thrown out for another after this long without use (KIP-227).
+pub(crate) const SESSION_MIN_AGE: Duration = Duration::from_secs(120);
+
+/// First pause before a store or controller that did not answer is asked again.
+pub(crate) const RETRY_FIRST: Duration = Duration::from_millis(50);
+
+/// Longest such pause.
+pub(crate) const RETRY_MOST: Duration = Duration::from_secs(5);
