@@ -1,0 +1,88 @@
+//! Why a group request was refused, and Kafka's code for it.
+
+use thiserror::Error;
+
+/// Why a group request was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Error)]
+pub enum GroupError {
+    /// The group record would be larger than the log takes.
+    #[error("the group's metadata record is too large")]
+    RecordTooLarge,
+    /// The committed metadata string is longer than `offset.metadata.max.bytes`.
+    #[error("the metadata of the committed offset is too large")]
+    OffsetMetadataTooLarge,
+    /// The coordinator is replaying its partition.
+    #[error("the coordinator is loading")]
+    LoadInProgress,
+    /// The coordinator cannot take the request now.
+    #[error("the coordinator is not available")]
+    NotAvailable,
+    /// This broker does not lead the group's coordinator partition.
+    #[error("this broker does not coordinate the group")]
+    NotCoordinator,
+    /// The generation is not the group's.
+    #[error("the generation is not the group's current one")]
+    IllegalGeneration,
+    /// Protocol type or protocols do not fit the group's.
+    #[error("the protocol type or protocols do not fit the group's")]
+    InconsistentProtocol,
+    /// The group id is empty.
+    #[error("the group id is invalid")]
+    InvalidGroupId,
+    /// The group has no such member.
+    #[error("the group has no such member")]
+    UnknownMember,
+    /// The session timeout lies outside the configured bounds.
+    #[error("the session timeout is out of bounds")]
+    InvalidSessionTimeout,
+    /// The group is rebalancing: join again.
+    #[error("the group is rebalancing")]
+    RebalanceInProgress,
+    /// The request does not make sense.
+    #[error("the request is invalid")]
+    InvalidRequest,
+    /// The group still has members.
+    #[error("the group is not empty")]
+    NonEmptyGroup,
+    /// There is no such group.
+    #[error("there is no such group")]
+    GroupIdNotFound,
+    /// Join again with the member id in the answer (KIP-394).
+    #[error("join again with the member id given")]
+    MemberIdRequired,
+    /// The group is full.
+    #[error("the group has reached its maximum size")]
+    GroupMaxSizeReached,
+    /// Another member took over the instance id (KIP-345).
+    #[error("the instance id belongs to another member now")]
+    FencedInstanceId,
+    /// A member of the group subscribes to the topic.
+    #[error("the group subscribes to the topic")]
+    SubscribedToTopic,
+}
+
+impl GroupError {
+    /// Kafka's error code.
+    pub const fn code(self) -> i16 {
+        match self {
+            Self::RecordTooLarge => -1,
+            Self::OffsetMetadataTooLarge => 12,
+            Self::LoadInProgress => 14,
+            Self::NotAvailable => 15,
+            Self::NotCoordinator => 16,
+            Self::IllegalGeneration => 22,
+            Self::InconsistentProtocol => 23,
+            Self::InvalidGroupId => 24,
+            Self::UnknownMember => 25,
+            Self::InvalidSessionTimeout => 26,
+            Self::RebalanceInProgress => 27,
+            Self::InvalidRequest => 42,
+            Self::NonEmptyGroup => 68,
+            Self::GroupIdNotFound => 69,
+            Self::MemberIdRequired => 79,
+            Self::GroupMaxSizeReached => 81,
+            Self::FencedInstanceId => 82,
+            Self::SubscribedToTopic => 86,
+        }
+    }
+}
