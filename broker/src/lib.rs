@@ -16,6 +16,7 @@ pub mod client;
 pub mod config;
 mod connection;
 mod context;
+pub mod groups;
 mod limits;
 mod memory;
 mod metrics;
