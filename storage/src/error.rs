@@ -158,6 +158,40 @@ pub enum Error {
         /// The store's own word.
         source: Arc<object_store::Error>,
     },
+    /// No object stands under the key: who planned with it plans again.
+    #[error("object {key} does not exist")]
+    NotFound {
+        /// The object's key.
+        key: String,
+    },
+    /// Something else than what we wrote stands under a key of ours.
+    #[error("object {key} already exists with other content")]
+    Foreign {
+        /// The object's key.
+        key: String,
+    },
+    /// The object store's URL or settings cannot be used.
+    #[error("object store URL: {reason}")]
+    StoreUrl {
+        /// What is wrong; never holds a secret.
+        reason: String,
+    },
+    /// The object store breaks a promise that the data relies on.
+    #[error("object store refused: {condition}; {advice}")]
+    UnfitStore {
+        /// The condition that does not hold.
+        condition: String,
+        /// What the operator can do.
+        advice: &'static str,
+    },
+    /// An object was built past a limit of its format.
+    #[error("{what} would pass its limit of {limit}")]
+    Limit {
+        /// What grew too large.
+        what: &'static str,
+        /// The limit.
+        limit: u64,
+    },
     /// The catalog did not do it.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
@@ -187,6 +221,7 @@ impl Error {
             | Self::Missing { .. }
             | Self::Lost { .. }
             | Self::Store { .. }
+            | Self::NotFound { .. }
             | Self::NotOpen
             | Self::Catalog(CatalogError::Unavailable(_) | CatalogError::Conflict(_)) => {
                 ErrorKind::Retry
@@ -198,8 +233,10 @@ impl Error {
             | Self::InvalidProducerEpoch { .. }
             | Self::InvalidBatch { .. }
             | Self::Rejected { .. }
+            | Self::StoreUrl { .. }
+            | Self::UnfitStore { .. }
             | Self::Policy { .. } => ErrorKind::Invalid,
-            Self::Damaged { .. } | Self::Unsupported { .. } | Self::Catalog(CatalogError::Corrupt(_)) => ErrorKind::Corrupt,
+            Self::Damaged { .. } | Self::Foreign { .. } | Self::Unsupported { .. } | Self::Catalog(CatalogError::Corrupt(_)) => ErrorKind::Corrupt,
             Self::Log { source } => match source.kind() {
                 wal::ErrorKind::Retry => ErrorKind::Retry,
                 wal::ErrorKind::Fenced => ErrorKind::Fenced,
@@ -207,7 +244,7 @@ impl Error {
                 wal::ErrorKind::Corrupt => ErrorKind::Corrupt,
                 wal::ErrorKind::Internal => ErrorKind::Internal,
             },
-            Self::Internal { .. } => ErrorKind::Internal,
+            Self::Internal { .. } | Self::Limit { .. } => ErrorKind::Internal,
         }
     }
 

@@ -1,0 +1,150 @@
+//! Where objects lie.
+//!
+//! ```text
+//!   {prefix}/{cluster id}/{generation:08}/data/{two hash characters}/{node}-{epoch}-{nonce}
+//!                                        /wal/{node}/{wal id}/{sequence:020}
+//!                                        /meta/…
+//! ```
+//!
+//! **Invariant (R2):** every key carries its writer's nonce (the random WAL id is the nonce there),
+//! so that no two writers ever mean the same object.
+
+use protocol::{BrokerEpoch, NodeId};
+use uuid::Uuid;
+use wal::{Sequence, WalId};
+
+/// The keys of one cluster generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeySpace {
+    root: String,
+}
+
+/// What a data key says of its writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DataKey {
+    /// Who wrote it.
+    pub node: NodeId,
+    /// In which life.
+    pub broker_epoch: BrokerEpoch,
+    /// Under which nonce.
+    pub nonce: Uuid,
+}
+
+impl KeySpace {
+    /// Keys under `prefix` (may be empty) of `cluster_id` in its `generation`.
+    pub fn new(prefix: &str, cluster_id: &str, generation: u32) -> Self {
+        let prefix = prefix.trim_matches('/');
+        let separator = if prefix.is_empty() { "" } else { "/" };
+        Self {
+            root: format!("{prefix}{separator}{cluster_id}/{generation:08}"),
+        }
+    }
+
+    /// What all keys start with, without a slash at the end.
+    pub fn root(&self) -> &str {
+        &self.root
+    }
+
+    /// The prefix of all data keys, without a slash at the end.
+    pub fn data_prefix(&self) -> String {
+        format!("{}/data", self.root)
+    }
+
+    /// Key of a new data object. The hash characters spread keys over a store's partitions.
+    pub fn data(&self, node: NodeId, broker_epoch: BrokerEpoch, nonce: Uuid) -> String {
+        let name = format!("{node}-{broker_epoch}-{}", nonce.as_simple());
+        format!("{}/data/{}/{name}", self.root, hash_characters(&name))
+    }
+
+    /// Reads a data key back; `None` when it is not one of this key space.
+    pub fn parse_data(&self, key: &str) -> Option<DataKey> {
+        let rest = key.strip_prefix(&self.root)?.strip_prefix("/data/")?;
+        let (hash, name) = rest.split_once('/')?;
+        if hash != hash_characters(name) {
+            return None;
+        }
+        let mut parts = name.splitn(3, '-');
+        let parsed = DataKey {
+            node: NodeId(parts.next()?.parse().ok()?),
+            broker_epoch: BrokerEpoch(parts.next()?.parse().ok()?),
+            nonce: Uuid::try_parse(parts.next()?).ok()?,
+        };
+        // Only the one spelling that we write.
+        (self.data(parsed.node, parsed.broker_epoch, parsed.nonce) == key).then_some(parsed)
+    }
+
+    /// The prefix of a log's groups, without a slash at the end.
+    pub fn wal_prefix(&self, node: NodeId, wal_id: WalId) -> String {
+        format!("{}/wal/{node}/{wal_id}", self.root)
+    }
+
+    /// Key of one group of a log, or of the seal at its place.
+    pub fn wal(&self, node: NodeId, wal_id: WalId, sequence: Sequence) -> String {
+        format!("{}/{sequence:020}", self.wal_prefix(node, wal_id))
+    }
+
+    /// Key of something about the cluster, such as a checkpoint of its metadata. `name` carries
+    /// the writer's nonce.
+    pub fn meta(&self, name: &str) -> String {
+        format!("{}/meta/{name}", self.root)
+    }
+}
+
+fn hash_characters(name: &str) -> String {
+    format!("{:02x}", crc32fast::hash(name.as_bytes()) & 0xff)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn keys_are_spelled_as_documented() {
+        let keys = KeySpace::new("/lake/one/", "abc", 1);
+        let wal_id = WalId(Uuid::from_u128(0x0102));
+        assert_eq!(
+            keys.wal(NodeId(3), wal_id, 42),
+            "lake/one/abc/00000001/wal/3/00000000-0000-0000-0000-000000000102/00000000000000000042"
+        );
+        let data = keys.data(NodeId(3), BrokerEpoch(7), Uuid::from_u128(0xff));
+        assert_eq!(
+            data,
+            "lake/one/abc/00000001/data/59/3-7-000000000000000000000000000000ff"
+        );
+        assert_eq!(KeySpace::new("", "abc", 1).meta("x"), "abc/00000001/meta/x");
+    }
+
+    #[test]
+    fn other_keys_are_not_taken_for_data() {
+        let keys = KeySpace::new("", "abc", 1);
+        let key = keys.data(NodeId(3), BrokerEpoch(7), Uuid::from_u128(0xff));
+        assert!(keys.parse_data(&key).is_some());
+        for wrong in [
+            key.replace("/data/", "/wal/"),
+            key.replace("00000001", "00000002"),
+            key.replace("3-7-", "+3-7-"),
+            key.replace("3-7-", "3-8-"),
+            format!("{key}0"),
+            format!("x/{key}"),
+            keys.meta("x"),
+        ] {
+            assert_eq!(keys.parse_data(&wrong), None, "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn data_keys_read_back(node in 0..i32::MAX, epoch: u64, nonce: u128, prefix in "[a-z/]{0,9}") {
+            let keys = KeySpace::new(&prefix, "c", 9);
+            let expected = DataKey {
+                node: NodeId(node),
+                broker_epoch: BrokerEpoch(epoch),
+                nonce: Uuid::from_u128(nonce),
+            };
+            let key = keys.data(expected.node, expected.broker_epoch, expected.nonce);
+            prop_assert_eq!(keys.parse_data(&key), Some(expected));
+        }
+    }
+}
