@@ -1,6 +1,10 @@
-//! The five compression types of record batches.
+//! The five compression types of record batches. What comes out is capped: a cap stops a bomb
+//! after the cap's worth of work.
 
-use crate::error::{Error, Result};
+use std::borrow::Cow;
+use std::io::{Read, Write};
+
+use crate::error::{Error, Result, Source};
 
 /// How the records of a batch are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,6 +22,14 @@ pub enum Compression {
     /// Zstandard; from Produce version 7 on (KIP-110).
     Zstd = 4,
 }
+
+/// Start of xerial's framing; a version and a compatible version of 32 bits each follow.
+const XERIAL_MAGIC: &[u8; 8] = b"\x82SNAPPY\0";
+const XERIAL_HEADER_BYTES: usize = 16;
+/// Bytes that xerial's library puts into one block.
+const XERIAL_BLOCK_BYTES: usize = 32 * 1024;
+/// Three bytes of a snappy block can make 64 of output, and never more.
+const SNAPPY_MAX_RATIO: usize = 22;
 
 impl Compression {
     /// Every type.
@@ -53,5 +65,253 @@ impl Compression {
     /// The type of this name in configurations.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|c| c.name() == name)
+    }
+
+    /// Decompresses `payload` to at most `max_bytes`; without compression it is `payload` itself.
+    ///
+    /// # Errors
+    /// If it is damaged, or if there is more.
+    pub fn decompress(self, payload: &[u8], max_bytes: usize) -> Result<Cow<'_, [u8]>> {
+        let decompressed = match self {
+            Self::None => return Ok(Cow::Borrowed(payload)),
+            Self::Gzip => self.read(flate2::read::MultiGzDecoder::new(payload), max_bytes)?,
+            Self::Snappy => self.read_snappy(payload, max_bytes)?,
+            Self::Lz4 => self.read(lz4_flex::frame::FrameDecoder::new(payload), max_bytes)?,
+            Self::Zstd => {
+                let decoder = zstd::stream::read::Decoder::with_buffer(payload)
+                    .map_err(|error| self.damaged(error))?;
+                self.read(decoder, max_bytes)?
+            }
+        };
+        Ok(Cow::Owned(decompressed))
+    }
+
+    /// Compresses `payload`.
+    ///
+    /// # Errors
+    /// If the codec fails, which it has no reason to.
+    pub fn compress(self, payload: &[u8]) -> Result<Cow<'_, [u8]>> {
+        let compressed = match self {
+            Self::None => return Ok(Cow::Borrowed(payload)),
+            Self::Gzip => write_gzip(payload),
+            Self::Snappy => write_snappy(payload),
+            Self::Lz4 => write_lz4(payload),
+            Self::Zstd => {
+                zstd::bulk::compress(payload, zstd::DEFAULT_COMPRESSION_LEVEL).map_err(Source::from)
+            }
+        };
+        compressed
+            .map(Cow::Owned)
+            .map_err(|source| Error::Compress {
+                codec: self.name(),
+                source,
+            })
+    }
+
+    fn damaged(self, source: impl Into<Source>) -> Error {
+        Error::Decompress {
+            codec: self.name(),
+            source: source.into(),
+        }
+    }
+
+    fn read(self, decoder: impl Read, max_bytes: usize) -> Result<Vec<u8>> {
+        let mut decompressed = Vec::new();
+        // One byte over the cap tells that there is more.
+        let cap = (max_bytes as u64).saturating_add(1);
+        decoder
+            .take(cap)
+            .read_to_end(&mut decompressed)
+            .map_err(|error| self.damaged(error))?;
+        if decompressed.len() > max_bytes {
+            return Err(Error::DecompressedTooLarge { limit: max_bytes });
+        }
+        Ok(decompressed)
+    }
+
+    /// Xerial's framing, or one raw block without any, as some clients send.
+    fn read_snappy(self, payload: &[u8], max_bytes: usize) -> Result<Vec<u8>> {
+        let mut decompressed = Vec::new();
+        if !payload.starts_with(XERIAL_MAGIC) {
+            self.read_snappy_block(payload, max_bytes, &mut decompressed)?;
+            return Ok(decompressed);
+        }
+        let mut rest = payload
+            .get(XERIAL_HEADER_BYTES..)
+            .ok_or_else(|| self.damaged("the header is cut off"))?;
+        while !rest.is_empty() {
+            let (len, blocks) = rest
+                .split_first_chunk()
+                .ok_or_else(|| self.damaged("the length of a block is cut off"))?;
+            let len = u32::from_be_bytes(*len) as usize;
+            let (block, after) = blocks
+                .split_at_checked(len)
+                .ok_or_else(|| self.damaged("a block longer than the payload"))?;
+            self.read_snappy_block(block, max_bytes, &mut decompressed)?;
+            rest = after;
+        }
+        Ok(decompressed)
+    }
+
+    fn read_snappy_block(self, block: &[u8], max_bytes: usize, into: &mut Vec<u8>) -> Result<()> {
+        let len = snap::raw::decompress_len(block).map_err(|error| self.damaged(error))?;
+        if len > max_bytes - into.len() {
+            return Err(Error::DecompressedTooLarge { limit: max_bytes });
+        }
+        if len > block.len() * SNAPPY_MAX_RATIO {
+            return Err(self.damaged("a block that declares more than it can hold"));
+        }
+        let start = into.len();
+        into.resize(start + len, 0);
+        let written = snap::raw::Decoder::new()
+            .decompress(block, &mut into[start..])
+            .map_err(|error| self.damaged(error))?;
+        into.truncate(start + written);
+        Ok(())
+    }
+}
+
+fn write_gzip(payload: &[u8]) -> Result<Vec<u8>, Source> {
+    let compressed = Vec::with_capacity(payload.len() / 2);
+    let mut encoder = flate2::write::GzEncoder::new(compressed, flate2::Compression::default());
+    encoder.write_all(payload)?;
+    Ok(encoder.finish()?)
+}
+
+fn write_snappy(payload: &[u8]) -> Result<Vec<u8>, Source> {
+    let mut compressed = Vec::with_capacity(payload.len() / 2);
+    compressed.extend_from_slice(XERIAL_MAGIC);
+    compressed.extend_from_slice(&1u32.to_be_bytes());
+    compressed.extend_from_slice(&1u32.to_be_bytes());
+    let mut encoder = snap::raw::Encoder::new();
+    for block in payload.chunks(XERIAL_BLOCK_BYTES) {
+        let block = encoder.compress_vec(block)?;
+        compressed.extend_from_slice(&(block.len() as u32).to_be_bytes());
+        compressed.extend_from_slice(&block);
+    }
+    Ok(compressed)
+}
+
+fn write_lz4(payload: &[u8]) -> Result<Vec<u8>, Source> {
+    use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
+    // What Kafka's own clients write: independent blocks of 64 KiB.
+    let info = FrameInfo::new()
+        .block_size(BlockSize::Max64KB)
+        .block_mode(BlockMode::Independent);
+    let mut encoder = FrameEncoder::with_frame_info(info, Vec::with_capacity(payload.len() / 2));
+    encoder.write_all(payload)?;
+    Ok(encoder.finish()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CODECS: [Compression; 4] = [
+        Compression::Gzip,
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Zstd,
+    ];
+
+    fn text(len: usize) -> Vec<u8> {
+        (0..len)
+            .map(|i| b"the quick brown fox "[i * 7 % 20] ^ (i / 97 % 5) as u8)
+            .collect()
+    }
+
+    #[test]
+    fn every_codec_gives_back_what_it_took() {
+        for codec in Compression::ALL {
+            for len in [
+                0,
+                1,
+                100,
+                XERIAL_BLOCK_BYTES,
+                XERIAL_BLOCK_BYTES + 1,
+                300_000,
+            ] {
+                let payload = text(len);
+                let compressed = codec.compress(&payload).unwrap();
+                let back = codec.decompress(&compressed, len).unwrap();
+                assert_eq!(*back, payload, "{} of {len}", codec.name());
+            }
+        }
+    }
+
+    #[test]
+    fn a_cap_is_exact() {
+        for codec in CODECS {
+            let payload = text(100_000);
+            let compressed = codec.compress(&payload).unwrap();
+            assert!(codec.decompress(&compressed, 100_000).is_ok());
+            let error = codec.decompress(&compressed, 99_999).unwrap_err();
+            assert!(
+                matches!(error, Error::DecompressedTooLarge { limit: 99_999 }),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_bomb_is_stopped_at_the_cap() {
+        for codec in CODECS {
+            let bomb = codec.compress(&vec![0; 64 << 20]).unwrap().into_owned();
+            let error = codec.decompress(&bomb, 1 << 20).unwrap_err();
+            assert!(
+                matches!(error, Error::DecompressedTooLarge { .. }),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_snappy_block_cannot_declare_what_it_does_not_hold() {
+        // A declared length of 100 MiB in five bytes.
+        let hostile = [0x80, 0x80, 0x80, 0x32, 0x00];
+        let error = Compression::Snappy
+            .decompress(&hostile, 1 << 30)
+            .unwrap_err();
+        assert!(matches!(error, Error::Decompress { .. }), "{error}");
+    }
+
+    #[test]
+    fn raw_snappy_is_read() {
+        let payload = text(5000);
+        let raw = snap::raw::Encoder::new().compress_vec(&payload).unwrap();
+        assert_eq!(
+            *Compression::Snappy.decompress(&raw, 5000).unwrap(),
+            payload
+        );
+    }
+
+    #[test]
+    fn damage_is_an_error_or_other_bytes_within_the_cap() {
+        let payload = text(3000);
+        for codec in CODECS {
+            let whole = codec.compress(&payload).unwrap().into_owned();
+            for at in 0..whole.len() {
+                let mut damaged = whole.clone();
+                damaged[at] ^= 0x55;
+                if let Ok(bytes) = codec.decompress(&damaged, 10_000) {
+                    assert!(bytes.len() <= 10_000);
+                }
+                if let Ok(bytes) = codec.decompress(&whole[..at], 10_000) {
+                    assert!(payload.starts_with(&bytes), "{} cut at {at}", codec.name());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn names_and_numbers_are_kafkas() {
+        for codec in Compression::ALL {
+            assert_eq!(Compression::from_name(codec.name()), Some(codec));
+            assert_eq!(Compression::from_id(codec.id()).unwrap(), codec);
+        }
+        assert!(matches!(
+            Compression::from_id(5),
+            Err(Error::UnknownCompression { id: 5 })
+        ));
     }
 }

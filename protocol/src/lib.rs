@@ -16,8 +16,10 @@
 
 pub mod api;
 pub mod batch;
+mod builder;
 mod codec;
 mod compression;
+mod control;
 mod error;
 mod error_code;
 pub mod frame;
@@ -26,22 +28,27 @@ pub mod guard;
 mod ids;
 pub mod limits;
 pub mod messages;
+mod record;
 mod records;
 #[cfg(any(test, feature = "test-util"))]
 pub mod synth;
+mod varint;
 
 pub use api::{ApiEntry, ApiKey, Codec};
 pub use batch::{
     BATCH_HEADER_BYTES, BatchView, Batches, TimestampType, crc32c, increment_sequence,
     set_base_offset, set_leader_epoch, set_log_append_time,
 };
+pub use builder::BatchBuilder;
 pub use codec::{
     EncodedFrame, Request, Response, advertised_api_keys, decode_request, decode_response,
     encode_request, encode_response, encode_unsupported_api_versions,
 };
 pub use compression::Compression;
+pub use control::{EndTransactionMarker, TransactionResult};
 pub use error::{Error, ErrorKind, Result, Source};
 pub use error_code::ErrorCode;
 pub use frame::{RequestHeader, RequestPeek};
 pub use ids::*;
+pub use record::{Header, HeaderIter, Headers, Record, RecordIter};
 pub use records::Records;
