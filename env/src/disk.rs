@@ -54,6 +54,12 @@ pub trait Disk: Send + Sync + 'static {
     /// The system's.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
 
+    /// Removes an empty directory. Durable only after [`Disk::sync_dir`] of its parent.
+    ///
+    /// # Errors
+    /// The system's.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+
     /// Makes the entries of a directory durable.
     ///
     /// # Errors

@@ -48,7 +48,13 @@ impl Entropy for SystemEntropy {
     fn fill(&self, mut out: &mut [u8]) {
         while !out.is_empty() {
             let n = getrandom(&mut *out, GetRandomFlags::empty())
-                .or_else(|e| if e == rustix::io::Errno::INTR { Ok(0) } else { Err(e) })
+                .or_else(|e| {
+                    if e == rustix::io::Errno::INTR {
+                        Ok(0)
+                    } else {
+                        Err(e)
+                    }
+                })
                 .expect("the kernel gives random bytes");
             out = &mut out[n..];
         }

@@ -30,7 +30,9 @@ struct OwnThread(mpsc::Sender<Job>);
 
 impl Executor for OwnThread {
     fn submit(&self, job: Job) {
-        self.0.send(job).expect("an I/O thread lives as long as its handle");
+        self.0
+            .send(job)
+            .expect("an I/O thread lives as long as its handle");
     }
 }
 
