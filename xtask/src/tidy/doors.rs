@@ -117,7 +117,7 @@ pub(crate) fn check(source: &Source) -> Vec<Finding> {
             }
         }
     }
-    if !PRODUCT.contains(&source.crate_name()) || source.is_test() {
+    if !is_product(source) {
         return findings;
     }
     for named in paths::named(&source.product) {
@@ -132,6 +132,12 @@ pub(crate) fn check(source: &Source) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Code that runs in a broker: not tests, examples, benchmarks or build scripts.
+fn is_product(source: &Source) -> bool {
+    let in_crate = PRODUCT.contains(&source.crate_name());
+    in_crate && source.path.contains("/src/") && !source.is_test()
 }
 
 fn finding(source: &Source, named: &Named, rule: &'static str, text: String) -> Finding {
