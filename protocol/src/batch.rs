@@ -83,12 +83,13 @@ impl<'a> BatchView<'a> {
     /// # Errors
     /// If they are more or less than one batch, or of another magic.
     pub fn new(bytes: &'a [u8]) -> Result<Self> {
+        if bytes.is_empty() {
+            return Err(Error::BatchHeader { what: "no batch" });
+        }
         let (batch, rest) = Self::split_first(bytes)?;
         if !rest.is_empty() {
-            let (declared, available) = (batch.bytes.len() as i64, bytes.len());
-            return Err(Error::BatchLength {
-                declared,
-                available,
+            return Err(Error::BatchHeader {
+                what: "more than one batch",
             });
         }
         Ok(batch)
@@ -431,3 +432,6 @@ impl<'a> Iterator for Batches<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

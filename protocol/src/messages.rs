@@ -3,10 +3,7 @@
 //! A struct is built with `Default::default()` and its `with_…` setters. Its module holds the
 //! structs nested in it, as in `messages::fetch_response::PartitionData`.
 
-pub use kafka_protocol::messages::{
-    BrokerId, ConsumerProtocolAssignment, ConsumerProtocolSubscription, GroupId, ProducerId,
-    TopicName, TransactionalId, consumer_protocol_assignment, consumer_protocol_subscription,
-};
+pub use kafka_protocol::messages::{BrokerId, GroupId, ProducerId, TopicName, TransactionalId};
 pub use kafka_protocol::protocol::StrBytes;
 
 pub use kafka_protocol::messages::{

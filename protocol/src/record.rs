@@ -290,3 +290,6 @@ impl<'a> BatchView<'a> {
         RecordIter::new(self, payload)
     }
 }
+
+#[cfg(test)]
+mod tests;
