@@ -7,7 +7,7 @@
 
 pub mod disk;
 pub mod memory;
-// object
+pub mod object;
 
 use std::time::Duration;
 

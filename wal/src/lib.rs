@@ -44,7 +44,7 @@ mod writer;
 
 pub mod backend;
 
-pub use backend::{Backend, disk, memory};
+pub use backend::{Backend, disk, memory, object};
 pub use checksum::Crc32;
 pub use entry::{Entry, Group, Sequence, WalId};
 pub use error::{Error, ErrorKind};

@@ -98,6 +98,13 @@ impl GroupHeader {
         out[100..104].fill(0);
     }
 
+    /// Its bytes.
+    pub(crate) fn encoded(&self) -> [u8; HEADER_BYTES] {
+        let mut out = [0; HEADER_BYTES];
+        self.encode(&mut out);
+        out
+    }
+
     /// Reads a header from the start of `bytes`, which may go on after it.
     ///
     /// # Errors

@@ -1,0 +1,215 @@
+//! Taking over an object log: read on until nothing stands there, and seal that place.
+//!
+//! **Invariant (R9):** the end is decided by a create-only put, never by a listing. 404 alone is
+//! absent. **Invariant (R10):** whatever shows that a missing group was acknowledged makes it
+//! corruption: an `acked_to` beyond it, or a group further on than the window allows.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use env::Env;
+use futures::stream::FuturesOrdered;
+use futures::{StreamExt, TryStreamExt};
+use object_store::{ObjectStore, PutPayload};
+
+use super::store::{LogObjects, Standing};
+use super::{ObjectSettings, Owned};
+use crate::limits::{MAX_WINDOW, OBJECT_WINDOW};
+use crate::record::{Body, DecodedGroup, Encoded, GroupKind, GroupMeta};
+use crate::recovery::{Source, Tail, TailReport};
+use crate::{Ending, Error, Group, Sequence, WalId};
+
+/// Reads under way ahead of the one that is waited for.
+const READ_AHEAD: usize = 8;
+/// Listed keys beyond the end that are looked at.
+const LISTED_MOST: usize = 256;
+
+/// Reads the log `wal_id` from group `trim` on and seals it where it ends. To be called only after
+/// the fence is applied, with the trim point read linearizably after that.
+///
+/// # Errors
+/// None yet: all come from [`Tail::next`].
+pub async fn recover(
+    env: &Env,
+    store: Arc<dyn ObjectStore>,
+    prefix: String,
+    wal_id: WalId,
+    trim: Sequence,
+    settings: ObjectSettings,
+) -> Result<Tail, Error> {
+    let mut nonce = [0; 16];
+    env.entropy.fill(&mut nonce);
+    Ok(Tail::new(Box::new(ObjectTail {
+        objects: LogObjects::new(env, store, &prefix, wal_id, settings),
+        nonce: u128::from_be_bytes(nonce),
+        next: trim,
+        acked_to: 0,
+        window: OBJECT_WINDOW as u32,
+        ahead: FuturesOrdered::new(),
+        groups: 0,
+        bytes: 0,
+    })))
+}
+
+type Read = Result<Standing<DecodedGroup>, Error>;
+
+struct ObjectTail {
+    objects: LogObjects,
+    nonce: u128,
+    next: Sequence,
+    /// Largest that any group has told.
+    acked_to: Sequence,
+    /// Largest that any group has told.
+    window: u32,
+    /// Reads from `next` on, without holes.
+    ahead: FuturesOrdered<Owned<Read>>,
+    groups: u64,
+    bytes: u64,
+}
+
+#[async_trait]
+impl Source for ObjectTail {
+    async fn next(&mut self) -> Result<Option<Group>, Error> {
+        loop {
+            let standing = match self.read().await {
+                Ok(standing) => standing,
+                Err(error) => {
+                    self.ahead = FuturesOrdered::new();
+                    return Err(error);
+                }
+            };
+            match standing {
+                Standing::Group(group) if group.header.meta.kind == GroupKind::Seal => {
+                    self.ahead = FuturesOrdered::new();
+                    self.check_told()?;
+                    self.check_beyond().await?;
+                    return Ok(None);
+                }
+                Standing::Group(group) => return self.take(group).map(Some),
+                Standing::Damaged(reason) => {
+                    return Err(self.objects.corrupt(self.next, reason));
+                }
+                Standing::Absent => {
+                    self.ahead = FuturesOrdered::new();
+                    self.check_told()?;
+                    self.seal().await?;
+                    // Whoever came first: the next read shows what stands there now.
+                }
+            }
+        }
+    }
+
+    fn report(&self) -> TailReport {
+        TailReport {
+            end: self.next,
+            ending: Ending::Closed,
+            groups: self.groups,
+            bytes: self.bytes,
+        }
+    }
+}
+
+impl ObjectTail {
+    async fn read(&mut self) -> Read {
+        while self.ahead.len() < READ_AHEAD {
+            let objects = self.objects.clone();
+            let sequence = self.next + self.ahead.len() as u64;
+            let read = tokio::spawn(async move { objects.group(sequence).await });
+            self.ahead.push_back(Owned(read));
+        }
+        self.ahead.next().await.expect("filled above")
+    }
+
+    fn take(&mut self, group: DecodedGroup) -> Result<Group, Error> {
+        let meta = group.header.meta;
+        let Body::Entries(entries) = group.body else {
+            let reason = format!("a group of kind {:?} stands there", meta.kind);
+            return Err(self.objects.corrupt(self.next, reason));
+        };
+        self.acked_to = self.acked_to.max(meta.acked_to);
+        self.window = self.window.max(meta.window);
+        self.groups += 1;
+        self.bytes += group.header.group_bytes();
+        self.next += 1;
+        Ok(Group {
+            sequence: meta.sequence,
+            entries,
+        })
+    }
+
+    async fn seal(&self) -> Result<(), Error> {
+        if self.acked_to > self.next {
+            let reason = format!(
+                "it is gone, and all below {} was acknowledged",
+                self.acked_to
+            );
+            return Err(self.objects.corrupt(self.next, reason));
+        }
+        let meta = GroupMeta {
+            kind: GroupKind::Seal,
+            wal_id: self.objects.wal_id,
+            sequence: self.next,
+            nonce: self.nonce,
+            acked_to: self.next,
+            window: self.window,
+            generation: 0,
+        };
+        let payload: PutPayload = Encoded::mark(&meta).parts().into_iter().collect();
+        self.objects.create(self.next, payload).await?;
+        Ok(())
+    }
+
+    /// The log is sealed at `next`: nothing beyond may show that a group was acknowledged there.
+    async fn check_beyond(&self) -> Result<(), Error> {
+        let hole = self.next;
+        let window = u64::from(self.window.min(MAX_WINDOW));
+        let mut beyond: BTreeSet<Sequence> = (1..=window)
+            .filter_map(|ahead| hole.checked_add(ahead))
+            .collect();
+        beyond.extend(self.listed_beyond().await?);
+        let mut heads = futures::stream::iter(beyond)
+            .map(|sequence| async move { (sequence, self.objects.header(sequence).await) })
+            .buffered(READ_AHEAD);
+        while let Some((sequence, standing)) = heads.next().await {
+            match standing? {
+                Standing::Absent => {}
+                Standing::Damaged(reason) => {
+                    return Err(self.objects.corrupt(sequence, reason));
+                }
+                Standing::Group((header, _)) if header.proves_acknowledged(hole) => {
+                    let reason = format!(
+                        "it is gone, and group {sequence} (acknowledged to {}, window {}) proves \
+                         that it was acknowledged",
+                        header.meta.acked_to, header.meta.window
+                    );
+                    return Err(self.objects.corrupt(hole, reason));
+                }
+                // In flight when the log was sealed: never acknowledged, swept later.
+                Standing::Group(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A listing may lag or omit: it can raise an alarm here, and decides nothing.
+    async fn listed_beyond(&self) -> Result<Vec<Sequence>, Error> {
+        let after = self.objects.path(self.next);
+        let listed = self
+            .objects
+            .store()
+            .list_with_offset(Some(self.objects.prefix()), &after)
+            .take(LISTED_MOST)
+            .try_collect::<Vec<_>>();
+        let listed = self
+            .objects
+            .bounded("list", self.objects.prefix(), listed)
+            .await?;
+        let sequences = listed.iter().filter_map(|object| {
+            self.objects
+                .sequence_of(&object.location)
+                .filter(|sequence| *sequence > self.next)
+        });
+        Ok(sequences.collect())
+    }
+}
