@@ -1,320 +1,223 @@
-//! The groups of one partition of `__consumer_offsets`: requests and time in, effects out.
+//! The group coordinator of a broker: one task per partition of `__consumer_offsets` led here.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::api::{
-    Answer, CommitRequest, Effects, FetchOffsetsRequest, FetchedOffset, GroupState, Input,
-    JoinReply, JoinRequest, Name, Now, Reply, Request, WaiterId,
-};
+use env::Clock;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{Duration, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::actor::{self, Message, Parts, Status, StatusCell};
+use super::api::{ListRequest, Listing, Name, Reply, Request};
 use super::config::GroupConfig;
 use super::error::GroupError;
-use super::group::{Context, Group};
-use super::join::check_join;
-use super::limits::MAX_GROUPS;
-use super::offsets::fetched;
-use super::timers::{Timer, TimerKind, Timers};
+use super::limits::REQUEST_QUEUE;
+use super::log::GroupLog;
+use super::metrics::GroupMetrics;
 
-/// The groups of one coordinator partition.
-#[derive(Debug)]
+/// The group coordinator of a broker. Cheap to clone; [`Coordinator::drain`] ends its tasks, and
+/// so does dropping the last handle.
+#[derive(Clone)]
 pub struct Coordinator {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    clock: Arc<dyn Clock>,
     config: GroupConfig,
-    pub(super) groups: BTreeMap<Name, Group>,
-    timers: Timers,
-    /// When offsets are next looked through for expired ones; none until the first input.
-    next_expiry_ms: Option<u64>,
+    metrics: GroupMetrics,
+    partitions: Mutex<BTreeMap<i32, Slot>>,
+}
+
+/// One partition led here.
+struct Slot {
+    messages: mpsc::Sender<Message>,
+    status: Arc<StatusCell>,
+    cancel: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+impl std::fmt::Debug for Coordinator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "Coordinator({} partitions)",
+            self.inner.partitions.lock().len()
+        )
+    }
 }
 
 impl Coordinator {
-    /// One without groups.
-    pub fn new(config: GroupConfig) -> Self {
+    /// One that leads nothing yet.
+    pub fn new(clock: Arc<dyn Clock>, config: GroupConfig, metrics: GroupMetrics) -> Self {
+        let partitions = Mutex::new(BTreeMap::new());
         Self {
-            config,
-            groups: BTreeMap::new(),
-            timers: Timers::default(),
-            next_expiry_ms: None,
+            inner: Arc::new(Inner {
+                clock,
+                config,
+                metrics,
+                partitions,
+            }),
         }
     }
 
-    pub(super) fn with_groups(config: GroupConfig, groups: BTreeMap<Name, Group>) -> Self {
-        Self {
-            groups,
-            ..Self::new(config)
+    /// The settings.
+    pub fn config(&self) -> &GroupConfig {
+        &self.inner.config
+    }
+
+    /// A partition of `__consumer_offsets` is led here from now on: loads it and serves its groups.
+    /// One that was opened before is closed first.
+    pub fn opened(&self, partition: i32, log: Arc<dyn GroupLog>) {
+        self.closed(partition);
+        let (messages, receiver) = mpsc::channel(REQUEST_QUEUE);
+        let status = Arc::new(StatusCell::default());
+        let cancel = CancellationToken::new();
+        let parts = Parts {
+            partition,
+            log,
+            clock: self.inner.clock.clone(),
+            config: self.inner.config.clone(),
+            metrics: self.inner.metrics.clone(),
+            status: status.clone(),
+            cancel: cancel.clone(),
+        };
+        let span = tracing::info_span!("group coordinator", partition);
+        let run = tracing::Instrument::instrument(actor::run(parts, receiver), span);
+        let task = tokio::spawn(run);
+        let slot = Slot {
+            messages,
+            status,
+            cancel,
+            task,
+        };
+        self.inner.partitions.lock().insert(partition, slot);
+    }
+
+    /// A partition is no longer led here: whoever waits is told `NOT_COORDINATOR`.
+    pub fn closed(&self, partition: i32) {
+        self.inner.partitions.lock().remove(&partition);
+    }
+
+    /// Closes every partition: the lease lapsed, or this broker was fenced.
+    pub fn close_all(&self) {
+        self.inner.partitions.lock().clear();
+    }
+
+    /// Closes every partition and waits until their tasks have ended.
+    pub async fn drain(&self) {
+        let slots = std::mem::take(&mut *self.inner.partitions.lock());
+        for (_, mut slot) in slots {
+            slot.cancel.cancel();
+            // A task that panicked has said so itself; nothing is left of it to wait for.
+            let _ = (&mut slot.task).await;
         }
     }
 
-    /// How many groups there are.
-    pub fn group_count(&self) -> usize {
-        self.groups.len()
+    /// Partitions that are loading or could not be loaded.
+    pub fn unready(&self) -> Vec<i32> {
+        let partitions = self.inner.partitions.lock();
+        let unready = partitions
+            .iter()
+            .filter(|(_, slot)| slot.status.get() != Status::Ready);
+        unready.map(|(&partition, _)| partition).collect()
     }
 
-    /// When [`Input::Tick`] is due, monotonic milliseconds.
-    pub fn next_deadline(&self) -> Option<u64> {
-        self.timers
-            .next()
-            .into_iter()
-            .chain(self.next_expiry_ms)
-            .min()
-    }
-
-    /// Takes one input at one time and says what is to be done for it.
+    /// Asks the coordinator partition that a request's group belongs to, and waits up to
+    /// `patience` for the answer (for ever without).
     ///
-    /// Timers that are due ring after the input: a heartbeat that waited in a queue counts.
-    pub fn apply(&mut self, now: Now, input: Input) -> Effects {
-        let mut effects = Effects::default();
-        match input {
-            Input::Request { waiter, request } => {
-                self.request(now, waiter, request, &mut effects);
-            }
-            Input::TopicsDeleted(topics) => {
-                self.each_group(now, &mut effects, |group, cx| {
-                    group.drop_topics(cx, &topics)
-                });
-            }
-            Input::Tick => {}
-        }
-        self.ring(now, &mut effects);
-        effects
-    }
-
-    /// Starts every session anew, as after loading: for when the process stood still and its
-    /// members could not be heard.
-    pub fn restart_sessions(&mut self, now: Now) {
-        let mut effects = Effects::default();
-        self.each_group(now, &mut effects, |group, cx| group.touch_all(cx));
-        assert!(
-            effects.records.is_empty() && effects.answers.is_empty(),
-            "only timers move"
-        );
-    }
-
-    /// Checks every group against itself.
-    pub fn validate(&self) {
-        for (id, group) in &self.groups {
-            assert_eq!(id, &group.id);
-            assert!(!group.is_forgettable(), "{id} should have been forgotten");
-            group.validate();
+    /// # Errors
+    /// `NotCoordinator`, `LoadInProgress`, `NotAvailable` when the log does not keep up.
+    pub async fn ask(
+        &self,
+        partition: i32,
+        request: Request,
+        patience: Option<Duration>,
+    ) -> Result<Reply, GroupError> {
+        let messages = self.messages(partition)?;
+        let (reply, answer) = oneshot::channel();
+        let exchange = async {
+            let message = Message::Request { request, reply };
+            messages
+                .send(message)
+                .await
+                .map_err(|_| GroupError::NotCoordinator)?;
+            answer.await.map_err(|_| GroupError::NotCoordinator)
+        };
+        match patience {
+            Some(patience) => timeout(patience, exchange)
+                .await
+                .unwrap_or(Err(GroupError::NotAvailable)),
+            None => exchange.await,
         }
     }
 
-    fn request(&mut self, now: Now, waiter: WaiterId, request: Request, out: &mut Effects) {
-        let group = request.group().cloned();
-        let reply = match request {
-            // Joins and syncs may wait; the group answers them itself.
-            Request::Join(request) => self.join(now, waiter, &request, out),
-            Request::Sync(request) => {
-                let id = &request.member.group;
-                match self.with(now, id, out, |group, cx| group.sync(cx, &request, waiter)) {
-                    Some(()) => None,
-                    None => Some(Reply::Sync(Err(unknown_group(id)))),
-                }
+    fn messages(&self, partition: i32) -> Result<mpsc::Sender<Message>, GroupError> {
+        let partitions = self.inner.partitions.lock();
+        let slot = partitions
+            .get(&partition)
+            .ok_or(GroupError::NotCoordinator)?;
+        match slot.status.get() {
+            Status::Loading => Err(GroupError::LoadInProgress),
+            Status::Ready => Ok(slot.messages.clone()),
+            Status::Failed => Err(GroupError::NotAvailable),
+            Status::Closed => Err(GroupError::NotCoordinator),
+        }
+    }
+
+    /// The groups of every partition led here, in order of their ids.
+    ///
+    /// # Errors
+    /// `LoadInProgress` or `NotAvailable` when a partition cannot be asked: the list would be
+    /// short.
+    pub async fn list(
+        &self,
+        request: &ListRequest,
+        patience: Duration,
+    ) -> Result<Vec<Listing>, GroupError> {
+        let partitions = self
+            .inner
+            .partitions
+            .lock()
+            .keys()
+            .copied()
+            .collect::<Vec<_>>();
+        let mut all = Vec::new();
+        for partition in partitions {
+            let request = Request::List(request.clone());
+            match self.ask(partition, request, Some(patience)).await {
+                Ok(Reply::List(listed)) => all.extend(listed?),
+                Ok(_) => unreachable!("a list is answered with a list"),
+                // It moved away since: another broker lists it.
+                Err(GroupError::NotCoordinator) => {}
+                Err(error) => return Err(error),
             }
-            Request::Heartbeat(request) => Some(Reply::Heartbeat(
-                self.with(now, &request.group, out, |group, cx| {
-                    group.heartbeat(cx, &request)
-                })
-                .unwrap_or_else(|| Err(unknown_group(&request.group))),
-            )),
-            Request::Leave(request) => Some(Reply::Leave(
-                self.with(now, &request.group, out, |group, cx| {
-                    group.leave(cx, &request)
-                })
-                .unwrap_or_else(|| Err(unknown_group(&request.group))),
-            )),
-            Request::Commit(request) => Some(Reply::Commit(self.commit(now, &request, out))),
-            Request::FetchOffsets(request) => {
-                Some(Reply::FetchOffsets(Ok(self.fetch_offsets(&request))))
-            }
-            Request::Describe(id) => {
-                let found = self.groups.get(&id).map(Group::describe);
-                Some(Reply::Describe(found.ok_or(GroupError::GroupIdNotFound)))
-            }
-            Request::List(request) => Some(Reply::List(Ok(self
-                .groups
+        }
+        all.sort_by(|a, b| a.group.cmp(&b.group));
+        Ok(all)
+    }
+
+    /// Topics were deleted: their committed offsets go. Waits for room in each queue.
+    pub async fn topics_deleted(&self, topics: &[Name]) {
+        let senders = {
+            let partitions = self.inner.partitions.lock();
+            partitions
                 .values()
-                .filter_map(|g| g.list(&request))
-                .collect()))),
-            Request::DeleteGroup(id) => Some(Reply::DeleteGroup(self.delete_group(now, &id, out))),
-            Request::DeleteOffsets(request) => Some(Reply::DeleteOffsets(
-                self.with(now, &request.group, out, |group, cx| {
-                    group.delete_offsets(cx, &request)
-                })
-                .unwrap_or(Err(GroupError::GroupIdNotFound)),
-            )),
+                .map(|slot| slot.messages.clone())
+                .collect::<Vec<_>>()
         };
-        if let Some(reply) = reply {
-            out.answers.push(Answer {
-                waiter,
-                group,
-                reply,
-            });
+        for messages in senders {
+            // A partition that was lost meanwhile is somebody else's.
+            let _ = messages.send(Message::TopicsDeleted(topics.to_vec())).await;
         }
     }
-
-    /// A join, which makes the group if there is none.
-    fn join(
-        &mut self,
-        now: Now,
-        waiter: WaiterId,
-        request: &JoinRequest,
-        out: &mut Effects,
-    ) -> Option<Reply> {
-        let refused = |error| {
-            Some(Reply::Join(JoinReply::refused(
-                error,
-                request.member_id.clone(),
-            )))
-        };
-        let cx = Context {
-            now,
-            config: &self.config,
-            effects: out,
-            timers: &mut self.timers,
-        };
-        if let Err(error) = check_join(&cx, request) {
-            return refused(error);
-        }
-        if !self.groups.contains_key(&request.group) {
-            if !request.member_id.is_empty() {
-                return refused(GroupError::UnknownMember);
-            }
-            if !self.make_group(now, &request.group) {
-                return refused(GroupError::NotAvailable);
-            }
-        }
-        self.with(now, &request.group, out, |group, cx| {
-            group.join(cx, request, waiter)
-        });
-        None
-    }
-
-    /// Makes an empty group if there is room for one more.
-    fn make_group(&mut self, now: Now, id: &Name) -> bool {
-        if self.groups.len() >= MAX_GROUPS {
-            return false;
-        }
-        self.groups.insert(id.clone(), Group::new(id.clone(), now));
-        true
-    }
-
-    /// A commit; one without a generation makes the (simple) group if there is none.
-    fn commit(
-        &mut self,
-        now: Now,
-        request: &CommitRequest,
-        out: &mut Effects,
-    ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
-        let id = &request.member.group;
-        if !self.groups.contains_key(id) {
-            if request.member.generation >= 0 {
-                return Err(if request.knows_group_id_not_found {
-                    GroupError::GroupIdNotFound
-                } else {
-                    GroupError::IllegalGeneration
-                });
-            }
-            if !self.make_group(now, id) {
-                return Err(GroupError::NotAvailable);
-            }
-        }
-        self.with(now, id, out, |group, cx| group.commit(cx, request))
-            .unwrap_or(Err(GroupError::NotAvailable))
-    }
-
-    fn fetch_offsets(&self, request: &FetchOffsetsRequest) -> Vec<FetchedOffset> {
-        match (self.groups.get(&request.group), &request.partitions) {
-            (Some(group), _) => group.fetch_offsets(request),
-            (None, Some(asked)) => asked.iter().map(|(t, p)| fetched(t, *p, None)).collect(),
-            (None, None) => Vec::new(),
-        }
-    }
-
-    fn delete_group(&mut self, now: Now, id: &Name, out: &mut Effects) -> Result<(), GroupError> {
-        self.with(now, id, out, |group, cx| match group.state {
-            GroupState::Empty | GroupState::Dead => {
-                group.delete(cx);
-                Ok(())
-            }
-            GroupState::PreparingRebalance
-            | GroupState::CompletingRebalance
-            | GroupState::Stable => Err(GroupError::NonEmptyGroup),
-        })
-        .unwrap_or(Err(GroupError::GroupIdNotFound))
-    }
-
-    /// Rings every timer that is due.
-    fn ring(&mut self, now: Now, out: &mut Effects) {
-        while let Some(Timer { at_ms, group, kind }) = self.timers.pop_due(now.monotonic_ms) {
-            self.with(now, &group, out, |group, cx| match kind {
-                TimerKind::Join => group.join_timer(cx),
-                TimerKind::Sync => group.sync_timer(cx),
-                TimerKind::Session(id) => group.session_timer(cx, &id, at_ms),
-                TimerKind::Pending(id) => group.pending_timer(cx, &id),
-            });
-        }
-        let interval = self.config.offsets_retention_check_interval_ms;
-        let next = now.monotonic_ms.saturating_add(interval);
-        if *self.next_expiry_ms.get_or_insert(next) <= now.monotonic_ms {
-            self.next_expiry_ms = Some(next);
-            self.each_group(now, out, |group, cx| group.expire(cx));
-        }
-    }
-
-    /// Runs `f` on a group, and forgets the group if nothing of it is left.
-    fn with<T>(
-        &mut self,
-        now: Now,
-        id: &Name,
-        effects: &mut Effects,
-        f: impl FnOnce(&mut Group, &mut Context<'_>) -> T,
-    ) -> Option<T> {
-        let group = self.groups.get_mut(id)?;
-        let mut cx = Context {
-            now,
-            config: &self.config,
-            effects,
-            timers: &mut self.timers,
-        };
-        let result = f(group, &mut cx);
-        if group.is_forgettable() {
-            self.groups.remove(id);
-        }
-        Some(result)
-    }
-
-    fn each_group(
-        &mut self,
-        now: Now,
-        effects: &mut Effects,
-        mut f: impl FnMut(&mut Group, &mut Context<'_>),
-    ) {
-        for group in self.groups.values_mut() {
-            let mut cx = Context {
-                now,
-                config: &self.config,
-                effects,
-                timers: &mut self.timers,
-            };
-            f(group, &mut cx);
-        }
-        self.groups.retain(|_, group| !group.is_forgettable());
-    }
-}
-
-/// What a request for a group that does not exist is told.
-fn unknown_group(id: &str) -> GroupError {
-    if id.is_empty() {
-        GroupError::InvalidGroupId
-    } else {
-        GroupError::UnknownMember
-    }
-}
-
-/// Which of `partitions` coordinator partitions a group belongs to: Java's `String.hashCode` over
-/// UTF-16 units, made positive as Kafka's `Utils.abs` does, modulo the count.
-pub fn partition_for(group: &str, partitions: i32) -> i32 {
-    let hash = group.encode_utf16().fold(0_i32, |hash, unit| {
-        hash.wrapping_mul(31).wrapping_add(i32::from(unit))
-    });
-    let positive = if hash == i32::MIN { 0 } else { hash.abs() };
-    positive % partitions.max(1)
 }

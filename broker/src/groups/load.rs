@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 
 use super::api::{GroupState, Name, Now};
 use super::config::GroupConfig;
-use super::coordinator::Coordinator;
 use super::group::Group;
 use super::member::{Member, millis};
 use super::offsets::Offsets;
 use super::record::{GroupMetadataValue, MemberValue, OffsetValue, RecordError, RecordKey};
+use super::shard::Shard;
 
 /// What a load met.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,8 +83,8 @@ impl Loader {
         self.counts
     }
 
-    /// The coordinator as of the last record, every session starting now.
-    pub fn finish(self, config: GroupConfig, now: Now) -> Coordinator {
+    /// The shard as of the last record, every session starting now.
+    pub fn finish(self, config: GroupConfig, now: Now) -> Shard {
         let mut groups = BTreeMap::new();
         for (id, value) in self.groups {
             groups.insert(id.clone(), restored(id, value, now));
@@ -95,9 +95,9 @@ impl Loader {
                 .or_insert_with_key(|id| Group::new(id.clone(), now))
                 .offsets = offsets;
         }
-        let mut coordinator = Coordinator::with_groups(config, groups);
-        coordinator.restart_sessions(now);
-        coordinator
+        let mut shard = Shard::with_groups(config, groups);
+        shard.restart_sessions(now);
+        shard
     }
 }
 

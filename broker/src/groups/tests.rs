@@ -1,6 +1,7 @@
 //! A world around a coordinator: it keeps the time, the log and every answer, and insists that
 //! each waiter is answered once.
 
+mod actor;
 mod model;
 mod offsets;
 mod rebalance;
@@ -36,7 +37,7 @@ fn subscription(topics: &[&str]) -> Bytes {
 }
 
 struct World {
-    coordinator: Coordinator,
+    shard: Shard,
     config: GroupConfig,
     now: Now,
     log: Vec<(Bytes, Option<Bytes>)>,
@@ -53,7 +54,7 @@ impl World {
 
     fn with(config: GroupConfig) -> Self {
         Self {
-            coordinator: Coordinator::new(config.clone()),
+            shard: Shard::new(config.clone()),
             config,
             now: Now {
                 monotonic_ms: 1_000,
@@ -81,7 +82,7 @@ impl World {
     }
 
     fn input(&mut self, input: Input) {
-        let effects = self.coordinator.apply(self.now, input);
+        let effects = self.shard.apply(self.now, input);
         self.take(effects);
     }
 
@@ -96,7 +97,7 @@ impl World {
     /// Lets time pass, ringing every timer at its own time.
     fn advance(&mut self, ms: u64) {
         let end = self.now.monotonic_ms + ms;
-        while let Some(at) = self.coordinator.next_deadline().filter(|&at| at <= end) {
+        while let Some(at) = self.shard.next_deadline().filter(|&at| at <= end) {
             self.pass(at.saturating_sub(self.now.monotonic_ms));
             self.input(Input::Tick);
         }
@@ -290,7 +291,7 @@ impl World {
                 .expect("we wrote it");
         }
         let counts = loader.counts();
-        self.coordinator = loader.finish(self.config.clone(), self.now);
+        self.shard = loader.finish(self.config.clone(), self.now);
         self.open.clear();
         counts
     }

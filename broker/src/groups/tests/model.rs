@@ -136,7 +136,7 @@ impl Model {
     }
 
     fn group(&self, group: &str) -> Option<&Group> {
-        self.world.coordinator.groups.get(group)
+        self.world.shard.groups.get(group)
     }
 
     fn known(&mut self, group: &'static str) -> &mut Known {
@@ -166,7 +166,7 @@ impl Model {
         }
         self.hear();
         if step.is_multiple_of(16) {
-            self.world.coordinator.validate();
+            self.world.shard.validate();
         }
     }
 
@@ -527,7 +527,7 @@ impl Model {
             known.leaders.retain(|&g, _| g <= generation);
             self.fetch(GROUPS.iter().position(|g| *g == group).unwrap());
         }
-        self.world.coordinator.validate();
+        self.world.shard.validate();
     }
 
     /// Takes in the answers that waiting clients got.
@@ -653,7 +653,7 @@ impl Model {
             "left waiting: {:?}",
             self.world.open
         );
-        self.world.coordinator.validate();
+        self.world.shard.validate();
         for group in GROUPS {
             let state = state_of(self.group(group));
             assert!(

@@ -137,11 +137,7 @@ fn groups_are_deleted_only_when_empty() {
     assert_eq!(world.delete("g"), Ok(()));
     assert_eq!(world.describe("g"), Err(GroupError::GroupIdNotFound));
     world.restart();
-    assert_eq!(
-        world.coordinator.group_count(),
-        0,
-        "tombstones took everything"
-    );
+    assert_eq!(world.shard.group_count(), 0, "tombstones took everything");
 }
 
 #[test]
@@ -203,7 +199,7 @@ fn offsets_of_deleted_topics_go() {
     );
     world.restart();
     assert_eq!(world.offsets("g"), [("u".to_owned(), 2)]);
-    assert_eq!(world.coordinator.group_count(), 1);
+    assert_eq!(world.shard.group_count(), 1);
 }
 
 #[test]
@@ -230,7 +226,7 @@ fn offsets_expire_a_retention_after_the_group_became_empty() {
     world.advance(2_400_000);
     assert_eq!(world.describe("g"), Err(GroupError::GroupIdNotFound));
     world.restart();
-    assert_eq!(world.coordinator.group_count(), 0);
+    assert_eq!(world.shard.group_count(), 0);
 }
 
 #[test]
@@ -282,7 +278,7 @@ fn loading_skips_and_counts_what_it_cannot_read() {
             damaged: 3
         }
     );
-    world.coordinator = loader.finish(world.config.clone(), world.now);
+    world.shard = loader.finish(world.config.clone(), world.now);
     assert_eq!(world.offsets("g"), [("t".to_owned(), 7)]);
 }
 
@@ -311,10 +307,10 @@ fn a_damaged_group_record_with_doubled_members_loads_into_a_sound_group() {
         .log
         .push((GroupKey { group: name("g") }.encode(), Some(value.encode())));
     world.restart();
-    world.coordinator.validate();
+    world.shard.validate();
     assert_eq!(world.describe("g").unwrap().members.len(), 1);
     world.advance(60_000);
-    world.coordinator.validate();
+    world.shard.validate();
 }
 
 #[test]

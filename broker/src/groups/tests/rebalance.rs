@@ -25,7 +25,7 @@ fn the_first_generation_waits_for_more_members() {
     assert_eq!(leader.protocol.as_deref(), Some("range"));
     assert_eq!(leader.protocol_type.as_deref(), Some("consumer"));
     world.sync_all("g", &[leader, follower]);
-    world.coordinator.validate();
+    world.shard.validate();
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn joins_are_checked_before_the_group_is() {
         change(&mut request);
         let waiter = world.send(Request::Join(request));
         assert_eq!(world.joined(waiter).error, Some(error));
-        assert_eq!(world.coordinator.group_count(), 0);
+        assert_eq!(world.shard.group_count(), 0);
     };
     refuse(&|r| r.group = name(""), GroupError::InvalidGroupId);
     refuse(
@@ -182,7 +182,7 @@ fn a_session_without_heartbeats_ends() {
     assert_eq!(world.state("g"), Some(GroupState::Empty));
     let late = world.heartbeat("g", &members[0]);
     assert_eq!(late, Err(GroupError::UnknownMember));
-    world.coordinator.validate();
+    world.shard.validate();
 }
 
 #[test]
@@ -498,7 +498,7 @@ fn a_process_that_stood_still_does_not_blame_its_members() {
     let mut world = World::new();
     let members = world.stable("g", 1);
     world.pass(30_000);
-    world.coordinator.restart_sessions(world.now);
+    world.shard.restart_sessions(world.now);
     world.input(Input::Tick);
     assert_eq!(world.heartbeat("g", &members[0]), Ok(()));
 }

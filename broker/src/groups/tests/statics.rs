@@ -109,7 +109,7 @@ fn a_second_process_with_the_same_instance_fences_the_first_while_it_waits() {
     assert_eq!((joined.error, joined.generation), (None, 2));
     let waiter = world.sync("g", &joined, &[]);
     assert_eq!(world.synced(waiter), Ok(Bytes::new()));
-    world.coordinator.validate();
+    world.shard.validate();
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn an_absent_static_member_stays_until_its_session_ends() {
     assert_eq!((back.error, back.generation), (None, 2));
     let waiter = world.sync("g", &back, &[]);
     assert_eq!(world.synced(waiter), Ok(Bytes::from_static(b"kept")));
-    world.coordinator.validate();
+    world.shard.validate();
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn only_absent_static_members_hold_the_join_phase_open() {
     }
     world.advance(10_000);
     assert_eq!(world.state("g"), Some(GroupState::Empty));
-    world.coordinator.validate();
+    world.shard.validate();
 }
 
 #[test]
