@@ -111,7 +111,7 @@ mod tests {
         let data = keys.data(NodeId(3), BrokerEpoch(7), Uuid::from_u128(0xff));
         assert_eq!(
             data,
-            "lake/one/abc/00000001/data/59/3-7-000000000000000000000000000000ff"
+            "lake/one/abc/00000001/data/bd/3-7-000000000000000000000000000000ff"
         );
         assert_eq!(KeySpace::new("", "abc", 1).meta("x"), "abc/00000001/meta/x");
     }

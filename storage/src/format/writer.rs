@@ -106,6 +106,11 @@ impl ObjectWriter {
         self.slices.is_empty() && self.open.is_none()
     }
 
+    #[cfg(test)]
+    pub(super) fn slices_for_test(&self) -> &[SliceIndex] {
+        &self.slices
+    }
+
     /// Begins a slice.
     ///
     /// # Errors

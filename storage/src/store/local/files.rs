@@ -298,6 +298,13 @@ impl Files {
 
     /// What stands right below `prefix`; nothing when it is no directory.
     pub(super) fn read_dir(&self, prefix: &Path) -> io::Result<Found> {
+        if prefix
+            .parts()
+            .next()
+            .is_some_and(|part| part.as_ref() == TEMPORARY)
+        {
+            return Ok(Found::default());
+        }
         let mut directory = self.root.clone();
         directory.extend(prefix.parts().map(|part| part.as_ref().to_owned()));
         let paths = match self.disk.read_dir(&directory) {
