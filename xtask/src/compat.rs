@@ -334,7 +334,7 @@ impl Session {
         let folder = self.scratch.join(format!("{}-server", store.folder()));
         let running = self.start(server, folder, &[port.to_string()])?;
         let url = format!(
-            "s3://headwater/{}?endpoint=http://127.0.0.1:{port}&region=us-east-1&path_style=true",
+            "s3://headwater/{}?endpoint=http://127.0.0.1:{port}&region=us-east-1&path_style=true&allow_http=true",
             store.folder(),
         );
         Ok((
