@@ -26,12 +26,14 @@ struct Pool {
 /// Bytes taken; dropped, they are free again.
 #[derive(Debug)]
 pub(crate) struct MemoryPermit {
+    #[cfg(test)]
     bytes: usize,
     _held: OwnedSemaphorePermit,
 }
 
 impl MemoryPermit {
     /// How many bytes it stands for.
+    #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -65,7 +67,11 @@ impl Budget {
                 .map_err(|_| Error::Timeout { bytes })?
                 .expect("the budget is never closed"),
         };
-        Ok(MemoryPermit { bytes, _held: held })
+        Ok(MemoryPermit {
+            #[cfg(test)]
+            bytes,
+            _held: held,
+        })
     }
 
     /// Bytes taken, user data and internal.

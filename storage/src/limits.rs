@@ -47,3 +47,5 @@ pub const WAKERS_BEFORE_SWEEP: usize = 64;
 pub const MAX_RUNS_PER_REPLACE: usize = 512;
 /// Slices that one compaction command may name, old and new.
 pub const MAX_SLICES_PER_REPLACE: usize = 3_000;
+/// Largest batch, unpacked, in which a timestamp is looked for or records are compacted.
+pub const MAX_DECOMPRESSED_BYTES: usize = 128 << 20;

@@ -9,9 +9,10 @@ mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use protocol::{ProducerEpoch, ProducerId};
+use protocol::{ProducerEpoch, ProducerId, increment_sequence};
 
 use crate::Error;
+use crate::format::BatchEntry;
 use crate::limits::{MAX_PRODUCERS, PRODUCER_WINDOW};
 
 /// A batch of an idempotent producer.
@@ -63,17 +64,27 @@ struct Producer {
     coordinator_epoch: i32,
 }
 
+impl From<&BatchEntry> for ProducerBatch {
+    fn from(batch: &BatchEntry) -> Self {
+        Self {
+            producer_id: batch.producer_id,
+            epoch: batch.producer_epoch,
+            base_sequence: batch.base_sequence,
+            last_sequence: batch.last_sequence,
+            base_offset: batch.base_offset,
+            last_offset: batch.last_offset,
+            timestamp_ms: batch.max_timestamp_ms,
+            appended_at_ms: batch.appended_at_ms,
+            transactional: batch.transactional,
+            control: batch.control,
+        }
+    }
+}
+
 /// All producers of one partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Producers {
     map: BTreeMap<ProducerId, Producer>,
-}
-
-/// Adds to a sequence, which wraps from 2^31-1 to 0.
-pub(crate) fn advance_sequence(base: i32, by: i32) -> i32 {
-    debug_assert!(base >= 0 && by >= 0);
-    let sum = i64::from(base) + i64::from(by);
-    i32::try_from(sum % (i64::from(i32::MAX) + 1)).expect("a remainder by 2^31 fits")
 }
 
 impl Producers {
@@ -104,7 +115,7 @@ impl Producers {
         }
         let last = known.window.back().map(|r| r.last_sequence);
         let expected = match last {
-            Some(last) if batch.epoch == known.epoch => advance_sequence(last, 1),
+            Some(last) if batch.epoch == known.epoch => increment_sequence(last, 1),
             // A marker alone made this state: its epoch has no batch yet.
             None if batch.epoch == known.epoch => batch.base_sequence,
             _ => 0,

@@ -11,7 +11,7 @@ fn batch(id: i64, epoch: i16, base: i32, count: i32, offset: i64) -> ProducerBat
         producer_id: ProducerId(id),
         epoch: ProducerEpoch(epoch),
         base_sequence: base,
-        last_sequence: advance_sequence(base, count - 1),
+        last_sequence: increment_sequence(base, count - 1),
         base_offset: offset,
         last_offset: offset + i64::from(count) - 1,
         timestamp_ms: 1_000 + offset,
@@ -204,7 +204,7 @@ proptest! {
         for (id, epoch, back, count, follow) in steps {
             // Half of the steps follow on, so that windows fill.
             let (epoch, base) = match model.history.get(&id).and_then(|h| h.last()) {
-                Some(last) if follow => (last.epoch.0, advance_sequence(last.last_sequence, 1)),
+                Some(last) if follow => (last.epoch.0, increment_sequence(last.last_sequence, 1)),
                 Some(last) => (epoch, (last.last_sequence - back).max(0)),
                 None => (epoch, i32::MAX - back),
             };

@@ -1,0 +1,127 @@
+//! Puts, deletes and pauses between tries: what uploader, recovery and compactor share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use env::Env;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use prometheus_client::metrics::counter::Counter;
+use protocol::{BrokerEpoch, NodeId};
+
+use crate::Error;
+use crate::format::{FinishedObject, ObjectReader};
+use crate::keys::KeySpace;
+use crate::limits::{BACKOFF_FIRST, BACKOFF_MAX};
+use crate::store::{StoreMetrics, create};
+
+/// Whose nonces the keys of new objects carry.
+#[derive(Clone, Debug)]
+pub(crate) struct Writer {
+    pub(crate) keys: KeySpace,
+    pub(crate) node: NodeId,
+    pub(crate) broker_epoch: BrokerEpoch,
+}
+
+/// The object store as this broker epoch writes it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Objects {
+    env: Env,
+    store: Arc<dyn ObjectStore>,
+    writer: Writer,
+    reader: ObjectReader,
+}
+
+impl Objects {
+    pub(crate) fn new(
+        env: Env,
+        store: Arc<dyn ObjectStore>,
+        writer: Writer,
+        metrics: StoreMetrics,
+    ) -> Self {
+        let reader = ObjectReader::new(Arc::clone(&store), metrics);
+        Self { env, store, writer, reader }
+    }
+
+    pub(crate) fn env(&self) -> &Env {
+        &self.env
+    }
+
+    pub(crate) fn reader(&self) -> &ObjectReader {
+        &self.reader
+    }
+
+    /// A key that nobody else ever writes (R2).
+    pub(crate) fn new_key(&self) -> String {
+        let Writer { keys, node, broker_epoch } = &self.writer;
+        keys.data(*node, *broker_epoch, self.env.entropy.uuid())
+    }
+
+    /// Stores `object`, create-only. Uploads may use the reserve of a full disk.
+    ///
+    /// # Errors
+    /// `Store`: try again. `Foreign`: never ours.
+    pub(crate) async fn create(&self, object: &FinishedObject) -> Result<(), Error> {
+        let payload = PutPayload::from_iter(object.payload.iter().cloned());
+        debug_assert_eq!(payload.content_length() as u64, object.object.length);
+        create(self.store.as_ref(), &object.object.key, payload, true).await
+    }
+
+    /// Stores `object`, however long the store is away.
+    ///
+    /// # Errors
+    /// Only what trying again cannot mend.
+    pub(crate) async fn create_patiently(
+        &self,
+        object: &FinishedObject,
+        retries: &Counter,
+    ) -> Result<(), Error> {
+        let mut backoff = Backoff::new(&self.env);
+        loop {
+            match self.create(object).await {
+                Err(error @ Error::Store { .. }) => {
+                    retries.inc();
+                    tracing::warn!(%error, "object not stored yet, trying again");
+                    backoff.wait().await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Deletes an object of ours that nothing names. Best effort: what stays is an orphan, which
+    /// the collector finds once this broker epoch is closed.
+    pub(crate) async fn delete_own(&self, key: &str) {
+        match self.store.delete(&Path::from(key)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => tracing::warn!(%error, key, "own object not deleted, left an orphan"),
+        }
+    }
+}
+
+/// Pauses that double, with jitter, from a tenth of a second to ten.
+pub(crate) struct Backoff {
+    env: Env,
+    next: Duration,
+}
+
+impl Backoff {
+    pub(crate) fn new(env: &Env) -> Self {
+        Self { env: env.clone(), next: BACKOFF_FIRST }
+    }
+
+    /// Waits between half and all of the next pause.
+    pub(crate) async fn wait(&mut self) {
+        let half = self.next / 2;
+        let spread = u64::try_from(half.as_micros()).unwrap_or(u64::MAX).max(1);
+        let jitter = Duration::from_micros(self.env.entropy.next_u64() % spread);
+        self.next = (self.next * 2).min(BACKOFF_MAX);
+        tokio::time::sleep(half + jitter).await;
+    }
+
+    /// Waits as long as after `n` tries.
+    pub(crate) async fn wait_nth(mut self, n: u32) {
+        self.next = (BACKOFF_FIRST * 2_u32.saturating_pow(n.saturating_sub(1).min(10))).min(BACKOFF_MAX);
+        self.wait().await;
+    }
+}

@@ -1,0 +1,101 @@
+//! What the owner does with its own commits: applies them to its slice list (R7).
+
+use std::sync::Arc;
+
+use protocol::LeaderEpoch;
+
+use super::{Committed, Inner, Slice, State, Status};
+use crate::{PartitionView, SliceRef, StorageSettings};
+
+/// What an upload round needs of a partition to cut its slice.
+#[derive(Clone, Debug)]
+pub(crate) struct CheckpointPlan {
+    /// What lies below is committed already.
+    pub(crate) committed_end: i64,
+    /// Producers at `committed_end`; folded on to the end of the slice (R5).
+    pub(crate) committed: Committed,
+}
+
+impl CheckpointPlan {
+    /// Whether a slice of `bytes` carries the whole state.
+    pub(crate) fn due(&self, settings: &StorageSettings, bytes: u64, now_ms: i64) -> bool {
+        let age_ms = i64::try_from(settings.checkpoint_age.as_millis()).unwrap_or(i64::MAX);
+        self.committed.bytes_since_checkpoint + bytes >= settings.checkpoint_bytes
+            || now_ms.saturating_sub(self.committed.checkpoint_at_ms) >= age_ms
+    }
+}
+
+impl Inner {
+    /// What a round needs; `None` when the partition is closed.
+    pub(crate) fn checkpoint_plan(&self) -> Option<CheckpointPlan> {
+        let state = self.state.lock();
+        (state.status == Status::Open).then(|| CheckpointPlan {
+            committed_end: state.committed_end,
+            committed: state.committed.clone(),
+        })
+    }
+
+    /// Applies a commit of ours: `slices` follow the committed end, of `bytes` in all, and the
+    /// producers at their end are `committed`. Only after this may the hot cache let go of them.
+    pub(crate) fn apply_commit(&self, slices: &[SliceRef], bytes: u64, committed: Committed) {
+        let mut state = self.state.lock();
+        if state.status == Status::Closed {
+            return;
+        }
+        for slice in slices {
+            assert!(slice.first_offset == state.committed_end, "a commit follows the last one");
+            assert!(slice.end_offset <= state.high_watermark, "only durable data is committed");
+            state.committed_end = slice.end_offset;
+            // Below log start already: DeleteRecords was faster.
+            if slice.end_offset > state.log_start {
+                state.slices.push(Slice::new(slice.clone()));
+            }
+        }
+        state.committed = committed;
+        state.unuploaded_bytes = state.unuploaded_bytes.saturating_sub(bytes);
+        state.dirty_bytes += bytes;
+        state.validate();
+    }
+
+    /// Takes what the catalog says of a partition led here, when it knows more than we.
+    pub(crate) fn refresh(&self, view: PartitionView) {
+        if view.leader_epoch != self.leader_epoch {
+            return;
+        }
+        let mut state = self.state.lock();
+        if state.status == Status::Closed || view.committed_end < state.committed_end {
+            return;
+        }
+        state.committed_end = view.committed_end.min(state.high_watermark);
+        state.slices = view.slices.into_iter().map(Slice::new).collect();
+        let log_start = view.log_start.min(state.high_watermark);
+        state.raise_log_start(log_start);
+        state.validate();
+    }
+
+    /// Puts `new` in the place of `old`, a run of slices, when it still stands there.
+    pub(crate) fn apply_replace(&self, old: &[SliceRef], new: &[SliceRef]) -> bool {
+        let mut state = self.state.lock();
+        let Some(at) = run_position(&state, old) else { return false };
+        let new = new.iter().cloned().map(Slice::new);
+        state.slices.splice(at..at + old.len(), new);
+        // Retention may have passed the new slices' ends meanwhile.
+        let log_start = state.log_start;
+        state.slices.retain(|slice| slice.reference.end_offset > log_start);
+        state.validate();
+        true
+    }
+
+    /// The epoch and the slices of the partition, when it is open.
+    pub(crate) fn open_slices(&self) -> Option<(LeaderEpoch, Vec<Arc<Slice>>)> {
+        let state = self.state.lock();
+        (state.status == Status::Open).then(|| (self.leader_epoch, state.slices.clone()))
+    }
+}
+
+fn run_position(state: &State, old: &[SliceRef]) -> Option<usize> {
+    let first = old.first()?;
+    let at = state.slices.iter().position(|slice| slice.reference == *first)?;
+    let run = state.slices.get(at..at + old.len())?;
+    run.iter().zip(old).all(|(slice, old)| slice.reference == *old).then_some(at)
+}

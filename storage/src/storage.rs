@@ -1,0 +1,326 @@
+//! The handle to everything of one broker epoch.
+
+mod disk;
+mod open;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use env::Env;
+use object_store::ObjectStore;
+use parking_lot::{Mutex, RwLock};
+use protocol::{BrokerEpoch, LeaderEpoch, NodeId, TopicPartition};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::budget::Budget;
+use crate::cache::Retained;
+use crate::keys::KeySpace;
+use crate::objects::{Objects, Writer};
+use crate::partition::{Inner, Partition};
+use crate::reader::ReadPath;
+use crate::retention;
+use crate::store::StoreMetrics;
+use crate::uploader::{DurableGroup, Held, Queue, Uploader};
+use crate::{Catalog, Error, HookBatch, Hooks, StorageMetrics, StorageSettings};
+
+/// What a [`Storage`] is made of.
+pub struct StorageParts {
+    /// Clock, entropy, disk.
+    pub env: Env,
+    /// Where objects live.
+    pub store: Arc<dyn ObjectStore>,
+    /// Where in it: prefix, cluster, generation.
+    pub keys: KeySpace,
+    /// Id of this node.
+    pub node: NodeId,
+    /// Where objects are recorded.
+    pub catalog: Arc<dyn Catalog>,
+    /// Epoch of this broker.
+    pub broker_epoch: BrokerEpoch,
+    /// What an operator may set.
+    pub settings: StorageSettings,
+    /// Counters of this crate, registered by the caller.
+    pub metrics: StorageMetrics,
+    /// Counters of the store, which reads add to.
+    pub store_metrics: StoreMetrics,
+    /// Who watches appends; usually nobody.
+    pub hooks: Option<Arc<dyn Hooks>>,
+}
+
+/// Storage of one broker epoch. Cheap to clone.
+#[derive(Clone)]
+pub struct Storage {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Storage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Storage(broker epoch {})", self.shared.broker_epoch)
+    }
+}
+
+/// What all parts share.
+pub(crate) struct Shared {
+    pub(crate) env: Env,
+    pub(crate) objects: Objects,
+    pub(crate) catalog: Arc<dyn Catalog>,
+    pub(crate) broker_epoch: BrokerEpoch,
+    pub(crate) settings: StorageSettings,
+    pub(crate) metrics: StorageMetrics,
+    pub(crate) hooks: Option<Arc<dyn Hooks>>,
+    pub(crate) budget: Budget,
+    pub(crate) retained: Retained,
+    pub(crate) queue: Queue,
+    pub(crate) read_path: ReadPath,
+    log: OnceLock<wal::Log>,
+    partitions: RwLock<Partitions>,
+    failure: watch::Sender<Option<Error>>,
+    /// Bytes left on the disk of the object store, `u64::MAX` when nobody looks.
+    disk_available: AtomicU64,
+    uploader: OnceLock<Uploader>,
+    /// Owned tasks; dropped, they end.
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Shared")
+    }
+}
+
+#[derive(Default)]
+struct Partitions {
+    /// Those led here, at their current epoch.
+    led: BTreeMap<TopicPartition, Arc<Inner>>,
+    /// Closed ones that still have entries in the log's queue.
+    draining: BTreeMap<(TopicPartition, LeaderEpoch), Arc<Inner>>,
+}
+
+impl Partitions {
+    fn find(&self, tp: TopicPartition, epoch: LeaderEpoch) -> Option<Arc<Inner>> {
+        let led = self.led.get(&tp).filter(|inner| inner.leader_epoch == epoch);
+        led.or_else(|| self.draining.get(&(tp, epoch))).cloned()
+    }
+}
+
+impl Storage {
+    /// Storage without a log yet: partitions may be opened and read; appends wait for
+    /// [`Storage::attach`].
+    pub fn new(parts: StorageParts) -> Self {
+        let settings = parts.settings;
+        let objects = Objects::new(
+            parts.env.clone(),
+            parts.store,
+            Writer { keys: parts.keys, node: parts.node, broker_epoch: parts.broker_epoch },
+            parts.store_metrics,
+        );
+        let shared = Shared {
+            read_path: ReadPath::new(objects.clone(), &settings, parts.metrics.clone()),
+            objects,
+            env: parts.env,
+            catalog: parts.catalog,
+            broker_epoch: parts.broker_epoch,
+            metrics: parts.metrics,
+            hooks: parts.hooks,
+            budget: Budget::new(settings.unuploaded_bytes, settings.unuploaded_internal_bytes),
+            retained: Retained::new(settings.hot_bytes),
+            queue: Queue::default(),
+            log: OnceLock::new(),
+            partitions: RwLock::default(),
+            failure: watch::Sender::new(None),
+            disk_available: AtomicU64::new(u64::MAX),
+            uploader: OnceLock::new(),
+            tasks: Mutex::default(),
+            settings,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// What `wal::Log::start` gets as its `durable` callback.
+    pub fn on_durable(&self) -> Box<dyn FnMut(wal::Group) + Send> {
+        // Not an owner: a storage that is gone has nobody left to tell.
+        let shared = Arc::downgrade(&self.shared);
+        Box::new(move |group| {
+            if let Some(shared) = shared.upgrade() {
+                shared.durable(group);
+            }
+        })
+    }
+
+    /// Starts the background work over `log`, which must be fresh: its trim point is 0.
+    ///
+    /// # Panics
+    /// When called twice, or outside a tokio runtime.
+    pub fn attach(&self, log: wal::Log) {
+        let shared = &self.shared;
+        let (uploader, worker) = Uploader::new(shared, log.clone());
+        assert!(shared.uploader.set(uploader).is_ok(), "a storage has one log");
+        let failure = log.failure();
+        assert!(shared.log.set(log).is_ok(), "a storage has one log");
+        let mut tasks = shared.tasks.lock();
+        tasks.spawn(worker.run());
+        tasks.spawn(retention::run(Arc::downgrade(shared)));
+        tasks.spawn(open::watch_log(Arc::downgrade(shared), failure));
+        tasks.spawn(disk::watch(Arc::downgrade(shared)));
+    }
+
+    /// Some error once this storage has stopped for good: fenced, corrupt, or its log failed.
+    pub fn failure(&self) -> watch::Receiver<Option<Error>> {
+        self.shared.failure.subscribe()
+    }
+
+    /// The partition, when it is led here.
+    pub fn partition(&self, tp: TopicPartition) -> Option<Partition> {
+        let inner = self.shared.partitions.read().led.get(&tp).cloned()?;
+        Some(Partition { inner, shared: Arc::clone(&self.shared) })
+    }
+
+    /// All partitions led here, in order.
+    pub fn partitions(&self) -> Vec<Partition> {
+        let wrap = |inner| Partition { inner, shared: Arc::clone(&self.shared) };
+        self.shared.led().into_iter().map(wrap).collect()
+    }
+
+    /// Uploads and commits everything, with producer checkpoints. Appends should have stopped.
+    ///
+    /// # Errors
+    /// What stopped the uploader or the log for good.
+    pub async fn drain(&self) -> Result<(), Error> {
+        for partition in self.partitions() {
+            let end = partition.log_end();
+            let failed = self.failure();
+            tokio::select! {
+                biased;
+                () = partition.moved_past(end - 1) => {}
+                () = failed_for_good(failed) => {}
+            }
+        }
+        if let Some(error) = self.shared.failure.borrow().clone() {
+            return Err(error);
+        }
+        match self.shared.uploader.get() {
+            Some(uploader) => uploader.drain().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the background work at once, uploaded or not: what is not committed is recovered from
+    /// the log.
+    pub async fn shutdown(&self) {
+        for partition in self.partitions() {
+            self.close_partition(partition.topic_partition());
+        }
+        let mut tasks = std::mem::take(&mut *self.shared.tasks.lock());
+        tasks.shutdown().await;
+    }
+
+    /// Bytes that are durable and in no committed object, and the age of the oldest.
+    pub fn unuploaded(&self) -> (u64, Duration) {
+        let (bytes, since) = self.shared.queue.unuploaded();
+        (bytes, since.map_or(Duration::ZERO, |since| since.elapsed()))
+    }
+
+    /// This storage's counters, with its gauges brought up to date.
+    pub fn metrics(&self) -> &StorageMetrics {
+        let shared = &self.shared;
+        let (bytes, age) = self.unuploaded();
+        let (user, internal) = shared.budget.used();
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        shared.metrics.unuploaded_bytes.set(gauge(bytes));
+        shared.metrics.unuploaded_age_ms.set(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
+        shared.metrics.memory_user_bytes.set(gauge(user as u64));
+        shared.metrics.memory_internal_bytes.set(gauge(internal as u64));
+        shared.metrics.hot_bytes.set(gauge(shared.retained.bytes() as u64));
+        shared.metrics.block_cache_bytes.set(gauge(shared.read_path.cached_bytes()));
+        &shared.metrics
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
+async fn failed_for_good(mut failure: watch::Receiver<Option<Error>>) {
+    // The sender lives as long as the storage.
+    let _ = failure.wait_for(Option::is_some).await;
+}
+
+impl Shared {
+    pub(crate) fn log(&self) -> Result<&wal::Log, Error> {
+        if let Some(error) = self.failure.borrow().as_ref() {
+            return Err(error.clone());
+        }
+        self.log.get().ok_or(Error::NotOpen)
+    }
+
+    pub(crate) fn led(&self) -> Vec<Arc<Inner>> {
+        self.partitions.read().led.values().cloned().collect()
+    }
+
+    /// Stops for good and says so; the broker decides what comes next.
+    pub(crate) fn fail(&self, error: Error) {
+        self.metrics.background_failures.inc();
+        tracing::error!(%error, "storage stops");
+        self.failure.send_if_modified(|failure| {
+            let first = failure.is_none();
+            if first {
+                *failure = Some(error);
+            }
+            first
+        });
+        for inner in self.led() {
+            inner.close();
+        }
+    }
+
+    /// R3: in the log's order; per entry hot cache, high watermark, waiters, replies.
+    fn durable(&self, group: wal::Group) {
+        let mut hurry = false;
+        let mut entries = Vec::with_capacity(group.entries.len());
+        for entry in group.entries {
+            let partition =
+                self.partitions.read().find(entry.topic_partition, entry.leader_epoch);
+            let Some(inner) = partition else {
+                // Closed partitions are kept until their last entry is durable.
+                tracing::error!(partition = %entry.topic_partition, "entry of an unknown partition");
+                self.metrics.background_failures.inc();
+                entries.push(Held { entry, partition: None, _memory: None });
+                continue;
+            };
+            let memory = inner.publish(&entry);
+            if let Some(hooks) = &self.hooks {
+                hooks.durable(HookBatch {
+                    topic_partition: entry.topic_partition,
+                    leader_epoch: entry.leader_epoch,
+                    base_offset: entry.base_offset,
+                    last_offset: entry.last_offset,
+                    bytes: &entry.batches,
+                });
+            }
+            hurry |= inner.wants_upload();
+            entries.push(Held { entry, partition: Some(inner), _memory: Some(memory) });
+        }
+        let group = DurableGroup { sequence: group.sequence, at: Instant::now(), entries };
+        self.queue.push(group, self.settings.upload_bytes);
+        if hurry {
+            self.queue.hurry();
+        }
+        self.sweep_draining();
+    }
+
+    fn sweep_draining(&self) {
+        if self.partitions.read().draining.is_empty() {
+            return;
+        }
+        self.partitions.write().draining.retain(|_, inner| !inner.is_settled());
+    }
+
+    /// New dirt may be worth rewriting.
+    pub(crate) fn compaction_wanted<'a>(&self, partitions: impl Iterator<Item = &'a Arc<Inner>>) {
+        let _ = partitions;
+    }
+}

@@ -1,0 +1,169 @@
+//! Packs durable entries into objects: `log ─▶ queue ─▶ round ─▶ store ─▶ catalog ─▶ trim`.
+//!
+//! Rounds cover one contiguous range of the log each and commit one after the other.
+//! **Invariant:** the log is trimmed only behind what the catalog has recorded or rightly dropped
+//! (R4, R6), and the cache evicts only what the owner has applied (R7).
+
+mod queue;
+mod round;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+use wal::Sequence;
+
+pub(crate) use queue::{DurableGroup, Held, Queue};
+pub(crate) use round::{Committer, Finished, Round};
+
+use crate::limits::{MAX_SLICES_PER_ROUND, OWN_OBJECT_BYTES};
+use crate::storage::Shared;
+use crate::Error;
+
+/// The handle.
+#[derive(Clone, Debug)]
+pub(crate) struct Uploader {
+    tx: mpsc::Sender<Message>,
+}
+
+enum Message {
+    /// Upload all that is durable now, with producer checkpoints.
+    Drain { reply: oneshot::Sender<Result<(), Error>> },
+}
+
+/// The actor.
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    log: wal::Log,
+    committer: Committer,
+    /// The log's trim point.
+    from: Sequence,
+    rx: mpsc::Receiver<Message>,
+}
+
+// === impl Uploader ===
+
+impl Uploader {
+    pub(crate) fn new(shared: &Arc<Shared>, log: wal::Log) -> (Self, Worker) {
+        let (tx, rx) = mpsc::channel(4);
+        let committer = Committer::new(shared, log.wal_id(), None);
+        let worker = Worker { shared: Arc::clone(shared), log, committer, from: 0, rx };
+        (Self { tx }, worker)
+    }
+
+    /// Uploads and commits all that is durable now.
+    ///
+    /// # Errors
+    /// What stopped the uploader for good.
+    pub(crate) async fn drain(&self) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        self.tx.send(Message::Drain { reply }).await.map_err(|_| Error::NotOpen)?;
+        answer.await.map_err(|_| Error::NotOpen)?
+    }
+}
+
+// === impl Worker ===
+
+impl Worker {
+    /// Runs until a fence or corruption; ends with the handle otherwise.
+    pub(crate) async fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let result = loop {
+            let settings = &shared.settings;
+            if shared.queue.is_due(settings.upload_bytes) {
+                match self.round(false).await {
+                    Ok(()) => continue,
+                    Err(error) => break Err(error),
+                }
+            }
+            let due = shared.queue.oldest().map(|at| at + settings.upload_age);
+            tokio::select! {
+                biased;
+                message = self.rx.recv() => match message {
+                    None => break Ok(()),
+                    Some(Message::Drain { reply }) => {
+                        let result = self.drain().await;
+                        let failed = result.clone().err();
+                        // Who asked may have given up.
+                        let _ = reply.send(result);
+                        if let Some(error) = failed {
+                            break Err(error);
+                        }
+                    }
+                },
+                () = shared.queue.changed() => {}
+                () = until(due) => {
+                    if let Err(error) = self.round(false).await {
+                        break Err(error);
+                    }
+                }
+            }
+        };
+        if let Err(error) = result {
+            shared.fail(error);
+        }
+    }
+
+    async fn drain(&mut self) -> Result<(), Error> {
+        while !self.shared.queue.is_empty() {
+            self.round(true).await?;
+        }
+        Ok(())
+    }
+
+    /// Uploads one contiguous range of the log.
+    async fn round(&mut self, checkpoint: bool) -> Result<(), Error> {
+        let settings = &self.shared.settings;
+        let groups = self.shared.queue.cut(settings.upload_bytes, MAX_SLICES_PER_ROUND);
+        let Some(last) = groups.last() else { return Ok(()) };
+        let to = last.sequence + 1;
+        let round = Round { from: self.from, to, groups, checkpoint };
+        let bytes = round.bytes();
+        let finished = self.committer.upload(&round).await?;
+        self.apply(&finished, &round);
+        self.from = to;
+        self.log.trim(to);
+        self.shared.queue.done(bytes);
+        Ok(())
+    }
+
+    /// R7: first the owner's own slice lists, then the cache may let go.
+    fn apply(&self, finished: &Finished, round: &Round) {
+        for part in &finished.parts {
+            let Some(inner) = &part.partition else { continue };
+            if let Some(committed) = &part.committed {
+                inner.apply_commit(&part.slices, part.bytes, committed.clone());
+            }
+        }
+        for (inner, end_offset, bytes) in round.chunks() {
+            if inner.state.lock().committed_end >= end_offset {
+                self.shared.retained.uploaded(&inner, end_offset, bytes);
+            }
+        }
+        for part in &finished.parts {
+            if let (Some(hooks), Some(_)) = (&self.shared.hooks, &part.committed) {
+                part.slices.iter().for_each(|slice| hooks.finished(slice));
+            }
+        }
+        for tp in &finished.moved {
+            self.shared.refresh_later(*tp);
+        }
+        let compacted = finished.parts.iter().filter_map(|part| part.partition.as_ref());
+        self.shared.compaction_wanted(compacted);
+    }
+}
+
+/// Waits until `due`; for ever without it.
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether a partition's part of a round gets an object of its own.
+pub(crate) fn wants_own_object(bytes: u64) -> bool {
+    bytes >= OWN_OBJECT_BYTES as u64
+}

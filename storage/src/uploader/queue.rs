@@ -1,0 +1,143 @@
+//! Durable entries that are not yet committed, in the log's order.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use wal::{Entry, Sequence};
+
+use crate::budget::MemoryPermit;
+use crate::partition::Inner;
+
+/// A durable entry with the memory that it pins.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) entry: Entry,
+    pub(crate) partition: Option<Arc<Inner>>,
+    pub(crate) _memory: Option<MemoryPermit>,
+}
+
+/// A durable group.
+#[derive(Debug)]
+pub(crate) struct DurableGroup {
+    pub(crate) sequence: Sequence,
+    pub(crate) at: Instant,
+    pub(crate) entries: Vec<Held>,
+}
+
+impl DurableGroup {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.entries.iter().map(|held| held.entry.batches.len() as u64).sum()
+    }
+}
+
+/// The queue. Bounded by the memory budget, whose permits its entries hold.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    changed: Notify,
+    /// An internal compacted partition has much that is not uploaded.
+    urgent: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    groups: VecDeque<DurableGroup>,
+    /// Bytes in `groups`.
+    queued_bytes: u64,
+    /// Bytes of the round in flight.
+    in_flight_bytes: u64,
+    in_flight_since: Option<Instant>,
+}
+
+impl Queue {
+    /// Appends the next durable group.
+    pub(crate) fn push(&self, group: DurableGroup, upload_bytes: u64) {
+        let mut state = self.state.lock();
+        if let Some(last) = state.groups.back() {
+            assert!(last.sequence < group.sequence, "groups become durable in order");
+        }
+        let first = state.groups.is_empty();
+        state.queued_bytes += group.bytes();
+        state.groups.push_back(group);
+        let due = state.queued_bytes >= upload_bytes;
+        drop(state);
+        if first || due {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Starts a round whatever the size.
+    pub(crate) fn hurry(&self) {
+        self.urgent.store(true, Ordering::Relaxed);
+        self.changed.notify_one();
+    }
+
+    /// True when a round should start.
+    pub(crate) fn is_due(&self, upload_bytes: u64) -> bool {
+        let state = self.state.lock();
+        let urgent = self.urgent.load(Ordering::Relaxed) && state.queued_bytes > 0;
+        urgent || state.queued_bytes >= upload_bytes
+    }
+
+    /// Waits for a push that may matter.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// When the oldest queued group that holds bytes became durable.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        let state = self.state.lock();
+        // Empty groups (idle marks) need no upload; they go along with the next round.
+        state.groups.iter().find(|group| !group.entries.is_empty()).map(|group| group.at)
+    }
+
+    /// True when nothing waits for upload.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state.lock().groups.is_empty()
+    }
+
+    /// Takes groups from the front: at least one, then as many as stay within `bytes` and name at
+    /// most `slices` partitions.
+    pub(crate) fn cut(&self, bytes: u64, slices: usize) -> Vec<DurableGroup> {
+        self.urgent.store(false, Ordering::Relaxed);
+        let mut state = self.state.lock();
+        let mut named = BTreeSet::new();
+        let (mut taken, mut total) = (0, 0);
+        for group in &state.groups {
+            let more = group.bytes();
+            let before = named.len();
+            named.extend(
+                group.entries.iter().map(|h| (h.entry.topic_partition, h.entry.leader_epoch)),
+            );
+            let fits = total + more <= bytes && named.len() <= slices;
+            if taken > 0 && !fits && (more > 0 || named.len() > before) {
+                break;
+            }
+            taken += 1;
+            total += more;
+        }
+        let groups: Vec<_> = state.groups.drain(..taken).collect();
+        state.queued_bytes -= total;
+        state.in_flight_bytes += total;
+        state.in_flight_since = groups.first().map(|group| group.at);
+        groups
+    }
+
+    /// A cut of `bytes` is committed.
+    pub(crate) fn done(&self, bytes: u64) {
+        let mut state = self.state.lock();
+        state.in_flight_bytes -= bytes;
+        state.in_flight_since = None;
+    }
+
+    /// Bytes not committed, and since when the oldest of them is durable.
+    pub(crate) fn unuploaded(&self) -> (u64, Option<Instant>) {
+        let oldest = self.oldest();
+        let state = self.state.lock();
+        (state.queued_bytes + state.in_flight_bytes, state.in_flight_since.or(oldest))
+    }
+}

@@ -1,0 +1,401 @@
+//! One round: cut into slices, stored as objects, committed by one command.
+//!
+//! The same code serves the owner of a log and the heir of a dead one, who commits with its claim.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use protocol::{BatchView, BrokerEpoch, LeaderEpoch, TopicPartition};
+use wal::{Sequence, WalId};
+
+use super::{DurableGroup, Held, wants_own_object};
+use crate::format::{BatchEntry, FinishedObject, ObjectWriter, SliceEnd, SliceStart};
+use crate::limits::{MAX_CONFLICTS, MAX_OBJECT_BYTES, PUTS_IN_FLIGHT};
+use crate::objects::{Backoff, Objects};
+use crate::partition::{CheckpointPlan, Committed, Inner, producer_batch};
+use crate::storage::Shared;
+use crate::{
+    Catalog, CatalogError, CommitUpload, Error, PartitionView, SliceOutcome, SliceRef,
+    StorageMetrics, StorageSettings,
+};
+
+/// What a round covers: groups of [from, to), all that hold entries.
+#[derive(Debug)]
+pub(crate) struct Round {
+    pub(crate) from: Sequence,
+    pub(crate) to: Sequence,
+    pub(crate) groups: Vec<DurableGroup>,
+    /// Every slice carries the whole producer state.
+    pub(crate) checkpoint: bool,
+}
+
+impl Round {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.groups.iter().map(DurableGroup::bytes).sum()
+    }
+
+    /// Runs of about 1 MiB per partition, in order: what the cache evicts at a time.
+    pub(crate) fn chunks(&self) -> Vec<(Arc<Inner>, i64, usize)> {
+        const CHUNK_BYTES: usize = 1 << 20;
+        let mut open: BTreeMap<(TopicPartition, LeaderEpoch), (Arc<Inner>, i64, usize)> =
+            BTreeMap::new();
+        let mut chunks = Vec::new();
+        for held in self.groups.iter().flat_map(|group| &group.entries) {
+            let Some(inner) = &held.partition else { continue };
+            let key = (inner.topic_partition, inner.leader_epoch);
+            let chunk = open.entry(key).or_insert_with(|| (Arc::clone(inner), 0, 0));
+            chunk.1 = held.entry.last_offset + 1;
+            chunk.2 += held.entry.batches.len();
+            if chunk.2 >= CHUNK_BYTES {
+                chunks.extend(open.remove(&key));
+            }
+        }
+        chunks.extend(open.into_values());
+        chunks
+    }
+}
+
+/// Ends that the catalog told: entries below are committed already.
+pub(crate) type KnownEnds = BTreeMap<TopicPartition, i64>;
+
+/// A committed round.
+#[derive(Debug, Default)]
+pub(crate) struct Finished {
+    pub(crate) parts: Vec<FinishedPart>,
+    /// Partitions of which the catalog knows more than we: to be looked at again.
+    pub(crate) moved: Vec<TopicPartition>,
+}
+
+/// A partition's part of it.
+#[derive(Debug)]
+pub(crate) struct FinishedPart {
+    pub(crate) partition: Option<Arc<Inner>>,
+    /// What was committed, in order.
+    pub(crate) slices: Vec<SliceRef>,
+    pub(crate) bytes: u64,
+    /// Producer state at the end; `None` when nothing was committed or the partition is closed.
+    pub(crate) committed: Option<Committed>,
+}
+
+/// A partition's entries of a round.
+struct Part<'a> {
+    partition: Option<Arc<Inner>>,
+    entries: Vec<&'a Held>,
+    bytes: u64,
+    plan: Option<CheckpointPlan>,
+}
+
+/// A part as it was written.
+struct Written {
+    key: (TopicPartition, LeaderEpoch),
+    partition: Option<Arc<Inner>>,
+    bytes: u64,
+    committed: Option<Committed>,
+}
+
+/// Stores rounds and commits them.
+pub(crate) struct Committer {
+    objects: Objects,
+    catalog: Arc<dyn Catalog>,
+    broker_epoch: BrokerEpoch,
+    wal_id: WalId,
+    claim: Option<u32>,
+    settings: StorageSettings,
+    metrics: StorageMetrics,
+}
+
+impl Committer {
+    pub(crate) fn new(shared: &Shared, wal_id: WalId, claim: Option<u32>) -> Self {
+        Self {
+            objects: shared.objects.clone(),
+            catalog: Arc::clone(&shared.catalog),
+            broker_epoch: shared.broker_epoch,
+            wal_id,
+            claim,
+            settings: shared.settings.clone(),
+            metrics: shared.metrics.clone(),
+        }
+    }
+
+    /// Stores and commits `round`, however long the store or the catalog is away.
+    ///
+    /// # Errors
+    /// `Fenced`: stop. `Corrupt` or `Internal`: stop and alarm. Nothing is trimmed then.
+    pub(crate) async fn upload(&self, round: &Round) -> Result<Finished, Error> {
+        self.upload_known(round, KnownEnds::new()).await
+    }
+
+    /// [`Committer::upload`], given committed ends that are known.
+    pub(crate) async fn upload_known(
+        &self,
+        round: &Round,
+        mut known: KnownEnds,
+    ) -> Result<Finished, Error> {
+        let mut conflicts = 0;
+        loop {
+            let (objects, written) = self.cut(round, &known)?;
+            self.store(&objects).await?;
+            let slices: Vec<SliceRef> =
+                objects.iter().flat_map(|object| object.slices.iter().cloned()).collect();
+            match self.commit(round, slices.clone()).await {
+                Ok(outcomes) => return Ok(self.finish(&objects, written, &slices, &outcomes).await),
+                Err(Error::Catalog(CatalogError::Conflict(reason))) => {
+                    // Refused whole, so that nothing names these objects or ever will.
+                    self.delete(&objects).await;
+                    conflicts += 1;
+                    self.metrics.upload_conflicts.inc();
+                    tracing::warn!(%reason, conflicts, "the catalog moved: cutting the round again");
+                    if conflicts >= MAX_CONFLICTS {
+                        return Err(CatalogError::Corrupt(format!(
+                            "round [{}, {}) of log {} stays refused: {reason}",
+                            round.from, round.to, self.wal_id
+                        ))
+                        .into());
+                    }
+                    Backoff::new(self.objects.env()).wait_nth(conflicts).await;
+                    known = self.look_again(round).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Cuts the round into objects; nothing is stored yet.
+    fn cut(
+        &self,
+        round: &Round,
+        known: &KnownEnds,
+    ) -> Result<(Vec<FinishedObject>, Vec<Written>), Error> {
+        let mut parts: BTreeMap<(TopicPartition, LeaderEpoch), Part<'_>> = BTreeMap::new();
+        for held in round.groups.iter().flat_map(|group| &group.entries) {
+            let entry = &held.entry;
+            let key = (entry.topic_partition, entry.leader_epoch);
+            let part = parts.entry(key).or_insert_with(|| Part {
+                partition: held.partition.clone(),
+                entries: Vec::new(),
+                bytes: 0,
+                plan: held.partition.as_ref().and_then(|inner| inner.checkpoint_plan()),
+            });
+            let committed_end = known
+                .get(&entry.topic_partition)
+                .copied()
+                .or_else(|| part.plan.as_ref().map(|plan| plan.committed_end))
+                .unwrap_or(0);
+            // Committed already (R6); an entry that straddles goes to the catalog, which refuses.
+            if entry.last_offset < committed_end {
+                continue;
+            }
+            part.entries.push(held);
+            part.bytes += entry.batches.len() as u64;
+        }
+        parts.retain(|_, part| !part.entries.is_empty());
+
+        let mut objects = Vec::new();
+        let mut written = Vec::new();
+        let mut bundle = ObjectWriter::new();
+        for (key, part) in parts {
+            if wants_own_object(part.bytes) {
+                let mut own = ObjectWriter::new();
+                written.push(self.write(&mut own, round, key, part)?);
+                objects.push(own.finish(self.objects.new_key())?);
+                continue;
+            }
+            written.push(self.write(&mut bundle, round, key, part)?);
+            if bundle.block_bytes() >= MAX_OBJECT_BYTES as u64 {
+                let full = std::mem::take(&mut bundle);
+                objects.push(full.finish(self.objects.new_key())?);
+            }
+        }
+        if !bundle.is_empty() {
+            objects.push(bundle.finish(self.objects.new_key())?);
+        }
+        Ok((objects, written))
+    }
+
+    /// Writes a partition's part as one slice, or several when it holds very many batches.
+    fn write(
+        &self,
+        writer: &mut ObjectWriter,
+        round: &Round,
+        key: (TopicPartition, LeaderEpoch),
+        part: Part<'_>,
+    ) -> Result<Written, Error> {
+        let now_ms = self.objects.env().clock.wall_ms();
+        let start = |first_offset| SliceStart {
+            topic_partition: key.0,
+            leader_epoch: key.1,
+            first_offset,
+        };
+        let mut committed = part.plan.as_ref().map(|plan| plan.committed.clone());
+        let mut next = part.entries.first().map_or(0, |held| held.entry.base_offset);
+        writer.start_slice(start(next))?;
+        for held in &part.entries {
+            let entry = &held.entry;
+            let mut rest = entry.batches.clone();
+            while !rest.is_empty() {
+                let (view, _) = BatchView::split_first(&rest)
+                    .map_err(|_| Error::Internal { what: "the log holds no whole batches" })?;
+                if writer.slice_is_full() {
+                    writer.finish_slice(SliceEnd { end_offset: next, ..SliceEnd::default() });
+                    writer.start_slice(start(next))?;
+                }
+                let line = BatchEntry::of(&view, entry.appended_at_ms);
+                if let Some(committed) = &mut committed
+                    && let Some(batch) = producer_batch(&view, entry.appended_at_ms)
+                {
+                    committed.producers.record(&batch);
+                }
+                next = view.next_offset();
+                let batch = rest.split_to(view.len());
+                writer.push(batch, line)?;
+            }
+        }
+        let due = round.checkpoint
+            || part.plan.as_ref().is_some_and(|p| p.due(&self.settings, part.bytes, now_ms));
+        let checkpoint = committed.as_mut().filter(|_| due).map(|committed| {
+            committed.producers.expire(now_ms, self.settings.producer_expiration_ms);
+            committed.checkpoint_at_ms = now_ms;
+            Bytes::from(committed.producers.encode())
+        });
+        if let Some(committed) = &mut committed {
+            let since = committed.bytes_since_checkpoint + part.bytes;
+            committed.bytes_since_checkpoint = if checkpoint.is_some() { 0 } else { since };
+        }
+        writer.finish_slice(SliceEnd {
+            end_offset: next,
+            producer_checkpoint: checkpoint,
+            ..SliceEnd::default()
+        });
+        Ok(Written { key, partition: part.partition, bytes: part.bytes, committed })
+    }
+
+    /// All objects of the round, each once, however long it takes.
+    async fn store(&self, objects: &[FinishedObject]) -> Result<(), Error> {
+        let retries = &self.metrics.upload_retries;
+        let puts = objects.iter().map(|o| self.objects.create_patiently(o, retries).boxed());
+        let puts: Vec<BoxFuture<'_, _>> = puts.collect();
+        futures::stream::iter(puts).buffer_unordered(PUTS_IN_FLIGHT).try_collect::<()>().await?;
+        for object in objects {
+            self.metrics.upload_objects.inc();
+            self.metrics.upload_bytes.inc_by(object.object.length);
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, objects: &[FinishedObject]) {
+        for object in objects {
+            self.objects.delete_own(&object.object.key).await;
+        }
+    }
+
+    /// One command, tried under the same id until its outcome is known.
+    async fn commit(
+        &self,
+        round: &Round,
+        slices: Vec<SliceRef>,
+    ) -> Result<Vec<SliceOutcome>, Error> {
+        let commit = CommitUpload {
+            command_id: self.objects.env().entropy.uuid(),
+            broker_epoch: self.broker_epoch,
+            wal_id: self.wal_id,
+            claim: self.claim,
+            from: round.from,
+            to: round.to,
+            slices,
+        };
+        let mut backoff = Backoff::new(self.objects.env());
+        loop {
+            match self.catalog.commit_upload(commit.clone()).await {
+                Ok(outcomes) if outcomes.len() == commit.slices.len() => {
+                    self.metrics.upload_rounds.inc();
+                    return Ok(outcomes);
+                }
+                Ok(_) => return Err(Error::Internal { what: "an outcome per slice is missing" }),
+                Err(CatalogError::Unavailable(reason)) => {
+                    self.metrics.upload_retries.inc();
+                    tracing::warn!(%reason, "upload not committed yet, trying again");
+                    backoff.wait().await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// What the catalog knows of the round's partitions.
+    async fn look_again(&self, round: &Round) -> Result<KnownEnds, Error> {
+        let mut known = KnownEnds::new();
+        for held in round.groups.iter().flat_map(|group| &group.entries) {
+            let tp = held.entry.topic_partition;
+            if let std::collections::btree_map::Entry::Vacant(unknown) = known.entry(tp)
+                && let Some(view) = self.view(tp).await?
+            {
+                unknown.insert(view.committed_end);
+            }
+        }
+        Ok(known)
+    }
+
+    /// A linearizable view, however long the catalog is away.
+    async fn view(&self, tp: TopicPartition) -> Result<Option<PartitionView>, Error> {
+        let mut backoff = Backoff::new(self.objects.env());
+        loop {
+            match self.catalog.partition(tp).await {
+                Err(CatalogError::Unavailable(_)) => backoff.wait().await,
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    /// Sorts out what was committed and what was dropped.
+    async fn finish(
+        &self,
+        objects: &[FinishedObject],
+        written: Vec<Written>,
+        slices: &[SliceRef],
+        outcomes: &[SliceOutcome],
+    ) -> Finished {
+        let mut finished = Finished::default();
+        let committed: Vec<&SliceRef> = slices
+            .iter()
+            .zip(outcomes)
+            .filter(|(_, outcome)| **outcome == SliceOutcome::Committed)
+            .map(|(slice, _)| slice)
+            .collect();
+        for object in objects {
+            // Nothing names it: our own failure, deleted by us.
+            if !committed.iter().any(|slice| slice.object.key == object.object.key) {
+                self.objects.delete_own(&object.object.key).await;
+            }
+        }
+        let mut of_part: BTreeMap<_, Vec<SliceRef>> = BTreeMap::new();
+        for slice in committed {
+            let key = (slice.topic_partition, slice.leader_epoch);
+            of_part.entry(key).or_default().push(slice.clone());
+        }
+        for part in written {
+            let slices = of_part.remove(&part.key).unwrap_or_default();
+            let all = self.wrote(objects, part.key) == slices.len();
+            if !all {
+                finished.moved.push(part.key.0);
+            }
+            finished.parts.push(FinishedPart {
+                partition: part.partition,
+                committed: part.committed.filter(|_| all),
+                slices,
+                bytes: part.bytes,
+            });
+        }
+        finished
+    }
+
+    fn wrote(&self, objects: &[FinishedObject], key: (TopicPartition, LeaderEpoch)) -> usize {
+        objects
+            .iter()
+            .flat_map(|object| &object.slices)
+            .filter(|slice| (slice.topic_partition, slice.leader_epoch) == key)
+            .count()
+    }
+}
