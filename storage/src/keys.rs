@@ -45,9 +45,10 @@ impl KeySpace {
         &self.root
     }
 
-    /// The prefix of all data keys, without a slash at the end.
-    pub fn data_prefix(&self) -> String {
-        format!("{}/data", self.root)
+    /// The prefix of one of the 256 parts that data keys are spread over, without a slash at the
+    /// end.
+    pub fn data_part(&self, part: u8) -> String {
+        format!("{}/data/{part:02x}", self.root)
     }
 
     /// Key of a new data object. The hash characters spread keys over a store's partitions.
@@ -71,6 +72,30 @@ impl KeySpace {
         };
         // Only the one spelling that we write.
         (self.data(parsed.node, parsed.broker_epoch, parsed.nonce) == key).then_some(parsed)
+    }
+
+    /// True for a data key of this cluster, of this or another generation: after a rebuild, objects
+    /// of earlier generations are still named.
+    pub fn is_data(&self, key: &str) -> bool {
+        let Some((cluster, _)) = self.root.rsplit_once('/') else {
+            return false;
+        };
+        let rest = key
+            .strip_prefix(cluster)
+            .and_then(|rest| rest.strip_prefix('/'));
+        let generation = rest
+            .and_then(|rest| rest.split_once('/'))
+            .map(|(generation, _)| generation);
+        let Some(generation) = generation else {
+            return false;
+        };
+        Self {
+            root: format!("{cluster}/{generation}"),
+        }
+        .parse_data(key)
+        .is_some()
+            && generation.len() == 8
+            && generation.bytes().all(|byte| byte.is_ascii_digit())
     }
 
     /// The prefix of a log's groups, without a slash at the end.
@@ -114,6 +139,25 @@ mod tests {
             "lake/one/abc/00000001/data/bd/3-7-000000000000000000000000000000ff"
         );
         assert_eq!(KeySpace::new("", "abc", 1).meta("x"), "abc/00000001/meta/x");
+    }
+
+    #[test]
+    fn data_of_earlier_generations_is_data_and_nothing_else_is() {
+        let keys = KeySpace::new("p/00000001", "abc", 2);
+        let earlier = KeySpace::new("p/00000001", "abc", 1);
+        let key = earlier.data(NodeId(3), BrokerEpoch(7), Uuid::from_u128(0xff));
+        assert!(keys.is_data(&key));
+        let wal_id = WalId(Uuid::from_u128(1));
+        for wrong in [
+            keys.wal(NodeId(3), wal_id, 1),
+            keys.meta("data/x"),
+            key.replace("abc", "abd"),
+            key.replace("00000001/data", "0000001/data"),
+            KeySpace::new("p", "abc", 2).data(NodeId(3), BrokerEpoch(7), Uuid::nil()),
+            String::new(),
+        ] {
+            assert!(!keys.is_data(&wrong), "{wrong}");
+        }
     }
 
     #[test]

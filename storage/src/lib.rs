@@ -17,6 +17,7 @@
 mod budget;
 mod cache;
 mod catalog;
+mod collector;
 mod error;
 pub mod format;
 #[cfg(test)]
@@ -29,6 +30,7 @@ mod objects;
 mod partition;
 mod producers;
 mod reader;
+mod recovery;
 mod retention;
 mod settings;
 mod storage;
@@ -41,11 +43,15 @@ pub use catalog::{
     Catalog, CatalogError, CommitUpload, Condemned, Digest, ObjectRef, PartitionView, ReplaceRun,
     ReplaceSlices, SliceOutcome, SliceRef,
 };
+pub use collector::{
+    Collected, Collector, CollectorMetrics, CollectorParts, CollectorSettings,
+};
 pub use error::{Error, ErrorKind, RecordError};
 pub use keys::{DataKey, KeySpace};
 pub use hooks::{HookBatch, Hooks};
 pub use metrics::StorageMetrics;
 pub use partition::{AppendContext, Appended, Partition, Position, Reservation};
 pub use reader::{AbortedTransaction, Isolation, ReadResult, RecordAt};
+pub use recovery::{ClaimedPartition, Recovered, TailClaim};
 pub use settings::{DiskReserve, ReadBudget, StorageSettings, TopicConfig};
 pub use storage::{Storage, StorageParts};
