@@ -18,6 +18,9 @@ TYPES = {
     "bytes": "Bytes", "records": "Records",
 }
 
+# What `#[derive(Default)]` gives.
+ZEROES = ("Default::default()", "None", "0", "false")
+
 
 def snake(name):
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
@@ -86,16 +89,19 @@ class Emitter:
     def struct(self, name, fields, versions, top=False):
         fields = [f for f in fields if not f.versions.empty()]
         self.line(f"/// Versions {versions}.")
-        self.line("#[derive(Clone, Debug, PartialEq)]\n#[non_exhaustive]")
+        derived = all(default(f) in ZEROES for f in fields)
+        derives = "Clone, Debug, Default, PartialEq" if derived else "Clone, Debug, PartialEq"
+        self.line(f"#[derive({derives})]\n#[non_exhaustive]")
         self.line(f"pub struct {name} {{")
         for f in fields:
             self.line(f"/// {describe(f)}")
             self.line(f"pub {snake(f.name)}: {rust_type(f)},")
         self.line("}\n")
-        self.line(f"impl Default for {name} {{ fn default() -> Self {{ Self {{")
-        for f in fields:
-            self.line(f"{snake(f.name)}: {default(f)},")
-        self.line("} } }\n")
+        if not derived:
+            self.line(f"impl Default for {name} {{ fn default() -> Self {{ Self {{")
+            for f in fields:
+                self.line(f"{snake(f.name)}: {default(f)},")
+            self.line("} } }\n")
         self.line(f"impl {name} {{\nsetters! {{")
         for f in fields:
             member = snake(f.name)
@@ -219,7 +225,9 @@ class Emitter:
     def write_field(self, f, versions):
         member = f"self.{snake(f.name)}"
         present = Condition(f.versions, versions)
-        is_set = f"{member} != {comparable(f)}"
+        unset = comparable(f)
+        is_set = {"None": f"{member}.is_some()", "false": member}.get(
+            unset, f"{member} != {unset}")
         branches = []
         if f.tag is not None and not f.tagged.empty():
             tagged = Condition(f.tagged, versions)
@@ -254,8 +262,10 @@ class Emitter:
     def null_check(self, f, member):
         if f.kind == "records" or f.nullable.covers(f.versions):
             return ""
-        condition = Condition(f.nullable, f.versions)
-        return (f"if {member}.is_none() && !({condition}) {{"
+        if f.nullable.high < f.versions.high:
+            raise ValueError(f"{f.name} ceases to be nullable")
+        condition = f"version < {f.nullable.low}"
+        return (f"if {member}.is_none() && {condition} {{"
                 f" return Err(\"{snake(f.name)} may not be null in this version\".into()); }}")
 
     def write_one(self, f, place, nullable):
@@ -274,8 +284,9 @@ class Emitter:
             return f"writer.nullable_bytes({value}, flexible)?;"
         if f.kind == "string":
             if nullable:
-                inner = "|value| &***value" if f.entity in ENTITIES else "|value| &**value"
-                value = f"{place}.as_ref().map({inner})"
+                value = f"{place}.as_deref()"
+                if f.entity in ENTITIES:
+                    value += ".map(|value| &**value)"
             else:
                 value = f"Some({'&' if not item else ''}{place})"
             return f"writer.nullable_string({value}, flexible)?;"

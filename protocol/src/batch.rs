@@ -434,4 +434,4 @@ impl<'a> Iterator for Batches<'a> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

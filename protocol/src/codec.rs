@@ -293,3 +293,6 @@ pub fn advertised_api_keys() -> Vec<api_versions_response::ApiVersion> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use crate::error_code::ErrorCode;
 /// The reason that a library gives; its type is of no use to a caller.
 pub type Source = Box<dyn std::error::Error + Send + Sync + 'static>;
 
-/// What the caller of this crate does about an [`Error`].
+/// What the caller of this crate does about an [`Error`](enum@Error).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
     /// The sender broke the protocol or asks for what is not served: refuse it.

@@ -3,12 +3,12 @@
 use std::fmt;
 
 macro_rules! error_codes {
-    ($($variant:ident = $code:literal, $name:literal, $retriable:literal, $message:literal;)*) => {
+    ($($(#[$attribute:meta])? $variant:ident = $code:literal, $name:literal, $retriable:literal, $message:literal;)*) => {
         /// An error code of Kafka's protocol (`error_code` fields are `int16`).
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(i16)]
         pub enum ErrorCode {
-            $(#[doc = concat!("`", $name, "`: ", $message, ".")] $variant = $code,)*
+            $(#[doc = concat!("`", $name, "`: ", $message, ".")] $(#[$attribute])? $variant = $code,)*
         }
 
         impl ErrorCode {
@@ -45,12 +45,6 @@ impl ErrorCode {
     }
 }
 
-impl Default for ErrorCode {
-    fn default() -> Self {
-        Self::None
-    }
-}
-
 impl From<ErrorCode> for i16 {
     fn from(code: ErrorCode) -> i16 {
         code.code()
@@ -66,7 +60,7 @@ impl fmt::Display for ErrorCode {
 error_codes! {
     UnknownServerError = -1, "UNKNOWN_SERVER_ERROR", false,
         "the broker met an error it has no code for";
-    None = 0, "NONE", false, "no error";
+    #[default] None = 0, "NONE", false, "no error";
     OffsetOutOfRange = 1, "OFFSET_OUT_OF_RANGE", false,
         "the offset lies outside the range this partition holds";
     CorruptMessage = 2, "CORRUPT_MESSAGE", true, "the batch failed its checksum or is malformed";

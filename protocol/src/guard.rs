@@ -245,7 +245,7 @@ impl<O: Observer> Walker<'_, O> {
                 None => self.at = end,
                 Some((_, value)) => {
                     // What lies inside must not reach beyond its size.
-                    let whole = std::mem::replace(&mut self.frame, &[]);
+                    let whole = std::mem::take(&mut self.frame);
                     self.frame = &whole[..end];
                     self.run(value)?;
                     self.frame = whole;

@@ -10,7 +10,7 @@ use crate::error::{Result, Source};
 use crate::messages::{StrBytes, TopicName};
 
 /// Versions 1-5.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct DescribeLogDirsResponse {
     /// From version 1 to 5.
@@ -19,16 +19,6 @@ pub struct DescribeLogDirsResponse {
     pub error_code: i16,
     /// From version 1 to 5.
     pub results: Vec<DescribeLogDirsResult>,
-}
-
-impl Default for DescribeLogDirsResponse {
-    fn default() -> Self {
-        Self {
-            throttle_time_ms: Default::default(),
-            error_code: Default::default(),
-            results: Default::default(),
-        }
-    }
 }
 
 impl DescribeLogDirsResponse {
@@ -173,22 +163,13 @@ impl DescribeLogDirsResult {
 }
 
 /// Versions 1-5.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct DescribeLogDirsTopic {
     /// From version 1 to 5.
     pub name: TopicName,
     /// From version 1 to 5.
     pub partitions: Vec<DescribeLogDirsPartition>,
-}
-
-impl Default for DescribeLogDirsTopic {
-    fn default() -> Self {
-        Self {
-            name: Default::default(),
-            partitions: Default::default(),
-        }
-    }
 }
 
 impl DescribeLogDirsTopic {
@@ -225,7 +206,7 @@ impl DescribeLogDirsTopic {
 }
 
 /// Versions 1-5.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct DescribeLogDirsPartition {
     /// From version 1 to 5.
@@ -236,17 +217,6 @@ pub struct DescribeLogDirsPartition {
     pub offset_lag: i64,
     /// From version 1 to 5.
     pub is_future_key: bool,
-}
-
-impl Default for DescribeLogDirsPartition {
-    fn default() -> Self {
-        Self {
-            partition_index: Default::default(),
-            partition_size: Default::default(),
-            offset_lag: Default::default(),
-            is_future_key: Default::default(),
-        }
-    }
 }
 
 impl DescribeLogDirsPartition {

@@ -12,7 +12,7 @@ use crate::messages::{BrokerId, ProducerId, StrBytes, TopicName};
 use crate::records::Records;
 
 /// Versions 4-18.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct FetchResponse {
     /// From version 4 to 18.
@@ -25,18 +25,6 @@ pub struct FetchResponse {
     pub responses: Vec<FetchableTopicResponse>,
     /// From version 16 to 18; tag 0.
     pub node_endpoints: Vec<NodeEndpoint>,
-}
-
-impl Default for FetchResponse {
-    fn default() -> Self {
-        Self {
-            throttle_time_ms: Default::default(),
-            error_code: Default::default(),
-            session_id: 0,
-            responses: Default::default(),
-            node_endpoints: Default::default(),
-        }
-    }
 }
 
 impl FetchResponse {
@@ -124,7 +112,7 @@ impl Wire for FetchResponse {
 }
 
 /// Versions 4-18.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct FetchableTopicResponse {
     /// From version 4 to 12.
@@ -133,16 +121,6 @@ pub struct FetchableTopicResponse {
     pub topic_id: Uuid,
     /// From version 4 to 18.
     pub partitions: Vec<PartitionData>,
-}
-
-impl Default for FetchableTopicResponse {
-    fn default() -> Self {
-        Self {
-            topic: Default::default(),
-            topic_id: Default::default(),
-            partitions: Default::default(),
-        }
-    }
 }
 
 impl FetchableTopicResponse {
@@ -479,22 +457,13 @@ impl SnapshotId {
 }
 
 /// Versions 4-18.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct AbortedTransaction {
     /// From version 4 to 18.
     pub producer_id: ProducerId,
     /// From version 4 to 18.
     pub first_offset: i64,
-}
-
-impl Default for AbortedTransaction {
-    fn default() -> Self {
-        Self {
-            producer_id: Default::default(),
-            first_offset: Default::default(),
-        }
-    }
 }
 
 impl AbortedTransaction {
@@ -526,7 +495,7 @@ impl AbortedTransaction {
 }
 
 /// Versions 16-18.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct NodeEndpoint {
     /// From version 16 to 18.
@@ -537,17 +506,6 @@ pub struct NodeEndpoint {
     pub port: i32,
     /// From version 16 to 18.
     pub rack: Option<StrBytes>,
-}
-
-impl Default for NodeEndpoint {
-    fn default() -> Self {
-        Self {
-            node_id: Default::default(),
-            host: Default::default(),
-            port: Default::default(),
-            rack: None,
-        }
-    }
 }
 
 impl NodeEndpoint {
@@ -576,7 +534,7 @@ impl NodeEndpoint {
         writer.i32(self.node_id.0);
         writer.nullable_string(Some(&self.host), flexible)?;
         writer.i32(self.port);
-        writer.nullable_string(self.rack.as_ref().map(|value| &**value), flexible)?;
+        writer.nullable_string(self.rack.as_deref(), flexible)?;
         if flexible {
             writer.no_tagged();
         }

@@ -78,11 +78,8 @@ impl OffsetCommitRequest {
         writer.i32(self.generation_id_or_member_epoch);
         writer.nullable_string(Some(&self.member_id), flexible)?;
         if version >= 7 {
-            writer.nullable_string(
-                self.group_instance_id.as_ref().map(|value| &**value),
-                flexible,
-            )?;
-        } else if self.group_instance_id != None {
+            writer.nullable_string(self.group_instance_id.as_deref(), flexible)?;
+        } else if self.group_instance_id.is_some() {
             return Err("group_instance_id is set where the version has no such field".into());
         }
         if version <= 4 {
@@ -113,7 +110,7 @@ impl Wire for OffsetCommitRequest {
 }
 
 /// Versions 2-10.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct OffsetCommitRequestTopic {
     /// From version 2 to 9.
@@ -122,16 +119,6 @@ pub struct OffsetCommitRequestTopic {
     pub topic_id: Uuid,
     /// From version 2 to 10.
     pub partitions: Vec<OffsetCommitRequestPartition>,
-}
-
-impl Default for OffsetCommitRequestTopic {
-    fn default() -> Self {
-        Self {
-            name: Default::default(),
-            topic_id: Default::default(),
-            partitions: Default::default(),
-        }
-    }
 }
 
 impl OffsetCommitRequestTopic {
@@ -233,10 +220,7 @@ impl OffsetCommitRequestPartition {
         if version >= 6 {
             writer.i32(self.committed_leader_epoch);
         }
-        writer.nullable_string(
-            self.committed_metadata.as_ref().map(|value| &**value),
-            flexible,
-        )?;
+        writer.nullable_string(self.committed_metadata.as_deref(), flexible)?;
         if flexible {
             writer.no_tagged();
         }

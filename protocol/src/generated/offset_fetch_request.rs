@@ -76,7 +76,7 @@ impl OffsetFetchRequest {
             return Err("group_id is set where the version has no such field".into());
         }
         if version <= 7 {
-            if self.topics.is_none() && !(version >= 2) {
+            if self.topics.is_none() && version < 2 {
                 return Err("topics may not be null in this version".into());
             }
             writer.array_len(self.topics.as_ref().map(Vec::len), flexible)?;
@@ -96,7 +96,7 @@ impl OffsetFetchRequest {
         }
         if version >= 7 {
             writer.bool(self.require_stable);
-        } else if self.require_stable != false {
+        } else if self.require_stable {
             return Err("require_stable is set where the version has no such field".into());
         }
         if flexible {
@@ -120,22 +120,13 @@ impl Wire for OffsetFetchRequest {
 }
 
 /// Versions 1-7.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct OffsetFetchRequestTopic {
     /// From version 1 to 7.
     pub name: TopicName,
     /// From version 1 to 7.
     pub partition_indexes: Vec<i32>,
-}
-
-impl Default for OffsetFetchRequestTopic {
-    fn default() -> Self {
-        Self {
-            name: Default::default(),
-            partition_indexes: Default::default(),
-        }
-    }
 }
 
 impl OffsetFetchRequestTopic {
@@ -225,7 +216,7 @@ impl OffsetFetchRequestGroup {
         let flexible = true;
         writer.nullable_string(Some(&self.group_id), flexible)?;
         if version >= 9 {
-            writer.nullable_string(self.member_id.as_ref().map(|value| &**value), flexible)?;
+            writer.nullable_string(self.member_id.as_deref(), flexible)?;
         }
         if version >= 9 {
             writer.i32(self.member_epoch);
@@ -242,7 +233,7 @@ impl OffsetFetchRequestGroup {
 }
 
 /// Versions 8-10.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct OffsetFetchRequestTopics {
     /// From version 8 to 9.
@@ -251,16 +242,6 @@ pub struct OffsetFetchRequestTopics {
     pub topic_id: Uuid,
     /// From version 8 to 10.
     pub partition_indexes: Vec<i32>,
-}
-
-impl Default for OffsetFetchRequestTopics {
-    fn default() -> Self {
-        Self {
-            name: Default::default(),
-            topic_id: Default::default(),
-            partition_indexes: Default::default(),
-        }
-    }
 }
 
 impl OffsetFetchRequestTopics {
