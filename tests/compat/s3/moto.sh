@@ -2,6 +2,7 @@
 # moto: an S3 server in memory. `moto.sh start DIR PORT` | `moto.sh stop DIR`
 # shellcheck source=../lib.sh
 source "$(dirname "$0")/../lib.sh"
+export PYTHONDONTWRITEBYTECODE=1
 
 case "${1:-}" in
 install)
@@ -15,8 +16,8 @@ start)
         -H 127.0.0.1 -p "$port" >"$dir/server.log" 2>&1 </dev/null &
     echo $! >"$dir/pid"
     wait_port "$port" 60 "$(cat "$dir/pid")"
-    # moto takes an unsigned bucket creation.
-    python3 "$compat_dir/s3/create_bucket.py" "127.0.0.1:$port" headwater test test
+    python3 "$compat_dir/s3/create_bucket.py" "127.0.0.1:$port" headwater test testtesttest
+    python3 "$compat_dir/s3/race.py" "127.0.0.1:$port" headwater test testtesttest
     ;;
 stop)
     stop_pid "$(cat "$2/pid")"

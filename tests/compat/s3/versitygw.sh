@@ -2,6 +2,7 @@
 # versitygw: an S3 server over a folder. `versitygw.sh start DIR PORT` | `versitygw.sh stop DIR`
 # shellcheck source=../lib.sh
 source "$(dirname "$0")/../lib.sh"
+export PYTHONDONTWRITEBYTECODE=1
 
 build() {
     go_env
@@ -22,6 +23,7 @@ start)
     echo $! >"$dir/pid"
     wait_port "$port" 30 "$(cat "$dir/pid")"
     python3 "$compat_dir/s3/create_bucket.py" "127.0.0.1:$port" headwater test testtesttest
+    python3 "$compat_dir/s3/race.py" "127.0.0.1:$port" headwater test testtesttest
     ;;
 stop)
     stop_pid "$(cat "$2/pid")"
