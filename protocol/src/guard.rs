@@ -235,6 +235,10 @@ impl<O: Observer> Walker<'_, O> {
         self.count(fields)?;
         for _ in 0..fields {
             let tag = self.varint()?;
+            if i32::try_from(tag).is_err() {
+                // The library keeps tags as signed numbers and would lose count.
+                return Err(self.malformed("a tag beyond 31 bits"));
+            }
             self.observer.length(self.at, &program::TAG_SIZE);
             let size = self.varint()? as usize;
             if size > self.remaining() {

@@ -245,6 +245,17 @@ fn unknown_tagged_fields_are_skipped() {
 }
 
 #[test]
+fn tags_beyond_31_bits_are_refused() {
+    // Metadata version 9: null client id, null topics, two flags, then one tagged field.
+    let mut frame = vec![0, 3, 0, 9, 0, 0, 0, 1, 0xff, 0xff, 0, 0, 0, 0, 0, 1];
+    let plain = [&frame[..], &[5, 0]].concat();
+    assert!(decode_request(Bytes::from(plain)).is_ok());
+    frame.extend_from_slice(&[0xff, 0xff, 0xff, 0xff, 0x0f, 0]);
+    let error = decode_request(Bytes::from(frame)).unwrap_err();
+    assert!(error.to_string().contains("beyond 31 bits"), "{error}");
+}
+
+#[test]
 fn elements_are_bounded_across_all_arrays() {
     // Metadata version 0: an array of strings, each of two bytes at least.
     let mut frame = BytesMut::from(&[0, 3, 0, 0, 0, 0, 0, 1, 0xff, 0xff][..]);
