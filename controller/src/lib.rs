@@ -1,1 +1,43 @@
-//! Crate controller.
+//! The cluster's memory: brokers, logs, topics, slices and objects, replicated by Raft.
+//!
+//! ```text
+//!   Command ──▶ Client ──▶ Proposal (prost) ──▶ raft log (one sync per batch) ──▶ State::apply
+//!                 ▲                                                                 │
+//!                 └──── Response, Image (watch, swapped whole) ◀────────────────────┤
+//!                                      snapshots on disk, checkpoints in the bucket ┘
+//! ```
+//!
+//! **Invariants.** `apply` is pure: the same log gives the same state anywhere. A refused command
+//! changes nothing. A command is done once, however often it comes. A log's trim point moves only
+//! by a committed round (R4), whole or not at all (R6); no partition opens before the log that may
+//! hold its data is closed (R13). Nothing of openraft's is stored or sent.
+
+mod checkpoint;
+mod client;
+mod command;
+mod error;
+mod identity;
+mod image;
+mod lease;
+pub mod limits;
+mod placement;
+mod raft;
+mod server;
+mod state;
+mod types;
+
+pub use checkpoint::{
+    CheckpointKeeper, CheckpointReport, verify_checkpoint, verify_newest_checkpoint,
+};
+pub use client::{Client, LeaseKeeper};
+pub use command::{
+    Claimed, ClaimedPartition, Command, CommitUpload, ConfigOp, ConfigResource, CreateTopic,
+    HighWatermark, Listener, OldSlice, RegisterBroker, ReplaceRun, ReplaceSlices, Response,
+    WalBackend,
+};
+pub use error::{Error, ErrorKind, Refusal};
+pub use image::{BrokerImage, ConfigMap, Image, PartitionImage, TopicImage, WalImage};
+pub use lease::{Lease, LeaseState};
+pub use server::{Controller, ControllerSettings};
+pub use state::{Condemned, PartitionState, State, WalPhase, check_topic_name};
+pub use types::{Claim, ClusterId, CommandId, Digest, ObjectRef, SliceOutcome, SliceRef};

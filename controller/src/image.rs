@@ -1,0 +1,234 @@
+//! What every reader sees: swapped whole, shared, without slices.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use protocol::{BrokerEpoch, LeaderEpoch, NodeId, TopicId, TopicPartition};
+use uuid::Uuid;
+use wal::WalId;
+
+use crate::command::{ConfigResource, Listener, WalBackend};
+use crate::state::{Effects, State, Topic, WalPhase};
+use crate::types::ClusterId;
+
+/// Configuration entries that are set.
+pub type ConfigMap = BTreeMap<String, String>;
+
+/// The state as readers see it. Parts that a command did not touch are shared with the image
+/// before.
+#[derive(Clone, Debug, Default)]
+pub struct Image {
+    /// Index of the last log entry that it holds.
+    pub applied: u64,
+    /// The cluster, once it has an identity.
+    pub cluster: Option<ClusterId>,
+    /// Its generation.
+    pub generation: u32,
+    /// The controller's leader, when known.
+    pub controller: Option<NodeId>,
+    /// Brokers that live, or whose log is not closed yet.
+    pub brokers: Arc<BTreeMap<BrokerEpoch, BrokerImage>>,
+    /// Logs that are not closed.
+    pub wals: Arc<BTreeMap<WalId, WalImage>>,
+    /// Topics by name.
+    pub topics: Arc<BTreeMap<Arc<str>, Arc<TopicImage>>>,
+    /// The same topics by id.
+    pub topics_by_id: Arc<BTreeMap<TopicId, Arc<TopicImage>>>,
+    /// Configurations of brokers and of the cluster; a topic's stand with the topic.
+    pub configs: Arc<BTreeMap<ConfigResource, ConfigMap>>,
+    /// Finalized feature levels.
+    pub features: Arc<BTreeMap<String, u16>>,
+    /// When each store passed the probe last, milliseconds since the Unix epoch.
+    pub probes: Arc<BTreeMap<String, i64>>,
+}
+
+/// A broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerImage {
+    /// Its node.
+    pub node: NodeId,
+    /// Its process.
+    pub incarnation: Uuid,
+    /// Where it can be reached.
+    pub listeners: Vec<Listener>,
+    /// Its rack.
+    pub rack: Option<String>,
+    /// True once nothing of this epoch is accepted any more.
+    pub fenced: bool,
+    /// Its log.
+    pub wal: Option<WalId>,
+}
+
+/// A log that is not closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WalImage {
+    /// Epoch of its owner.
+    pub broker: BrokerEpoch,
+    /// Node of its owner.
+    pub node: NodeId,
+    /// Where it lives.
+    pub backend: WalBackend,
+    /// Where it stands.
+    pub phase: WalPhase,
+    /// Why it may not be claimed.
+    pub quarantine: Option<String>,
+}
+
+/// A topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicImage {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its id.
+    pub id: TopicId,
+    /// True for topics of our own.
+    pub internal: bool,
+    /// When it was made, milliseconds since the Unix epoch.
+    pub created_ms: i64,
+    /// Its own configuration entries.
+    pub configs: ConfigMap,
+    /// By index.
+    pub partitions: Vec<PartitionImage>,
+}
+
+/// A partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionImage {
+    /// Epoch of the broker that leads it.
+    pub broker: Option<BrokerEpoch>,
+    /// Node that leads it.
+    pub leader: Option<NodeId>,
+    /// Node that led it last, or is to: what Kafka lists as replica while nobody leads it.
+    pub home: Option<NodeId>,
+    /// Epoch at which it is, or was last, led; −1 before the first leader.
+    pub leader_epoch: LeaderEpoch,
+    /// First offset that may be read.
+    pub log_start: i64,
+    /// The log that must be closed before it opens.
+    pub awaits: Option<WalId>,
+}
+
+// === impl Image ===
+
+impl Image {
+    /// The image of all of `state`.
+    pub(crate) fn new(state: &State) -> Self {
+        let mut effects = Effects {
+            brokers: true,
+            cluster: true,
+            ..Effects::default()
+        };
+        effects
+            .topics
+            .extend(state.topics.iter().map(|topic| topic.id));
+        Self::default().after(state, &effects)
+    }
+
+    /// The image after commands with `effects` have led to `state`.
+    pub(crate) fn after(&self, state: &State, effects: &Effects) -> Self {
+        let mut image = self.clone();
+        image.applied = state.applied;
+        if effects.cluster {
+            image.cluster = state.cluster.map(|cluster| cluster.id);
+            image.generation = state.cluster.map_or(0, |cluster| cluster.generation);
+            image.configs = Arc::new(state.configs.clone());
+            image.features = Arc::new(state.features.clone());
+            image.probes = Arc::new(state.probes.clone());
+        }
+        if effects.brokers {
+            image.brokers = Arc::new(brokers(state));
+            image.wals = Arc::new(wals(state));
+        }
+        if !effects.topics.is_empty() {
+            let by_name = Arc::make_mut(&mut image.topics);
+            let by_id = Arc::make_mut(&mut image.topics_by_id);
+            for id in &effects.topics {
+                if let Some(old) = by_id.remove(id) {
+                    by_name.remove(&old.name);
+                }
+            }
+            for topic in effects.topics.iter().filter_map(|id| state.topics.get(*id)) {
+                let topic = Arc::new(TopicImage::new(topic, state));
+                by_name.insert(topic.name.clone(), topic.clone());
+                by_id.insert(topic.id, topic);
+            }
+        }
+        image
+    }
+
+    /// A topic by name.
+    pub fn topic(&self, name: &str) -> Option<&Arc<TopicImage>> {
+        self.topics.get(name)
+    }
+
+    /// A topic by id.
+    pub fn topic_by_id(&self, id: TopicId) -> Option<&Arc<TopicImage>> {
+        self.topics_by_id.get(&id)
+    }
+
+    /// A partition.
+    pub fn partition(&self, tp: TopicPartition) -> Option<&PartitionImage> {
+        let at = usize::try_from(tp.partition).ok()?;
+        self.topics_by_id.get(&tp.topic)?.partitions.get(at)
+    }
+
+    /// Brokers that are not fenced.
+    pub fn live_brokers(&self) -> impl Iterator<Item = (BrokerEpoch, &BrokerImage)> {
+        let live = self.brokers.iter().filter(|(_, broker)| !broker.fenced);
+        live.map(|(epoch, broker)| (*epoch, broker))
+    }
+}
+
+fn brokers(state: &State) -> BTreeMap<BrokerEpoch, BrokerImage> {
+    let image = |broker: &crate::state::Broker| BrokerImage {
+        node: broker.register.node,
+        incarnation: broker.register.incarnation,
+        listeners: broker.register.listeners.clone(),
+        rack: broker.register.rack.clone(),
+        fenced: broker.fenced,
+        wal: broker.wal,
+    };
+    state
+        .brokers
+        .iter()
+        .map(|(epoch, broker)| (*epoch, image(broker)))
+        .collect()
+}
+
+fn wals(state: &State) -> BTreeMap<WalId, WalImage> {
+    let image = |wal: &crate::state::Wal| WalImage {
+        broker: wal.broker,
+        node: wal.node,
+        backend: wal.backend,
+        phase: wal.phase,
+        quarantine: wal.quarantine.clone(),
+    };
+    let open = state.wals.iter().filter(|(_, wal)| !wal.phase.is_closed());
+    open.map(|(id, wal)| (*id, image(wal))).collect()
+}
+
+// === impl TopicImage ===
+
+impl TopicImage {
+    fn new(topic: &Topic, state: &State) -> Self {
+        let partitions = topic.partitions.iter().map(|partition| {
+            let broker = partition.leader.and_then(|epoch| state.brokers.get(&epoch));
+            PartitionImage {
+                broker: partition.leader,
+                leader: broker.map(|broker| broker.register.node),
+                home: partition.last_node.or(partition.preferred),
+                leader_epoch: partition.leader_epoch,
+                log_start: partition.log_start,
+                awaits: partition.awaits,
+            }
+        });
+        Self {
+            name: topic.name.clone(),
+            id: topic.id,
+            internal: topic.internal,
+            created_ms: topic.created_ms,
+            configs: topic.configs.clone(),
+            partitions: partitions.collect(),
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Leases: the controller's sessions (pure) and the broker's side of one.
+//!
+//! **Invariant:** a broker's lease counts from when it *sent* the renewal, the controller's session
+//! from when it took it, on clocks that run during suspend: the broker stops acknowledging before
+//! it can be fenced. Lapsed is not fenced: only an applied `FenceBroker` is.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use env::Clock;
+use protocol::BrokerEpoch;
+use tokio::sync::watch;
+
+use crate::limits::LEASE_TICK_LATE;
+
+/// Who has been heard of, by monotonic time. Kept by the leader only, never stored: a new leader
+/// grants everyone a full lease.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    lease: Duration,
+    deadlines: BTreeMap<BrokerEpoch, Duration>,
+    last_tick: Option<Duration>,
+}
+
+// === impl Sessions ===
+
+impl Sessions {
+    pub(crate) fn new(lease: Duration) -> Self {
+        Self {
+            lease,
+            deadlines: BTreeMap::new(),
+            last_tick: None,
+        }
+    }
+
+    /// A renewal of `broker` was confirmed.
+    pub(crate) fn renew(&mut self, broker: BrokerEpoch, now: Duration) {
+        self.deadlines.insert(broker, now + self.lease);
+    }
+
+    /// True while the broker may hold a lease. One never heard of may: it counts from the next
+    /// tick.
+    pub(crate) fn may_live(&self, broker: BrokerEpoch, now: Duration) -> bool {
+        self.deadlines
+            .get(&broker)
+            .is_none_or(|deadline| now < *deadline)
+    }
+
+    /// Brokers whose lease ran out. `live` are those that are not fenced.
+    ///
+    /// When the tick itself comes late, the controller was held up (overloaded, suspended, newly
+    /// leading): renewals may lie unread, so everyone gets a full lease and nobody is fenced.
+    pub(crate) fn tick(
+        &mut self,
+        now: Duration,
+        live: impl IntoIterator<Item = BrokerEpoch>,
+    ) -> Vec<BrokerEpoch> {
+        let held_up = self
+            .last_tick
+            .is_none_or(|last| now > last + LEASE_TICK_LATE);
+        self.last_tick = Some(now);
+        let fresh = now + self.lease;
+        let standing = std::mem::take(&mut self.deadlines);
+        for broker in live {
+            let deadline = standing.get(&broker).copied().filter(|_| !held_up);
+            self.deadlines.insert(broker, deadline.unwrap_or(fresh));
+        }
+        let lapsed = self
+            .deadlines
+            .iter()
+            .filter(|(_, deadline)| now >= **deadline);
+        lapsed.map(|(broker, _)| *broker).collect()
+    }
+
+    /// Leadership is lost: whoever leads next starts afresh.
+    pub(crate) fn clear(&mut self) {
+        self.deadlines.clear();
+        self.last_tick = None;
+    }
+}
+
+/// What a broker may rely on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseState {
+    /// Renewals go through.
+    Held,
+    /// The last renewal is too long ago: acknowledge nothing, go on renewing.
+    Lapsed,
+    /// Refused: the epoch is fenced for good.
+    Fenced,
+}
+
+struct Inner {
+    broker: BrokerEpoch,
+    clock: Arc<dyn Clock>,
+    duration: Duration,
+    /// End by the monotonic clock, in nanoseconds; 0 when fenced or given back.
+    until: AtomicU64,
+    state: watch::Sender<LeaseState>,
+}
+
+/// A broker's lease. Cheap to clone; asked again whenever a reply leaves.
+#[derive(Clone)]
+pub struct Lease(Arc<Inner>);
+
+// === impl Lease ===
+
+impl Lease {
+    /// Not held until the first renewal.
+    pub(crate) fn new(broker: BrokerEpoch, clock: Arc<dyn Clock>, duration: Duration) -> Self {
+        let (until, state) = (AtomicU64::new(0), watch::Sender::new(LeaseState::Lapsed));
+        Self(Arc::new(Inner {
+            broker,
+            clock,
+            duration,
+            until,
+            state,
+        }))
+    }
+
+    /// Whose lease this is.
+    pub fn broker(&self) -> BrokerEpoch {
+        self.0.broker
+    }
+
+    /// How long one renewal lasts.
+    pub fn duration(&self) -> Duration {
+        self.0.duration
+    }
+
+    /// True while the broker may acknowledge. One clock read and one load.
+    pub fn valid_now(&self) -> bool {
+        self.0.clock.monotonic().as_nanos() < u128::from(self.0.until.load(Ordering::Acquire))
+    }
+
+    /// What is left of it; zero when lapsed.
+    pub fn remaining(&self) -> Duration {
+        self.expires().saturating_sub(self.0.clock.monotonic())
+    }
+
+    /// When it lapses, by the monotonic clock.
+    pub fn expires(&self) -> Duration {
+        Duration::from_nanos(self.0.until.load(Ordering::Acquire))
+    }
+
+    /// Changes of its state, as its keeper sees them. A lapse shows here up to a renewal interval
+    /// late (and not at all while the process is stopped): to decide, ask
+    /// [`valid_now`](Self::valid_now).
+    pub fn state(&self) -> watch::Receiver<LeaseState> {
+        self.0.state.subscribe()
+    }
+
+    /// A renewal sent at `sent` was granted.
+    pub(crate) fn renewed(&self, sent: Duration) {
+        let until = (sent + self.0.duration).as_nanos();
+        let until = u64::try_from(until).unwrap_or(u64::MAX);
+        self.0.until.fetch_max(until, Ordering::AcqRel);
+        self.note();
+    }
+
+    /// The epoch is fenced.
+    pub(crate) fn fenced(&self) {
+        self.0.until.store(0, Ordering::Release);
+        self.0.state.send_replace(LeaseState::Fenced);
+    }
+
+    /// Looks whether it lapsed.
+    pub(crate) fn note(&self) {
+        let held = if self.valid_now() {
+            LeaseState::Held
+        } else {
+            LeaseState::Lapsed
+        };
+        self.0.state.send_if_modified(|state| {
+            let moved = *state != LeaseState::Fenced && *state != held;
+            if moved {
+                *state = held;
+            }
+            moved
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(6);
+
+    fn at(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// Ticks every 250 ms over `[from, to)`; who lapsed, and when first.
+    fn run(sessions: &mut Sessions, from: u64, to: u64) -> Option<(u64, Vec<BrokerEpoch>)> {
+        (from..to).step_by(250).find_map(|ms| {
+            let lapsed = sessions.tick(at(ms), [BrokerEpoch(1)]);
+            (!lapsed.is_empty()).then_some((ms, lapsed))
+        })
+    }
+
+    #[test]
+    fn a_silent_broker_lapses_after_a_full_lease() {
+        let mut sessions = Sessions::new(LEASE);
+        assert_eq!(
+            run(&mut sessions, 1000, 60_000),
+            Some((7000, vec![BrokerEpoch(1)]))
+        );
+        assert!(!sessions.may_live(BrokerEpoch(1), at(7000)));
+    }
+
+    #[test]
+    fn a_renewal_counts_from_when_it_was_taken() {
+        let mut sessions = Sessions::new(LEASE);
+        assert_eq!(run(&mut sessions, 0, 5000), None);
+        sessions.renew(BrokerEpoch(1), at(5000));
+        assert_eq!(
+            run(&mut sessions, 5000, 60_000),
+            Some((11_000, vec![BrokerEpoch(1)]))
+        );
+    }
+
+    #[test]
+    fn a_controller_that_was_held_up_fences_nobody() {
+        let mut sessions = Sessions::new(LEASE);
+        assert_eq!(run(&mut sessions, 0, 1000), None);
+        assert_eq!(sessions.tick(at(30_000), [BrokerEpoch(1)]), []);
+        assert_eq!(
+            run(&mut sessions, 30_250, 60_000),
+            Some((36_000, vec![BrokerEpoch(1)]))
+        );
+    }
+
+    #[test]
+    fn a_new_leader_grants_everyone_a_full_lease() {
+        let mut sessions = Sessions::new(LEASE);
+        assert_eq!(run(&mut sessions, 0, 5750), None);
+        sessions.clear();
+        assert_eq!(
+            run(&mut sessions, 6000, 60_000),
+            Some((12_000, vec![BrokerEpoch(1)]))
+        );
+    }
+
+    struct Manual(AtomicU64);
+
+    impl Clock for Manual {
+        fn wall_ms(&self) -> i64 {
+            0
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::from_millis(self.0.load(Ordering::Relaxed))
+        }
+    }
+
+    #[test]
+    fn a_lease_lapses_by_itself_and_comes_back_unless_fenced() {
+        let clock = Arc::new(Manual(AtomicU64::new(100)));
+        let lease = Lease::new(BrokerEpoch(3), clock.clone(), LEASE);
+        assert!(
+            !lease.valid_now(),
+            "nothing is granted before the first renewal"
+        );
+        lease.renewed(at(100));
+        assert!(lease.valid_now());
+        assert_eq!(lease.remaining(), LEASE);
+        clock.0.store(6100, Ordering::Relaxed);
+        assert!(!lease.valid_now(), "it counts from sending");
+        lease.note();
+        assert_eq!(*lease.state().borrow(), LeaseState::Lapsed);
+        lease.renewed(at(6000));
+        assert!(lease.valid_now());
+        assert_eq!(*lease.state().borrow(), LeaseState::Held);
+        lease.fenced();
+        lease.note();
+        assert!(!lease.valid_now());
+        assert_eq!(*lease.state().borrow(), LeaseState::Fenced);
+    }
+}

@@ -1,0 +1,95 @@
+//! Every bound of this crate, in one place.
+
+use std::time::Duration;
+
+/// Largest encoded command, bytes. One upload is one command; others are cut to fit.
+pub const MAX_COMMAND_BYTES: usize = 1024 * 1024;
+/// Longest topic name, bytes (Kafka's).
+pub const MAX_TOPIC_NAME_BYTES: usize = 249;
+/// Most partitions of one topic.
+pub const MAX_PARTITIONS_PER_TOPIC: usize = 20_000;
+/// Most partitions that one command may make: keeps a command's effect bounded.
+pub const MAX_PARTITIONS_PER_COMMAND: usize = 10_000;
+/// Most replicas that a manual assignment may list for one partition.
+pub const MAX_REPLICAS: usize = 32;
+/// Most topics of a cluster.
+pub const MAX_TOPICS: usize = 100_000;
+/// Longest configuration value, bytes.
+pub const MAX_CONFIG_VALUE_BYTES: usize = 64 * 1024;
+/// Longest configuration name, listener name, host or rack, bytes.
+pub const MAX_NAME_BYTES: usize = 256;
+/// Most configuration entries of one resource.
+pub const MAX_CONFIGS_PER_RESOURCE: usize = 256;
+/// Most listeners of one broker.
+pub const MAX_LISTENERS: usize = 16;
+/// Longest object key, bytes (S3's own bound).
+pub const MAX_KEY_BYTES: usize = 1024;
+/// Longest digest, bytes.
+pub const MAX_DIGEST_BYTES: usize = 64;
+/// Most producer ids given at once.
+pub const MAX_PRODUCER_ID_BLOCK: u32 = 1000;
+/// Offsets that an abandoned log's partitions skip: no acknowledgement passes the last reported
+/// high watermark by more than this.
+pub const ABANDON_OFFSET_GAP: i64 = 1_000_000;
+/// Closed logs remembered; older ones are forgotten, their commands then being refused as fenced.
+pub const MAX_CLOSED_WALS: usize = 1024;
+/// Store probes remembered.
+pub const MAX_PROBES: usize = 64;
+/// Feature levels remembered.
+pub const MAX_FEATURES: usize = 64;
+/// Answers remembered for repeated commands.
+pub const MAX_RECENT_COMMANDS: usize = 16_384;
+/// Bytes of answers remembered.
+pub const MAX_RECENT_BYTES: usize = 4 * 1024 * 1024;
+/// Log entries after which an answer is forgotten.
+pub const MAX_RECENT_AGE: u64 = 100_000;
+/// Checkpoints kept in the bucket.
+pub const CHECKPOINTS_KEPT: usize = 3;
+/// Checkpoint keys held at once while the newest is looked for.
+pub const MAX_CHECKPOINTS_LISTED: usize = 1000;
+/// Keys that one query for orphans or condemned objects may name.
+pub const MAX_KEYS_PER_QUERY: usize = 10_000;
+
+/// Bytes of log after which a snapshot is taken, unless the last snapshot was larger.
+pub const SNAPSHOT_AFTER_BYTES: u64 = 8 * 1024 * 1024;
+/// Log entries after which a snapshot is taken.
+pub const SNAPSHOT_AFTER_ENTRIES: u64 = 20_000;
+/// Snapshots kept on disk.
+pub const SNAPSHOTS_KEPT: usize = 2;
+/// Largest snapshot or checkpoint that is read, bytes.
+pub const MAX_SNAPSHOT_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+
+/// Unit that log groups start on, so that no block with durable bytes is written again.
+pub const LOG_BLOCK_BYTES: u64 = 4096;
+/// Length of a log segment after which the next one is begun.
+pub const LOG_SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
+/// Zeros written ahead of the log at a time.
+pub const LOG_ZERO_AHEAD_BYTES: u64 = 256 * 1024;
+/// Largest group written at once (one command always fits).
+pub const MAX_LOG_GROUP_BYTES: usize = 16 * 1024 * 1024;
+/// Requests that wait for the log's writer.
+pub const LOG_QUEUE: usize = 1024;
+/// Idleness after which an empty group is appended, so that the last one is known to have been
+/// acknowledged.
+pub const LOG_IDLE: Duration = Duration::from_millis(50);
+
+/// Commands in flight through one client.
+pub const MAX_COMMANDS_IN_FLIGHT: usize = 256;
+/// How long a command is retried before its outcome is given up as unknown.
+pub const SUBMIT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Pause between two tries of a command.
+pub const SUBMIT_RETRY: Duration = Duration::from_millis(50);
+
+/// Raft heartbeat, milliseconds.
+pub const HEARTBEAT_MS: u64 = 200;
+/// Shortest election timeout, milliseconds.
+pub const ELECTION_MIN_MS: u64 = 1000;
+/// Longest election timeout, milliseconds.
+pub const ELECTION_MAX_MS: u64 = 2000;
+
+/// How often leases are looked at.
+pub const LEASE_TICK: Duration = Duration::from_millis(250);
+/// A tick this late means that the controller itself was held up: nobody is fenced for it.
+pub const LEASE_TICK_LATE: Duration = Duration::from_millis(1000);
+/// Sessions remembered (one per broker epoch that is not fenced).
+pub const MAX_SESSIONS: usize = 10_000;

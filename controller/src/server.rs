@@ -1,0 +1,263 @@
+//! The local voter: log, state machine and raft node, started and stopped in order.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use env::{Env, IoThread};
+use protocol::NodeId;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::client::Client;
+use crate::command::Command;
+use crate::error::{Error, ErrorKind};
+use crate::identity;
+use crate::limits::LEASE_TICK;
+use crate::raft::node::{self, Status};
+use crate::raft::{LogKeeper, LogStore, Machine, Raft, Snapshots};
+use crate::types::ClusterId;
+
+/// What a controller is started with.
+#[derive(Clone, Debug)]
+pub struct ControllerSettings {
+    /// Directory of its own: `{data.dir}/raft` or the like.
+    pub dir: PathBuf,
+    /// This node.
+    pub node: NodeId,
+    /// Where other voters would reach it.
+    pub address: String,
+    /// Identity for a cluster that has none; drawn when `None`.
+    pub cluster: Option<ClusterId>,
+    /// Generation for a cluster that has none.
+    pub generation: u32,
+    /// How long a broker may be silent.
+    pub lease: Duration,
+}
+
+/// A running voter.
+pub struct Controller {
+    client: Client,
+    raft: Raft,
+    log: LogKeeper,
+    failure: watch::Receiver<Option<String>>,
+    tasks: JoinSet<()>,
+}
+
+// === impl Controller ===
+
+impl Controller {
+    /// Starts the voter and waits until it leads, has applied all of its log, and the cluster has
+    /// an identity.
+    ///
+    /// # Errors
+    /// `Corrupt` for a damaged log or snapshot; `Io`; `Settings`.
+    pub async fn start(env: Env, settings: ControllerSettings) -> Result<Self, Error> {
+        let id = u64::try_from(settings.node.0).map_err(|_| Error::Settings {
+            reason: format!("node.id {} is negative", settings.node),
+        })?;
+        let files = env.threads.io_thread("raft-files");
+        let (disk, dir, fresh) = (env.disk.clone(), settings.dir.clone(), env.entropy.uuid());
+        let log_id = files
+            .run(move || identity::open(&*disk, &dir, id, fresh))
+            .await?;
+        let (store, log) = LogStore::open(&env, &settings.dir.join("log"), log_id).await?;
+        let (disk, dir) = (env.disk.clone(), settings.dir.join("snapshots"));
+        let snapshots = files.run(move || Snapshots::open(disk, dir)).await?;
+        let machine = Machine::open(snapshots.clone(), files.clone()).await?;
+        if store.is_empty() && machine.shared().read(|state| state.applied) > 0 {
+            let what = settings.dir.join("log").display().to_string();
+            return Err(Error::corrupt(what, "the log is gone, a snapshot is there"));
+        }
+        let shared = machine.shared();
+        let raft = node::start(id, &settings.address, store, machine).await?;
+        let client = Client::new(env, raft.clone(), shared, settings.lease);
+        client.inner.shared.set_controller(Some(settings.node));
+        let mut tasks = JoinSet::new();
+        let (following, status) = watch::channel(Status::default());
+        let (failed, failure) = watch::channel(None);
+        tasks.spawn(node::follow(raft.clone(), following));
+        tasks.spawn(watch_failure(status.clone(), log.failure(), failed));
+        tasks.spawn(watch_leader(status.clone(), id, client.clone()));
+        tasks.spawn(snapshot_when_due(
+            raft.clone(),
+            status,
+            client.clone(),
+            snapshots,
+            files,
+        ));
+        tasks.spawn(watch_leases(client.clone(), settings.node));
+        let controller = Self {
+            client,
+            raft,
+            log,
+            failure,
+            tasks,
+        };
+        controller.ensure_cluster(&settings).await?;
+        Ok(controller)
+    }
+
+    async fn ensure_cluster(&self, settings: &ControllerSettings) -> Result<(), Error> {
+        let standing = self.client.read(|state| state.cluster).await?;
+        match (standing, settings.cluster) {
+            (Some(standing), Some(wanted)) if standing.id != wanted => Err(Error::Settings {
+                reason: format!("the cluster is {}, not {wanted}", standing.id),
+            }),
+            (Some(_), _) => Ok(()),
+            (None, wanted) => {
+                let cluster = wanted.unwrap_or_else(|| self.draw_cluster_id());
+                let generation = settings.generation;
+                self.client
+                    .submit(Command::InitCluster {
+                        cluster,
+                        generation,
+                    })
+                    .await?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Ids that begin with a dash are drawn again: they pass for options on command lines.
+    fn draw_cluster_id(&self) -> ClusterId {
+        loop {
+            let id = ClusterId(self.client.inner.env.entropy.uuid());
+            if !id.to_string().starts_with('-') {
+                return id;
+            }
+        }
+    }
+
+    /// The way to ask and command it.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Says when the voter has failed for good, and why: the process must end.
+    pub fn failure(&self) -> watch::Receiver<Option<String>> {
+        self.failure.clone()
+    }
+
+    /// Stops the voter, and marks its log as cleanly closed.
+    ///
+    /// # Errors
+    /// `Io` when the mark cannot be written; the log then ends as after a kill.
+    pub async fn shutdown(mut self) -> Result<(), Error> {
+        self.tasks.shutdown().await;
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::error!(%error, "the raft node did not end well");
+        }
+        self.log.close().await
+    }
+}
+
+/// The first failure, of the log or of the node.
+async fn watch_failure(
+    mut status: watch::Receiver<Status>,
+    mut log: watch::Receiver<Option<String>>,
+    failed: watch::Sender<Option<String>>,
+) {
+    loop {
+        let of_log = log.borrow_and_update().clone();
+        let reason = of_log.or_else(|| status.borrow_and_update().failed.clone());
+        if reason.is_some() {
+            failed.send_replace(reason);
+            return;
+        }
+        let changed = tokio::select! {
+            biased;
+            changed = log.changed() => changed,
+            changed = status.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
+    }
+}
+
+/// Puts the leader into the image; sessions end with leadership.
+async fn watch_leader(mut status: watch::Receiver<Status>, own: u64, client: Client) {
+    loop {
+        let leader = status.borrow_and_update().leader;
+        let node = leader.and_then(|id| i32::try_from(id).ok()).map(NodeId);
+        client.inner.shared.set_controller(node);
+        if leader != Some(own) {
+            client.inner.sessions.lock().clear();
+        }
+        if status.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Takes a snapshot when enough log has gathered, then gives up the log behind the older one.
+async fn snapshot_when_due(
+    raft: Raft,
+    mut status: watch::Receiver<Status>,
+    client: Client,
+    snapshots: Snapshots,
+    files: IoThread,
+) {
+    let mut due = client.inner.shared.snapshot_due();
+    while due.changed().await.is_ok() {
+        let room = snapshots.clone();
+        match files.run(move || room.has_room()).await {
+            Ok(true) => {}
+            Ok(false) => {
+                tracing::warn!("no space for a snapshot: the raft log grows until there is");
+                continue;
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot look for space for a snapshot");
+                continue;
+            }
+        }
+        let before = status.borrow_and_update().snapshot;
+        if raft.trigger().snapshot().await.is_err()
+            || status
+                .wait_for(|status| status.snapshot > before)
+                .await
+                .is_err()
+        {
+            return;
+        }
+        let kept = snapshots.clone();
+        match files.run(move || kept.oldest_index()).await {
+            Ok(None) => {}
+            Ok(Some(upto)) => {
+                if raft.trigger().purge_log(upto).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => tracing::error!(%error, "cannot list the snapshots"),
+        }
+    }
+}
+
+/// Fences brokers whose lease ran out, while this voter leads.
+async fn watch_leases(client: Client, node: NodeId) {
+    let mut ticks = interval(LEASE_TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let image = client.image().borrow().clone();
+        if image.controller != Some(node) {
+            continue;
+        }
+        let now = client.inner.env.clock.monotonic();
+        let live: Vec<_> = image.live_brokers().map(|(epoch, _)| epoch).collect();
+        let lapsed = client.inner.sessions.lock().tick(now, live);
+        for broker in lapsed {
+            tracing::warn!(%broker, "lease ran out: fencing");
+            if let Err(error) = client.submit(Command::FenceBroker { broker }).await
+                && error.kind() != ErrorKind::Retry
+            {
+                tracing::error!(%broker, %error, "cannot fence");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,346 @@
+//! Logs: `Active → Fenced → Claimed(heir, n) → Closed(end)`.
+
+use protocol::{BrokerEpoch, NodeId};
+use wal::{Sequence, WalId};
+
+use super::{Answer, Effects, State};
+use crate::command::{Claimed, ClaimedPartition, Response, WalBackend};
+use crate::error::Refusal;
+use crate::limits::{ABANDON_OFFSET_GAP, MAX_CLOSED_WALS, MAX_NAME_BYTES};
+use crate::types::{Claim, CommandId, SliceOutcome};
+
+/// Where a log stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WalPhase {
+    /// Its owner writes it.
+    Active,
+    /// Its owner is fenced; nobody recovers it yet.
+    Fenced,
+    /// An heir recovers it.
+    Claimed {
+        /// The heir's epoch.
+        heir: BrokerEpoch,
+        /// Its claim.
+        claim: Claim,
+    },
+    /// Everything in it is committed, or given up.
+    Closed {
+        /// One past its last group.
+        end: Sequence,
+        /// True when it was given up.
+        abandoned: bool,
+        /// Orders the closed ones.
+        number: u64,
+    },
+}
+
+/// One broker epoch's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wal {
+    pub(crate) id: WalId,
+    pub(crate) broker: BrokerEpoch,
+    pub(crate) node: NodeId,
+    pub(crate) backend: WalBackend,
+    pub(crate) phase: WalPhase,
+    /// First group that is not committed (R4: it moves here only, and only by `CommitUpload`).
+    pub(crate) trim: Sequence,
+    /// Claims made so far.
+    pub(crate) claims: u32,
+    /// The last round: a repetition of it is answered however late it comes.
+    pub(crate) last_commit: Option<LastCommit>,
+    /// Why it may not be claimed.
+    pub(crate) quarantine: Option<String>,
+}
+
+/// A round that was committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LastCommit {
+    pub(crate) id: CommandId,
+    pub(crate) outcomes: Box<[SliceOutcome]>,
+}
+
+// === impl WalPhase ===
+
+impl WalPhase {
+    /// True for `Closed`.
+    pub fn is_closed(self) -> bool {
+        matches!(self, Self::Closed { .. })
+    }
+}
+
+// === impl State ===
+
+impl State {
+    pub(super) fn open_wal(
+        &mut self,
+        epoch: BrokerEpoch,
+        id: WalId,
+        backend: WalBackend,
+        effects: &mut Effects,
+    ) -> Answer {
+        let broker = self.live_broker(epoch)?;
+        let node = broker.register.node;
+        if let Some(standing) = broker.wal {
+            let reopened = self.wals.get(&standing).is_some_and(|wal| {
+                wal.id == id && wal.backend == backend && wal.phase == WalPhase::Active
+            });
+            if reopened {
+                return Ok(Response::Done);
+            }
+            let reason = format!("broker epoch {epoch} has a log already");
+            return Err(Refusal::StaleWal { wal: id, reason });
+        }
+        if self.wals.contains_key(&id) {
+            return Err(Refusal::invalid(format!("log {id} exists")));
+        }
+        self.wals.insert(
+            id,
+            Wal {
+                id,
+                broker: epoch,
+                node,
+                backend,
+                phase: WalPhase::Active,
+                trim: 0,
+                claims: 0,
+                last_commit: None,
+                quarantine: None,
+            },
+        );
+        self.brokers.get_mut(&epoch).expect("it lives").wal = Some(id);
+        effects.brokers = true;
+        self.assign_waiting(effects);
+        Ok(Response::Done)
+    }
+
+    pub(super) fn claim_wal(
+        &mut self,
+        id: WalId,
+        heir: BrokerEpoch,
+        effects: &mut Effects,
+    ) -> Answer {
+        let heir_node = self.live_broker(heir)?.register.node;
+        let wal = self.wal(id)?;
+        if let Some(reason) = &wal.quarantine {
+            return Err(Refusal::Quarantined {
+                wal: id,
+                reason: reason.clone(),
+            });
+        }
+        match wal.phase {
+            WalPhase::Active => return Err(Refusal::conflict(format!("log {id} is active"))),
+            WalPhase::Closed { .. } => return Err(closed(id)),
+            WalPhase::Claimed { heir: holder, .. }
+                if holder != heir && self.live_broker(holder).is_ok() =>
+            {
+                let reason = format!("log {id} is claimed by broker epoch {holder}");
+                return Err(Refusal::NotReady { reason });
+            }
+            WalPhase::Fenced | WalPhase::Claimed { .. } => {}
+        }
+        match wal.backend {
+            WalBackend::Memory => {
+                return Err(Refusal::invalid(format!(
+                    "log {id} was in memory: abandon it"
+                )));
+            }
+            WalBackend::Disk if wal.node != heir_node => {
+                return Err(Refusal::invalid(format!(
+                    "log {id} is on node {}",
+                    wal.node
+                )));
+            }
+            WalBackend::Disk | WalBackend::Object => {}
+        }
+        let partitions = self.partitions_of(id);
+        let wal = self.wals.get_mut(&id).expect("found above");
+        wal.claims += 1;
+        let claim = Claim(wal.claims);
+        wal.phase = WalPhase::Claimed { heir, claim };
+        effects.brokers = true;
+        let (backend, trim) = (wal.backend, wal.trim);
+        Ok(Response::Claimed(Claimed {
+            claim,
+            backend,
+            trim,
+            partitions,
+        }))
+    }
+
+    pub(super) fn close_wal(
+        &mut self,
+        id: WalId,
+        claim: Option<Claim>,
+        broker: BrokerEpoch,
+        end: Sequence,
+        effects: &mut Effects,
+    ) -> Answer {
+        if let WalPhase::Closed {
+            end: stands,
+            abandoned: false,
+            ..
+        } = self.wal(id)?.phase
+            && stands == end
+        {
+            return Ok(Response::Done);
+        }
+        self.check_writer(id, claim, broker)?;
+        let trim = self.wals[&id].trim;
+        if trim != end {
+            return Err(Refusal::conflict(format!(
+                "log {id} is trimmed to {trim}, not {end}"
+            )));
+        }
+        self.close(id, end, false, effects);
+        Ok(Response::Done)
+    }
+
+    pub(super) fn abandon_wal(&mut self, id: WalId, effects: &mut Effects) -> Answer {
+        let wal = self.wal(id)?;
+        let end = wal.trim;
+        match wal.phase {
+            WalPhase::Active => {
+                return Err(Refusal::conflict(format!(
+                    "log {id} is active: fence its broker"
+                )));
+            }
+            WalPhase::Closed {
+                abandoned: true, ..
+            } => return Ok(Response::Done),
+            WalPhase::Closed {
+                abandoned: false, ..
+            } => return Err(closed(id)),
+            WalPhase::Fenced | WalPhase::Claimed { .. } => {}
+        }
+        for topic in self.topics.iter_mut() {
+            for partition in topic.partitions.iter_mut().filter(|p| p.awaits == Some(id)) {
+                partition.skip_unknown(ABANDON_OFFSET_GAP);
+            }
+        }
+        self.close(id, end, true, effects);
+        Ok(Response::Done)
+    }
+
+    pub(super) fn report_wal_corrupt(
+        &mut self,
+        id: WalId,
+        claim: Claim,
+        heir: BrokerEpoch,
+        reason: &str,
+        effects: &mut Effects,
+    ) -> Answer {
+        self.check_writer(id, Some(claim), heir)?;
+        let wal = self.wals.get_mut(&id).expect("checked");
+        let mut reason = reason.to_owned();
+        reason.truncate(reason.floor_char_boundary(MAX_NAME_BYTES));
+        wal.quarantine = Some(reason);
+        wal.phase = WalPhase::Fenced;
+        effects.brokers = true;
+        Ok(Response::Done)
+    }
+
+    pub(super) fn unquarantine_wal(&mut self, id: WalId, effects: &mut Effects) -> Answer {
+        self.wal(id)?;
+        self.wals.get_mut(&id).expect("found").quarantine = None;
+        effects.brokers = true;
+        Ok(Response::Done)
+    }
+
+    pub(super) fn wal(&self, id: WalId) -> Result<&Wal, Refusal> {
+        // One that was forgotten had been closed: to its writer it is the same.
+        self.wals.get(&id).ok_or_else(|| closed(id))
+    }
+
+    /// That `broker` may commit what is in the log: as its owner, or as its heir under `claim`.
+    pub(super) fn check_writer(
+        &self,
+        id: WalId,
+        claim: Option<Claim>,
+        broker: BrokerEpoch,
+    ) -> Result<(), Refusal> {
+        let wal = self.wal(id)?;
+        self.live_broker(broker)?;
+        let stale = |reason: String| Err(Refusal::StaleWal { wal: id, reason });
+        match (wal.phase, claim) {
+            (WalPhase::Active, None) if wal.broker == broker => Ok(()),
+            (WalPhase::Claimed { heir, claim: held }, Some(claim))
+                if heir == broker && held == claim =>
+            {
+                Ok(())
+            }
+            (WalPhase::Closed { .. }, _) => Err(closed(id)),
+            (phase, claim) => stale(format!("{phase:?} does not fit {claim:?} of {broker}")),
+        }
+    }
+
+    /// The partitions that wait for a log, as its heir needs to know them (R12).
+    fn partitions_of(&self, id: WalId) -> Vec<ClaimedPartition> {
+        let mut partitions = Vec::new();
+        for topic in self.topics.iter() {
+            for (tp, partition) in topic.iter() {
+                if partition.awaits == Some(id) {
+                    partitions.push(ClaimedPartition {
+                        topic_partition: tp,
+                        leader_epoch: partition.leader_epoch,
+                        committed_end: partition.committed_end,
+                    });
+                }
+            }
+        }
+        partitions
+    }
+
+    /// R13: only here do the partitions of a log become free to open.
+    fn close(&mut self, id: WalId, end: Sequence, abandoned: bool, effects: &mut Effects) {
+        self.wals_closed += 1;
+        let wal = self.wals.get_mut(&id).expect("the caller found it");
+        wal.phase = WalPhase::Closed {
+            end,
+            abandoned,
+            number: self.wals_closed,
+        };
+        wal.quarantine = None;
+        wal.last_commit = None;
+        let owner = wal.broker;
+        for topic in self.topics.iter_mut() {
+            let mut touched = false;
+            for partition in &mut topic.partitions {
+                if partition.awaits == Some(id) || partition.leader == Some(owner) {
+                    partition.awaits = None;
+                    partition.leader = None;
+                    touched = true;
+                }
+            }
+            if touched {
+                effects.topics.insert(topic.id);
+            }
+        }
+        effects.brokers = true;
+        self.forget_broker(owner);
+        self.forget_closed_wals();
+        self.assign_waiting(effects);
+    }
+
+    fn forget_closed_wals(&mut self) {
+        let closed = |wal: &Wal| match wal.phase {
+            WalPhase::Closed { number, .. } => Some(number),
+            WalPhase::Active | WalPhase::Fenced | WalPhase::Claimed { .. } => None,
+        };
+        let Some(keep_after) = self.wals_closed.checked_sub(MAX_CLOSED_WALS as u64) else {
+            return;
+        };
+        let brokers = &self.brokers;
+        self.wals.retain(|_, wal| {
+            let kept = closed(wal).is_none_or(|number| number > keep_after);
+            // A live owner's entry points here still.
+            kept || brokers.contains_key(&wal.broker)
+        });
+    }
+}
+
+fn closed(id: WalId) -> Refusal {
+    Refusal::StaleWal {
+        wal: id,
+        reason: "closed".to_owned(),
+    }
+}
