@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   product code ──▶ Env { clock, entropy, disk, net, threads } ──▶ real (this crate)
-//!                                                              └──▶ simulated (tests/sim)
+//!                                                              └──▶ sim (feature `sim`)
 //! ```
 //!
 //! **Invariant:** nothing but [`real`] calls the standard clock, sockets, files, threads and random
@@ -15,6 +15,8 @@ mod entropy;
 mod hash;
 mod net;
 pub mod real;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 mod threads;
 
 use std::sync::Arc;

@@ -80,3 +80,13 @@ pub(crate) async fn read_all(tail: &mut Tail) -> Result<Vec<Group>, Error> {
     }
     Ok(groups)
 }
+
+/// Runs `test` on one thread, on paused time: the same each time.
+pub(crate) fn run_paused<T>(test: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+        .block_on(test)
+}

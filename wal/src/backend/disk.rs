@@ -9,6 +9,8 @@
 //! A full disk is waited out ([`Error::DiskFull`] meanwhile, kind Retry). A failed sync, or a
 //! failed write for another reason, ends the log.
 
+#[cfg(test)]
+mod crash_tests;
 mod prepare;
 mod tail;
 #[cfg(test)]

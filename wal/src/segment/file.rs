@@ -117,17 +117,22 @@ pub(crate) fn list_segments(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<(u64,
     Ok(segments)
 }
 
-/// Makes `dir`, and makes its name and its parent's durable.
+/// Makes `dir`, and makes its name and those of the directories above durable.
 pub(crate) fn sync_parent(disk: &dyn Disk, dir: &Path) -> Result<(), Error> {
     disk.create_dir_all(dir)
         .map_err(|e| Error::io("create", dir, e))?;
-    for above in dir.ancestors().skip(1).take(2) {
+    for above in dir.ancestors().skip(1) {
         let above = if above.as_os_str().is_empty() {
             Path::new(".")
         } else {
             above
         };
-        disk.sync_dir(above).map_err(|e| Error::sync(above, e))?;
+        match disk.sync_dir(above) {
+            Ok(()) => {}
+            // Not ours to open, so not made by us either.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => break,
+            Err(e) => return Err(Error::sync(above, e)),
+        }
     }
     Ok(())
 }

@@ -138,7 +138,8 @@ impl ObjectTail {
         })
     }
 
-    async fn seal(&self) -> Result<(), Error> {
+    /// What the groups so far have told must not reach beyond the end.
+    fn check_told(&self) -> Result<(), Error> {
         if self.acked_to > self.next {
             let reason = format!(
                 "it is gone, and all below {} was acknowledged",
@@ -146,6 +147,10 @@ impl ObjectTail {
             );
             return Err(self.objects.corrupt(self.next, reason));
         }
+        Ok(())
+    }
+
+    async fn seal(&self) -> Result<(), Error> {
         let meta = GroupMeta {
             kind: GroupKind::Seal,
             wal_id: self.objects.wal_id,
