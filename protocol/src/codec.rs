@@ -18,7 +18,7 @@ use crate::error::{Error, Result, Source};
 use crate::error_code::ErrorCode;
 use crate::frame::{RequestHeader, RequestPeek};
 use crate::guard::{self, Side};
-use crate::limits::{MAX_REQUEST_ELEMENTS, MAX_RESPONSE_ELEMENTS, MIN_REQUEST_FRAME_BYTES};
+use crate::limits::{MAX_RESPONSE_ELEMENTS, MIN_REQUEST_FRAME_BYTES, request_elements};
 use crate::messages::*;
 
 pub use segments::EncodedFrame;
@@ -144,7 +144,7 @@ pub fn decode_request(frame: Bytes) -> Result<(RequestHeader, Request)> {
         version,
         &frame,
         at,
-        MAX_REQUEST_ELEMENTS,
+        request_elements(frame.len()),
     )?;
     let request =
         Request::read(key, frame.slice(at..), version).map_err(|source| Error::Decode {

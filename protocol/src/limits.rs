@@ -15,11 +15,30 @@ pub const MIN_RESPONSE_FRAME_BYTES: usize = 4;
 /// How deep messages may nest. Kafka's deepest served message has five levels.
 pub const MAX_NESTING_DEPTH: usize = 12;
 
-/// Array elements and tagged fields of all levels that one request may hold. A decoded element
-/// takes about 150 bytes at most beyond what was sent, so this bounds it to some 75 MB.
+/// Array elements and tagged fields of all levels that any request may hold, however short.
+pub const MIN_REQUEST_ELEMENTS: usize = 20_000;
+
+/// Beyond those, a request may hold one more for so many bytes: what real ones take each.
+pub const BYTES_PER_ELEMENT: usize = 16;
+
+/// And never more than this.
 pub const MAX_REQUEST_ELEMENTS: usize = 500_000;
 
-/// As [`MAX_REQUEST_ELEMENTS`], for responses that our own client reads.
+/// What a decoded element takes at most in memory, beyond the bytes that were sent. Decoding thus
+/// takes at most 10 bytes for each one sent, and 3.2 MB.
+pub const MAX_ELEMENT_BYTES: usize = 160;
+
+/// Elements that a request of so many bytes may hold.
+pub const fn request_elements(frame_bytes: usize) -> usize {
+    let elements = MIN_REQUEST_ELEMENTS + frame_bytes / BYTES_PER_ELEMENT;
+    if elements < MAX_REQUEST_ELEMENTS {
+        elements
+    } else {
+        MAX_REQUEST_ELEMENTS
+    }
+}
+
+/// Elements, as above, of responses that our own client reads.
 pub const MAX_RESPONSE_ELEMENTS: usize = 5_000_000;
 
 /// Response payloads below this are copied into the frame: a segment of its own costs more.

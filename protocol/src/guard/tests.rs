@@ -4,7 +4,7 @@ use super::program::{Counts, Width};
 use super::*;
 use crate::codec::{decode_request, decode_response, encode_request, encode_response};
 use crate::error::Error;
-use crate::limits::{MAX_REQUEST_ELEMENTS, MAX_RESPONSE_ELEMENTS};
+use crate::limits::{MAX_ELEMENT_BYTES, MAX_RESPONSE_ELEMENTS, MIN_REQUEST_ELEMENTS};
 use crate::synth::{self, Flavour, Numbers};
 
 const SIDES: [Side; 2] = [Side::Request, Side::Response];
@@ -259,11 +259,69 @@ fn tags_beyond_31_bits_are_refused() {
 fn elements_are_bounded_across_all_arrays() {
     // Metadata version 0: an array of strings, each of two bytes at least.
     let mut frame = BytesMut::from(&[0, 3, 0, 0, 0, 0, 0, 1, 0xff, 0xff][..]);
-    let names = MAX_REQUEST_ELEMENTS + 1;
+    let names = MIN_REQUEST_ELEMENTS * 2;
     frame.extend_from_slice(&(names as i32).to_be_bytes());
     frame.resize(frame.len() + 2 * names, 0);
     let error = decode_request(frame.freeze()).unwrap_err();
     assert!(matches!(error, Error::TooManyElements { .. }), "{error}");
+}
+
+#[test]
+fn requests_of_real_names_and_many_topics_are_within_the_budget() {
+    let mut frame = BytesMut::from(&[0, 3, 0, 0, 0, 0, 0, 1, 0xff, 0xff][..]);
+    let names = 300_000;
+    frame.extend_from_slice(&(names as i32).to_be_bytes());
+    for name in 0..names {
+        frame.extend_from_slice(&[0, 16]);
+        frame.extend_from_slice(format!("topic-name{name:06}").as_bytes());
+    }
+    assert!(decode_request(frame.freeze()).is_ok());
+}
+
+#[test]
+fn decoded_elements_take_no_more_than_is_reckoned_with() {
+    use crate::messages::*;
+    let sizes = [
+        size_of::<StrBytes>(),
+        // Unknown tagged fields: an entry of a B-tree map, with its share of the node.
+        2 * size_of::<(i32, Bytes)>(),
+        size_of::<produce_request::PartitionProduceData>(),
+        size_of::<produce_request::TopicProduceData>(),
+        size_of::<fetch_request::FetchPartition>(),
+        size_of::<fetch_request::FetchTopic>(),
+        size_of::<fetch_request::ForgottenTopic>(),
+        size_of::<list_offsets_request::ListOffsetsPartition>(),
+        size_of::<list_offsets_request::ListOffsetsTopic>(),
+        size_of::<metadata_request::MetadataRequestTopic>(),
+        size_of::<offset_commit_request::OffsetCommitRequestPartition>(),
+        size_of::<offset_commit_request::OffsetCommitRequestTopic>(),
+        size_of::<offset_fetch_request::OffsetFetchRequestGroup>(),
+        size_of::<offset_fetch_request::OffsetFetchRequestTopic>(),
+        size_of::<offset_fetch_request::OffsetFetchRequestTopics>(),
+        size_of::<join_group_request::JoinGroupRequestProtocol>(),
+        size_of::<leave_group_request::MemberIdentity>(),
+        size_of::<sync_group_request::SyncGroupRequestAssignment>(),
+        size_of::<create_topics_request::CreatableReplicaAssignment>(),
+        size_of::<create_topics_request::CreatableTopic>(),
+        size_of::<create_topics_request::CreatableTopicConfig>(),
+        size_of::<delete_topics_request::DeleteTopicState>(),
+        size_of::<delete_records_request::DeleteRecordsPartition>(),
+        size_of::<delete_records_request::DeleteRecordsTopic>(),
+        size_of::<offset_for_leader_epoch_request::OffsetForLeaderPartition>(),
+        size_of::<offset_for_leader_epoch_request::OffsetForLeaderTopic>(),
+        size_of::<describe_configs_request::DescribeConfigsResource>(),
+        size_of::<alter_configs_request::AlterConfigsResource>(),
+        size_of::<alter_configs_request::AlterableConfig>(),
+        size_of::<describe_log_dirs_request::DescribableLogDirTopic>(),
+        size_of::<create_partitions_request::CreatePartitionsAssignment>(),
+        size_of::<create_partitions_request::CreatePartitionsTopic>(),
+        size_of::<incremental_alter_configs_request::AlterConfigsResource>(),
+        size_of::<incremental_alter_configs_request::AlterableConfig>(),
+        size_of::<offset_delete_request::OffsetDeleteRequestPartition>(),
+        size_of::<offset_delete_request::OffsetDeleteRequestTopic>(),
+    ];
+    let largest = sizes.into_iter().max().unwrap();
+    assert!(largest <= MAX_ELEMENT_BYTES, "{largest}");
 }
 
 #[test]
