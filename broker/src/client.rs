@@ -6,8 +6,10 @@
 
 mod cluster;
 mod connection;
+mod data;
 mod error;
 
 pub use cluster::{Cluster, PartitionInfo, TopicInfo};
 pub use connection::{Connection, Settings};
+pub use data::{FetchLimits, Fetched};
 pub use error::Error;

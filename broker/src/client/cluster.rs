@@ -204,7 +204,7 @@ impl Cluster {
     }
 }
 
-fn wrong(api: ApiKey) -> Error {
+pub(super) fn wrong(api: ApiKey) -> Error {
     Error::Unreadable {
         address: "the cluster".to_owned(),
         api,
