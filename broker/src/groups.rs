@@ -27,6 +27,7 @@ mod config;
 mod coordinator;
 mod describe;
 mod error;
+mod follow;
 mod group;
 mod join;
 mod limits;
@@ -39,6 +40,7 @@ mod rebalance;
 mod record;
 mod session;
 mod shard;
+mod storage_log;
 mod subscription;
 mod timers;
 
@@ -46,6 +48,7 @@ pub use api::*;
 pub use config::GroupConfig;
 pub use coordinator::Coordinator;
 pub use error::GroupError;
+pub(crate) use follow::{follow, sync};
 pub use limits::*;
 pub use load::{LoadCounts, Loader};
 pub use log::{GroupLog, LogBounds, LogError};
@@ -54,6 +57,7 @@ pub use record::{
     GroupKey, GroupMetadataValue, MemberValue, OffsetKey, OffsetValue, RecordError, RecordKey,
 };
 pub use shard::{Shard, partition_for};
+pub use storage_log::StorageLog;
 
 #[cfg(test)]
 mod tests;

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use env::Clock;
 use parking_lot::Mutex;
+use protocol::{LeaderEpoch, TopicId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, timeout};
@@ -30,10 +32,13 @@ struct Inner {
     config: GroupConfig,
     metrics: GroupMetrics,
     partitions: Mutex<BTreeMap<i32, Slot>>,
+    /// Set when the broker is about to stop: nothing opens any more.
+    stopped: AtomicBool,
 }
 
 /// One partition led here.
 struct Slot {
+    version: (TopicId, LeaderEpoch),
     messages: mpsc::Sender<Message>,
     status: Arc<StatusCell>,
     cancel: CancellationToken,
@@ -66,6 +71,7 @@ impl Coordinator {
                 config,
                 metrics,
                 partitions,
+                stopped: AtomicBool::new(false),
             }),
         }
     }
@@ -75,10 +81,27 @@ impl Coordinator {
         &self.inner.config
     }
 
-    /// A partition of `__consumer_offsets` is led here from now on: loads it and serves its groups.
-    /// One that was opened before is closed first.
-    pub fn opened(&self, partition: i32, log: Arc<dyn GroupLog>) {
-        self.closed(partition);
+    /// A partition of `__consumer_offsets` is led here: loads it and serves its groups. Nothing
+    /// happens if it is open at that version; at another one it is closed first.
+    pub fn opened(
+        &self,
+        partition: i32,
+        version: (TopicId, LeaderEpoch),
+        log: impl FnOnce() -> Arc<dyn GroupLog>,
+    ) {
+        let mut partitions = self.inner.partitions.lock();
+        if self.inner.stopped.load(Ordering::Acquire) {
+            return;
+        }
+        let lost = |slot: &Slot| slot.status.get() == Status::Closed;
+        if partitions
+            .get(&partition)
+            .is_some_and(|s| s.version == version && !lost(s))
+        {
+            return;
+        }
+        partitions.remove(&partition);
+        let log = log();
         let (messages, receiver) = mpsc::channel(REQUEST_QUEUE);
         let status = Arc::new(StatusCell::default());
         let cancel = CancellationToken::new();
@@ -95,12 +118,13 @@ impl Coordinator {
         let run = tracing::Instrument::instrument(actor::run(parts, receiver), span);
         let task = tokio::spawn(run);
         let slot = Slot {
+            version,
             messages,
             status,
             cancel,
             task,
         };
-        self.inner.partitions.lock().insert(partition, slot);
+        partitions.insert(partition, slot);
     }
 
     /// A partition is no longer led here: whoever waits is told `NOT_COORDINATOR`.
@@ -111,6 +135,13 @@ impl Coordinator {
     /// Closes every partition: the lease lapsed, or this broker was fenced.
     pub fn close_all(&self) {
         self.inner.partitions.lock().clear();
+    }
+
+    /// Closes every partition, and opens none any more: the broker is about to stop.
+    pub fn stop(&self) {
+        let mut partitions = self.inner.partitions.lock();
+        self.inner.stopped.store(true, Ordering::Release);
+        partitions.clear();
     }
 
     /// Closes every partition and waits until their tasks have ended.

@@ -1,5 +1,6 @@
 //! Why a group request was refused, and Kafka's code for it.
 
+use protocol::ErrorCode;
 use thiserror::Error;
 
 /// Why a group request was refused.
@@ -63,26 +64,31 @@ pub enum GroupError {
 
 impl GroupError {
     /// Kafka's error code.
-    pub const fn code(self) -> i16 {
+    pub const fn error_code(self) -> ErrorCode {
         match self {
-            Self::RecordTooLarge => -1,
-            Self::OffsetMetadataTooLarge => 12,
-            Self::LoadInProgress => 14,
-            Self::NotAvailable => 15,
-            Self::NotCoordinator => 16,
-            Self::IllegalGeneration => 22,
-            Self::InconsistentProtocol => 23,
-            Self::InvalidGroupId => 24,
-            Self::UnknownMember => 25,
-            Self::InvalidSessionTimeout => 26,
-            Self::RebalanceInProgress => 27,
-            Self::InvalidRequest => 42,
-            Self::NonEmptyGroup => 68,
-            Self::GroupIdNotFound => 69,
-            Self::MemberIdRequired => 79,
-            Self::GroupMaxSizeReached => 81,
-            Self::FencedInstanceId => 82,
-            Self::SubscribedToTopic => 86,
+            Self::RecordTooLarge => ErrorCode::UnknownServerError,
+            Self::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
+            Self::LoadInProgress => ErrorCode::CoordinatorLoadInProgress,
+            Self::NotAvailable => ErrorCode::CoordinatorNotAvailable,
+            Self::NotCoordinator => ErrorCode::NotCoordinator,
+            Self::IllegalGeneration => ErrorCode::IllegalGeneration,
+            Self::InconsistentProtocol => ErrorCode::InconsistentGroupProtocol,
+            Self::InvalidGroupId => ErrorCode::InvalidGroupId,
+            Self::UnknownMember => ErrorCode::UnknownMemberId,
+            Self::InvalidSessionTimeout => ErrorCode::InvalidSessionTimeout,
+            Self::RebalanceInProgress => ErrorCode::RebalanceInProgress,
+            Self::InvalidRequest => ErrorCode::InvalidRequest,
+            Self::NonEmptyGroup => ErrorCode::NonEmptyGroup,
+            Self::GroupIdNotFound => ErrorCode::GroupIdNotFound,
+            Self::MemberIdRequired => ErrorCode::MemberIdRequired,
+            Self::GroupMaxSizeReached => ErrorCode::GroupMaxSizeReached,
+            Self::FencedInstanceId => ErrorCode::FencedInstanceId,
+            Self::SubscribedToTopic => ErrorCode::GroupSubscribedToTopic,
         }
+    }
+
+    /// Its number on the wire.
+    pub const fn code(self) -> i16 {
+        self.error_code().code()
     }
 }

@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use protocol::BatchView;
+use protocol::{BatchView, LeaderEpoch, TopicId};
 use tokio::sync::Notify;
 use tokio::time::{Duration, sleep, timeout};
 
 use super::*;
+
+const VERSION: (TopicId, LeaderEpoch) = (TopicId(uuid::Uuid::nil()), LeaderEpoch(0));
 
 struct FixedClock;
 
@@ -118,7 +120,7 @@ fn coordinator() -> (Coordinator, GroupMetrics) {
 
 async fn opened(log: &Arc<FakeLog>) -> (Coordinator, GroupMetrics) {
     let (coordinator, metrics) = coordinator();
-    coordinator.opened(0, log.clone());
+    coordinator.opened(0, VERSION, || log.clone());
     while !coordinator.unready().is_empty() {
         sleep(Duration::from_millis(1)).await;
     }
@@ -279,7 +281,7 @@ async fn a_lost_partition_answers_everybody() {
     );
 
     // Closed from outside while a commit waits, and opened again: what was queued is waited for.
-    coordinator.opened(0, log.clone());
+    coordinator.opened(0, VERSION, || log.clone());
     log.stall();
     sleep(Duration::from_millis(10)).await;
     let other = coordinator.clone();
@@ -292,7 +294,7 @@ async fn a_lost_partition_answers_everybody() {
         fetch(&coordinator, "g").await,
         Err(GroupError::NotCoordinator)
     );
-    coordinator.opened(0, log.clone());
+    coordinator.opened(0, VERSION, || log.clone());
     coordinator.drain().await;
 }
 
@@ -327,7 +329,7 @@ async fn loading_is_visible_and_goes_on_until_it_succeeds() {
     first.drain().await;
     *log.read_errors.lock() = vec![retry(), retry(), retry()];
     let (second, metrics) = coordinator();
-    second.opened(0, log.clone());
+    second.opened(0, VERSION, || log.clone());
     sleep(Duration::from_millis(10)).await;
     assert_eq!(second.unready(), [0]);
     assert_eq!(fetch(&second, "g").await, Err(GroupError::LoadInProgress));
@@ -344,7 +346,7 @@ async fn loading_is_visible_and_goes_on_until_it_succeeds() {
     *log.read_errors.lock() = vec![LogError::Failed {
         reason: "checksum".to_owned(),
     }];
-    third.opened(0, log.clone());
+    third.opened(0, VERSION, || log.clone());
     sleep(Duration::from_secs(1)).await;
     assert_eq!(fetch(&third, "g").await, Err(GroupError::NotAvailable));
     assert_eq!(metrics.loading.get(), 1);
