@@ -41,7 +41,10 @@ impl MemoryPermit {
 
 impl Budget {
     pub(crate) fn new(user_bytes: usize, internal_bytes: usize) -> Self {
-        Self { user: Pool::new(user_bytes), internal: Pool::new(internal_bytes) }
+        Self {
+            user: Pool::new(user_bytes),
+            internal: Pool::new(internal_bytes),
+        }
     }
 
     /// Takes `bytes`, first come first served.
@@ -55,7 +58,10 @@ impl Budget {
         deadline: Instant,
     ) -> Result<MemoryPermit, Error> {
         let pool = if internal { &self.internal } else { &self.user };
-        let too_large = Error::TooLarge { bytes, budget: pool.total };
+        let too_large = Error::TooLarge {
+            bytes,
+            budget: pool.total,
+        };
         let count = u32::try_from(bytes).map_err(|_| too_large.clone())?;
         if bytes > pool.total {
             return Err(too_large);
@@ -83,7 +89,10 @@ impl Budget {
 impl Pool {
     fn new(total: usize) -> Self {
         let total = total.min(Semaphore::MAX_PERMITS);
-        Self { total, free: Arc::new(Semaphore::new(total)) }
+        Self {
+            total,
+            free: Arc::new(Semaphore::new(total)),
+        }
     }
 
     fn used(&self) -> usize {

@@ -18,6 +18,7 @@ mod budget;
 mod cache;
 mod catalog;
 mod collector;
+mod compactor;
 mod error;
 pub mod format;
 #[cfg(test)]
@@ -35,20 +36,18 @@ mod retention;
 mod settings;
 mod storage;
 pub mod store;
-mod uploader;
 #[cfg(any(test, feature = "test-util"))]
 pub mod testing;
+mod uploader;
 
 pub use catalog::{
     Catalog, CatalogError, CommitUpload, Condemned, Digest, ObjectRef, PartitionView, ReplaceRun,
     ReplaceSlices, SliceOutcome, SliceRef,
 };
-pub use collector::{
-    Collected, Collector, CollectorMetrics, CollectorParts, CollectorSettings,
-};
+pub use collector::{Collected, Collector, CollectorMetrics, CollectorParts, CollectorSettings};
 pub use error::{Error, ErrorKind, RecordError};
-pub use keys::{DataKey, KeySpace};
 pub use hooks::{HookBatch, Hooks};
+pub use keys::{DataKey, KeySpace};
 pub use metrics::StorageMetrics;
 pub use partition::{AppendContext, Appended, Partition, Position, Reservation};
 pub use reader::{AbortedTransaction, Isolation, ReadResult, RecordAt};

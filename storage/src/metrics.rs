@@ -63,35 +63,119 @@ impl StorageMetrics {
         let metrics = Self::default();
         let registry = registry.sub_registry_with_prefix("storage");
         let gauges = [
-            ("unuploaded_bytes", "Durable bytes not yet in objects", &metrics.unuploaded_bytes),
-            ("unuploaded_age_ms", "Age of the oldest of them", &metrics.unuploaded_age_ms),
-            ("memory_user_bytes", "Un-uploaded memory of users", &metrics.memory_user_bytes),
-            ("memory_internal_bytes", "The same, internal", &metrics.memory_internal_bytes),
-            ("hot_bytes", "Uploaded bytes kept for tail readers", &metrics.hot_bytes),
-            ("block_cache_bytes", "Bytes of cached blocks", &metrics.block_cache_bytes),
+            (
+                "unuploaded_bytes",
+                "Durable bytes not yet in objects",
+                &metrics.unuploaded_bytes,
+            ),
+            (
+                "unuploaded_age_ms",
+                "Age of the oldest of them",
+                &metrics.unuploaded_age_ms,
+            ),
+            (
+                "memory_user_bytes",
+                "Un-uploaded memory of users",
+                &metrics.memory_user_bytes,
+            ),
+            (
+                "memory_internal_bytes",
+                "The same, internal",
+                &metrics.memory_internal_bytes,
+            ),
+            (
+                "hot_bytes",
+                "Uploaded bytes kept for tail readers",
+                &metrics.hot_bytes,
+            ),
+            (
+                "block_cache_bytes",
+                "Bytes of cached blocks",
+                &metrics.block_cache_bytes,
+            ),
         ];
         for (name, help, gauge) in gauges {
             registry.register(name, help, gauge.clone());
         }
         let counters = [
-            ("upload_rounds", "Upload rounds committed", &metrics.upload_rounds),
-            ("upload_objects", "Objects stored by rounds", &metrics.upload_objects),
-            ("upload_bytes", "Bytes stored by rounds", &metrics.upload_bytes),
-            ("upload_retries", "Failed puts and commits of rounds", &metrics.upload_retries),
-            ("upload_conflicts", "Rounds cut again", &metrics.upload_conflicts),
-            ("hot_reads", "Reads served from the newest data", &metrics.hot_reads),
-            ("block_hits", "Blocks found in the cache", &metrics.block_hits),
+            (
+                "upload_rounds",
+                "Upload rounds committed",
+                &metrics.upload_rounds,
+            ),
+            (
+                "upload_objects",
+                "Objects stored by rounds",
+                &metrics.upload_objects,
+            ),
+            (
+                "upload_bytes",
+                "Bytes stored by rounds",
+                &metrics.upload_bytes,
+            ),
+            (
+                "upload_retries",
+                "Failed puts and commits of rounds",
+                &metrics.upload_retries,
+            ),
+            (
+                "upload_conflicts",
+                "Rounds cut again",
+                &metrics.upload_conflicts,
+            ),
+            (
+                "hot_reads",
+                "Reads served from the newest data",
+                &metrics.hot_reads,
+            ),
+            (
+                "block_hits",
+                "Blocks found in the cache",
+                &metrics.block_hits,
+            ),
             ("block_misses", "Blocks fetched", &metrics.block_misses),
-            ("read_bytes", "Bytes fetched for readers", &metrics.read_bytes),
-            ("checksum_retries", "Checksums that failed at first", &metrics.checksum_retries),
-            ("damaged", "Checksums that failed for good", &metrics.damaged),
+            (
+                "read_bytes",
+                "Bytes fetched for readers",
+                &metrics.read_bytes,
+            ),
+            (
+                "checksum_retries",
+                "Checksums that failed at first",
+                &metrics.checksum_retries,
+            ),
+            (
+                "damaged",
+                "Checksums that failed for good",
+                &metrics.damaged,
+            ),
             ("lost", "Objects named and not there", &metrics.lost),
             ("replans", "Reads planned anew", &metrics.replans),
-            ("compaction_read_bytes", "Bytes read to compact", &metrics.compaction_read_bytes),
-            ("compaction_written_bytes", "Bytes compacted", &metrics.compaction_written_bytes),
-            ("compaction_slices", "Slices replaced", &metrics.compaction_slices),
-            ("retention_moves", "Log starts moved", &metrics.retention_moves),
-            ("background_failures", "Background failures", &metrics.background_failures),
+            (
+                "compaction_read_bytes",
+                "Bytes read to compact",
+                &metrics.compaction_read_bytes,
+            ),
+            (
+                "compaction_written_bytes",
+                "Bytes compacted",
+                &metrics.compaction_written_bytes,
+            ),
+            (
+                "compaction_slices",
+                "Slices replaced",
+                &metrics.compaction_slices,
+            ),
+            (
+                "retention_moves",
+                "Log starts moved",
+                &metrics.retention_moves,
+            ),
+            (
+                "background_failures",
+                "Background failures",
+                &metrics.background_failures,
+            ),
         ];
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());

@@ -40,11 +40,20 @@ impl Objects {
         metrics: StoreMetrics,
     ) -> Self {
         let reader = ObjectReader::new(Arc::clone(&store), metrics);
-        Self { env, store, writer, reader }
+        Self {
+            env,
+            store,
+            writer,
+            reader,
+        }
     }
 
     pub(crate) fn env(&self) -> &Env {
         &self.env
+    }
+
+    pub(crate) fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
     }
 
     pub(crate) fn reader(&self) -> &ObjectReader {
@@ -53,7 +62,11 @@ impl Objects {
 
     /// A key that nobody else ever writes (R2).
     pub(crate) fn new_key(&self) -> String {
-        let Writer { keys, node, broker_epoch } = &self.writer;
+        let Writer {
+            keys,
+            node,
+            broker_epoch,
+        } = &self.writer;
         keys.data(*node, *broker_epoch, self.env.entropy.uuid())
     }
 
@@ -107,7 +120,10 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     pub(crate) fn new(env: &Env) -> Self {
-        Self { env: env.clone(), next: BACKOFF_FIRST }
+        Self {
+            env: env.clone(),
+            next: BACKOFF_FIRST,
+        }
     }
 
     /// Waits between half and all of the next pause.
@@ -121,7 +137,8 @@ impl Backoff {
 
     /// Waits as long as after `n` tries.
     pub(crate) async fn wait_nth(mut self, n: u32) {
-        self.next = (BACKOFF_FIRST * 2_u32.saturating_pow(n.saturating_sub(1).min(10))).min(BACKOFF_MAX);
+        self.next =
+            (BACKOFF_FIRST * 2_u32.saturating_pow(n.saturating_sub(1).min(10))).min(BACKOFF_MAX);
         self.wait().await;
     }
 }

@@ -24,7 +24,6 @@ use protocol::{LeaderEpoch, TopicPartition};
 
 pub use append::{AppendContext, Appended, Reservation};
 pub(crate) use commit::CheckpointPlan;
-pub(crate) use append::producer_batch;
 pub(crate) use wait::{Wakers, wake};
 
 use crate::cache::HotLog;
@@ -43,7 +42,11 @@ pub struct Partition {
 
 impl std::fmt::Debug for Partition {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Partition({} at {})", self.inner.topic_partition, self.inner.leader_epoch)
+        write!(
+            f,
+            "Partition({} at {})",
+            self.inner.topic_partition, self.inner.leader_epoch
+        )
     }
 }
 
@@ -80,7 +83,7 @@ pub(crate) struct State {
     pub(crate) epochs: Vec<(LeaderEpoch, i64)>,
     /// Producers as of `log_end`.
     pub(crate) producers: Producers,
-    /// Producers as of `committed_end` (R5), and when they were last stored whole.
+    /// Producers where the last round ended (R5), and when they were last stored whole.
     pub(crate) committed: Committed,
     /// In order of offsets; covers [log start or before, committed end).
     pub(crate) slices: Vec<Arc<Slice>>,
@@ -97,10 +100,12 @@ pub(crate) struct State {
     pub(crate) clean_end: i64,
 }
 
-/// Producer state at the committed end.
+/// Producer state where the last upload round ended.
 #[derive(Clone, Debug)]
 pub(crate) struct Committed {
+    /// Producers as of offset `at`.
     pub(crate) producers: Producers,
+    pub(crate) at: i64,
     pub(crate) bytes_since_checkpoint: u64,
     pub(crate) checkpoint_at_ms: i64,
 }
@@ -148,8 +153,12 @@ impl Inner {
         now_ms: i64,
     ) -> Arc<Self> {
         let end = view.committed_end.max(view.log_start);
-        let mut epochs: Vec<_> =
-            view.epochs.iter().copied().filter(|(epoch, _)| *epoch < view.leader_epoch).collect();
+        let mut epochs: Vec<_> = view
+            .epochs
+            .iter()
+            .copied()
+            .filter(|(epoch, _)| *epoch < view.leader_epoch)
+            .collect();
         epochs.push((view.leader_epoch, end));
         let state = State {
             status: Status::Open,
@@ -161,6 +170,7 @@ impl Inner {
             epochs,
             committed: Committed {
                 producers: producers.clone(),
+                at: end,
                 bytes_since_checkpoint: 0,
                 checkpoint_at_ms: now_ms,
             },
@@ -214,8 +224,12 @@ impl State {
 
     /// The slice that holds `offset`.
     pub(crate) fn slice_at(&self, offset: i64) -> Option<&Arc<Slice>> {
-        let index = self.slices.partition_point(|s| s.reference.end_offset <= offset);
-        self.slices.get(index).filter(|slice| slice.contains(offset))
+        let index = self
+            .slices
+            .partition_point(|s| s.reference.end_offset <= offset);
+        self.slices
+            .get(index)
+            .filter(|slice| slice.contains(offset))
     }
 
     /// Raises log start and forgets what lies wholly below. DeleteRecords may pass the committed
@@ -224,12 +238,19 @@ impl State {
         if log_start <= self.log_start {
             return;
         }
-        assert!(log_start <= self.high_watermark, "only durable records are deleted");
+        assert!(
+            log_start <= self.high_watermark,
+            "only durable records are deleted"
+        );
         self.log_start = log_start;
-        let below = self.slices.partition_point(|s| s.reference.end_offset <= log_start);
+        let below = self
+            .slices
+            .partition_point(|s| s.reference.end_offset <= log_start);
         self.slices.drain(..below);
         // The epoch that holds log start stays, from log start on.
-        let holds = self.epochs.partition_point(|(_, first)| *first <= log_start);
+        let holds = self
+            .epochs
+            .partition_point(|(_, first)| *first <= log_start);
         self.epochs.drain(..holds.saturating_sub(1));
         if let Some((_, first)) = self.epochs.first_mut() {
             *first = (*first).max(log_start);
@@ -238,9 +259,18 @@ impl State {
     }
 
     pub(crate) fn validate(&self) {
-        assert!(self.log_start >= 0 && self.log_start <= self.high_watermark, "log start");
-        assert!(self.committed_end <= self.high_watermark, "only durable data is committed");
-        assert!(self.high_watermark <= self.log_end, "only what has an offset is durable");
+        assert!(
+            self.log_start >= 0 && self.log_start <= self.high_watermark,
+            "log start"
+        );
+        assert!(
+            self.committed_end <= self.high_watermark,
+            "only durable data is committed"
+        );
+        assert!(
+            self.high_watermark <= self.log_end,
+            "only what has an offset is durable"
+        );
         for pair in self.slices.windows(2) {
             assert!(
                 pair[0].reference.end_offset <= pair[1].reference.first_offset,
@@ -302,7 +332,10 @@ impl Partition {
         let state = self.inner.state.lock();
         let after = state.epochs.partition_point(|(known, _)| *known <= epoch);
         let (found, _) = *state.epochs.get(after.checked_sub(1)?)?;
-        let end = state.epochs.get(after).map_or(state.high_watermark, |(_, first)| *first);
+        let end = state
+            .epochs
+            .get(after)
+            .map_or(state.high_watermark, |(_, first)| *first);
         Some((found, end))
     }
 
@@ -310,7 +343,10 @@ impl Partition {
     pub fn epoch_at(&self, offset: i64) -> Option<LeaderEpoch> {
         let state = self.inner.state.lock();
         let after = state.epochs.partition_point(|(_, first)| *first <= offset);
-        state.epochs.get(after.checked_sub(1)?).map(|(epoch, _)| *epoch)
+        state
+            .epochs
+            .get(after.checked_sub(1)?)
+            .map(|(epoch, _)| *epoch)
     }
 
     /// Takes a changed topic configuration.
@@ -332,7 +368,13 @@ impl Partition {
 
     /// Slices that it reads, in order of offsets.
     pub fn slices(&self) -> Vec<SliceRef> {
-        self.inner.state.lock().slices.iter().map(|slice| slice.reference.clone()).collect()
+        self.inner
+            .state
+            .lock()
+            .slices
+            .iter()
+            .map(|slice| slice.reference.clone())
+            .collect()
     }
 
     /// First offset that is not yet in the object store, `None` when all is.

@@ -38,7 +38,11 @@ pub(crate) enum Verdict {
     /// It follows: append it.
     New,
     /// It was appended before, here.
-    Duplicate { base_offset: i64, last_offset: i64, timestamp_ms: i64 },
+    Duplicate {
+        base_offset: i64,
+        last_offset: i64,
+        timestamp_ms: i64,
+    },
 }
 
 /// One remembered batch.
@@ -94,7 +98,9 @@ impl Producers {
     /// `InvalidProducerEpoch`, `OutOfOrderSequence`. With no state any sequence is taken:
     /// retention or expiry dropped what came before.
     pub(crate) fn check(&self, batch: &ProducerBatch) -> Result<Verdict, Error> {
-        let Some(known) = self.map.get(&batch.producer_id) else { return Ok(Verdict::New) };
+        let Some(known) = self.map.get(&batch.producer_id) else {
+            return Ok(Verdict::New);
+        };
         if batch.epoch == known.epoch
             && let Some(same) = known.window.iter().find(|r| {
                 r.base_sequence == batch.base_sequence && r.last_sequence == batch.last_sequence
@@ -138,13 +144,16 @@ impl Producers {
         if !self.map.contains_key(&batch.producer_id) && self.map.len() >= MAX_PRODUCERS {
             self.forget_idle();
         }
-        let producer = self.map.entry(batch.producer_id).or_insert_with(|| Producer {
-            epoch: batch.epoch,
-            window: VecDeque::new(),
-            appended_at_ms: batch.appended_at_ms,
-            open_since: None,
-            coordinator_epoch: -1,
-        });
+        let producer = self
+            .map
+            .entry(batch.producer_id)
+            .or_insert_with(|| Producer {
+                epoch: batch.epoch,
+                window: VecDeque::new(),
+                appended_at_ms: batch.appended_at_ms,
+                open_since: None,
+                coordinator_epoch: -1,
+            });
         if producer.epoch != batch.epoch {
             producer.epoch = batch.epoch;
             producer.window.clear();
@@ -179,7 +188,10 @@ impl Producers {
 
     /// First offset of the oldest open transaction: nothing from there on is stable.
     pub(crate) fn first_open(&self) -> Option<i64> {
-        self.map.values().filter_map(|producer| producer.open_since).min()
+        self.map
+            .values()
+            .filter_map(|producer| producer.open_since)
+            .min()
     }
 
     /// How many are known.

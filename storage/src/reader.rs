@@ -20,10 +20,10 @@ pub(crate) use fetch::{Class, ReadPath};
 pub use timestamps::RecordAt;
 pub(crate) use tracker::Tracker;
 
+use crate::Error;
 use crate::format::{Damage, Part, SliceIndex};
 use crate::limits::{MAX_REPLANS, TAIL_BYTES};
 use crate::partition::{Partition, Position, Slice, State, Status};
-use crate::Error;
 
 /// What a consumer may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +127,10 @@ impl Partition {
             Err(error) => return Err(error),
         }
         if reading.was_cold {
-            self.inner.tracker.lock().leave(reading.next, reading.window);
+            self.inner
+                .tracker
+                .lock()
+                .leave(reading.next, reading.window);
         }
         Ok(ReadResult {
             batches: reading.batches,
@@ -145,8 +148,14 @@ impl Partition {
         }
         let position = state.position();
         if offset < position.log_start || offset > position.log_end {
-            let Position { log_start, log_end, .. } = position;
-            return Err(Error::OutOfRange { offset, log_start, log_end });
+            let Position {
+                log_start, log_end, ..
+            } = position;
+            return Err(Error::OutOfRange {
+                offset,
+                log_start,
+                log_end,
+            });
         }
         Ok(position)
     }
@@ -166,15 +175,17 @@ impl Partition {
                         return Ok(());
                     }
                 }
-                Source::Slice(slice, class) => match self.read_slice(&slice, class, reading).await {
-                    Ok(true) => return Ok(()),
-                    Ok(false) => {}
-                    Err(Error::NotFound { key }) => {
-                        replans += 1;
-                        self.plan_again(&slice, key, replans).await?;
+                Source::Slice(slice, class) => {
+                    match self.read_slice(&slice, class, reading).await {
+                        Ok(true) => return Ok(()),
+                        Ok(false) => {}
+                        Err(Error::NotFound { key }) => {
+                            replans += 1;
+                            self.plan_again(&slice, key, replans).await?;
+                        }
+                        Err(error) => return Err(error),
                     }
-                    Err(error) => return Err(error),
-                },
+                }
             }
         }
     }
@@ -189,13 +200,20 @@ impl Partition {
         if reading.next >= reading.limit || reading.next < state.log_start {
             return Ok(Source::End);
         }
-        if state.hot.first_offset().is_some_and(|first| first <= reading.next) {
+        if state
+            .hot
+            .first_offset()
+            .is_some_and(|first| first <= reading.next)
+        {
             let (batches, done) = hot_batches(&state, reading);
             self.shared.metrics.hot_reads.inc();
             return Ok(Source::Hot(batches, done));
         }
         if let Some(slice) = state.slice_at(reading.next) {
-            return Ok(Source::Slice(Arc::clone(slice), class_of(&state, reading.next)));
+            return Ok(Source::Slice(
+                Arc::clone(slice),
+                class_of(&state, reading.next),
+            ));
         }
         Err(Error::Missing {
             topic_partition: self.inner.topic_partition,
@@ -220,7 +238,9 @@ impl Partition {
             if index.blocks[number].first_offset >= reading.limit {
                 return Ok(true);
             }
-            let block = path.block(slice, &index, number, &mut reading.window, class).await?;
+            let block = path
+                .block(slice, &index, number, &mut reading.window, class)
+                .await?;
             if take_from_block(slice, &index, number, &block, reading)? {
                 return Ok(true);
             }
@@ -240,7 +260,10 @@ impl Partition {
         self.shared.metrics.replans.inc();
         let tp = self.inner.topic_partition;
         if replans > MAX_REPLANS {
-            return Err(Error::Missing { topic_partition: tp, offset: slice.reference.first_offset });
+            return Err(Error::Missing {
+                topic_partition: tp,
+                offset: slice.reference.first_offset,
+            });
         }
         if !self.names(slice) {
             return Ok(());
@@ -251,12 +274,18 @@ impl Partition {
         }
         self.shared.metrics.lost.inc();
         tracing::error!(key, partition = %tp, "an object that the catalog names is gone");
-        Err(Error::Lost { topic_partition: tp, key })
+        Err(Error::Lost {
+            topic_partition: tp,
+            key,
+        })
     }
 
     fn names(&self, slice: &Slice) -> bool {
         let state = self.inner.state.lock();
-        state.slices.iter().any(|known| known.object == slice.object)
+        state
+            .slices
+            .iter()
+            .any(|known| known.object == slice.object)
     }
 }
 
@@ -305,8 +334,8 @@ fn take_from_block(
     let mut at = 0;
     let mut last = reading.next - 1;
     while at < block.len() {
-        let (view, _) =
-            BatchView::split_first(&block[at..]).map_err(|_| damaged_block(slice, index, number))?;
+        let (view, _) = BatchView::split_first(&block[at..])
+            .map_err(|_| damaged_block(slice, index, number))?;
         let range = at..at + view.len();
         at = range.end;
         last = view.last_offset();

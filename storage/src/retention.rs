@@ -11,11 +11,15 @@ use crate::{Error, TopicConfig};
 /// Applies retention now and then, and forgets idle producers.
 pub(crate) async fn run(shared: Weak<Shared>) {
     loop {
-        let Some(strong) = shared.upgrade() else { return };
+        let Some(strong) = shared.upgrade() else {
+            return;
+        };
         let interval = strong.settings.retention_interval;
         drop(strong);
         tokio::time::sleep(interval).await;
-        let Some(strong) = shared.upgrade() else { return };
+        let Some(strong) = shared.upgrade() else {
+            return;
+        };
         pass(&strong).await;
     }
 }
@@ -47,12 +51,21 @@ pub(crate) async fn pass(shared: &Arc<Shared>) {
 /// Where the log should start by its topic's retention; `None` when nothing is to go. Only whole
 /// committed slices go.
 fn retained_from(state: &State, now_ms: i64) -> Option<i64> {
-    let TopicConfig { delete, retention_ms, retention_bytes, .. } = state.config;
+    let TopicConfig {
+        delete,
+        retention_ms,
+        retention_bytes,
+        ..
+    } = state.config;
     if !delete || state.status == Status::Closed {
         return None;
     }
-    let mut total: u64 =
-        state.slices.iter().map(|slice| slice.reference.bytes).sum::<u64>() + state.unuploaded_bytes;
+    let mut total: u64 = state
+        .slices
+        .iter()
+        .map(|slice| slice.reference.bytes)
+        .sum::<u64>()
+        + state.unuploaded_bytes;
     let mut target = None;
     for slice in &state.slices {
         let slice = &slice.reference;
@@ -74,7 +87,10 @@ fn retained_from(state: &State, now_ms: i64) -> Option<i64> {
 /// First in the catalog, then here.
 async fn move_log_start(shared: &Shared, inner: &Arc<Inner>, target: i64) -> Result<i64, Error> {
     let (tp, epoch) = (inner.topic_partition, inner.leader_epoch);
-    shared.catalog.set_log_start(shared.broker_epoch, tp, epoch, target).await?;
+    shared
+        .catalog
+        .set_log_start(shared.broker_epoch, tp, epoch, target)
+        .await?;
     let mut state = inner.state.lock();
     state.raise_log_start(target);
     let (log_start, wakers) = (state.log_start, state.wakers.take());
@@ -101,10 +117,18 @@ impl Partition {
                 return Err(Error::Policy { topic_partition });
             }
             let position = state.position();
-            let target = if offset == -1 { position.high_watermark } else { offset };
+            let target = if offset == -1 {
+                position.high_watermark
+            } else {
+                offset
+            };
             if target < 0 || target > position.high_watermark {
                 let (log_start, log_end) = (position.log_start, position.log_end);
-                return Err(Error::OutOfRange { offset, log_start, log_end });
+                return Err(Error::OutOfRange {
+                    offset,
+                    log_start,
+                    log_end,
+                });
             }
             if target <= position.log_start {
                 return Ok(position.log_start);

@@ -83,8 +83,14 @@ impl StorageSettings {
             hot_bytes: share(3),
             block_cache_bytes: share(3) as u64,
             index_cache_bytes: share(1) as u64,
-            read_bytes: ReadBudget { tail: share(2), catch_up: share(2) },
-            read_requests: ReadBudget { tail: 64, catch_up: 16 },
+            read_bytes: ReadBudget {
+                tail: share(2),
+                catch_up: share(2),
+            },
+            read_requests: ReadBudget {
+                tail: 64,
+                catch_up: 16,
+            },
             catch_up_bytes_per_second: 0,
             producer_expiration_ms: 86_400_000,
             checkpoint_bytes: 64 << 20,
@@ -135,6 +141,11 @@ impl TopicConfig {
 
     /// An internal compacted topic, as `__consumer_offsets` is one.
     pub fn internal_compacted() -> Self {
-        Self { internal: true, delete: false, compact: true, ..Self::kafka_default() }
+        Self {
+            internal: true,
+            delete: false,
+            compact: true,
+            ..Self::kafka_default()
+        }
     }
 }

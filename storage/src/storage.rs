@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::budget::Budget;
 use crate::cache::Retained;
+use crate::compactor::Compactor;
 use crate::keys::KeySpace;
 use crate::objects::{Objects, Writer};
 use crate::partition::{Inner, Partition};
@@ -82,6 +83,7 @@ pub(crate) struct Shared {
     /// Bytes left on the disk of the object store, `u64::MAX` when nobody looks.
     disk_available: AtomicU64,
     uploader: OnceLock<Uploader>,
+    compactor: OnceLock<Compactor>,
     /// Owned tasks; dropped, they end.
     tasks: Mutex<JoinSet<()>>,
 }
@@ -102,7 +104,10 @@ struct Partitions {
 
 impl Partitions {
     fn find(&self, tp: TopicPartition, epoch: LeaderEpoch) -> Option<Arc<Inner>> {
-        let led = self.led.get(&tp).filter(|inner| inner.leader_epoch == epoch);
+        let led = self
+            .led
+            .get(&tp)
+            .filter(|inner| inner.leader_epoch == epoch);
         led.or_else(|| self.draining.get(&(tp, epoch))).cloned()
     }
 }
@@ -115,7 +120,11 @@ impl Storage {
         let objects = Objects::new(
             parts.env.clone(),
             parts.store,
-            Writer { keys: parts.keys, node: parts.node, broker_epoch: parts.broker_epoch },
+            Writer {
+                keys: parts.keys,
+                node: parts.node,
+                broker_epoch: parts.broker_epoch,
+            },
             parts.store_metrics,
         );
         let shared = Shared {
@@ -126,7 +135,10 @@ impl Storage {
             broker_epoch: parts.broker_epoch,
             metrics: parts.metrics,
             hooks: parts.hooks,
-            budget: Budget::new(settings.unuploaded_bytes, settings.unuploaded_internal_bytes),
+            budget: Budget::new(
+                settings.unuploaded_bytes,
+                settings.unuploaded_internal_bytes,
+            ),
             retained: Retained::new(settings.hot_bytes),
             queue: Queue::default(),
             log: OnceLock::new(),
@@ -134,10 +146,13 @@ impl Storage {
             failure: watch::Sender::new(None),
             disk_available: AtomicU64::new(u64::MAX),
             uploader: OnceLock::new(),
+            compactor: OnceLock::new(),
             tasks: Mutex::default(),
             settings,
         };
-        Self { shared: Arc::new(shared) }
+        Self {
+            shared: Arc::new(shared),
+        }
     }
 
     /// What `wal::Log::start` gets as its `durable` callback.
@@ -158,11 +173,20 @@ impl Storage {
     pub fn attach(&self, log: wal::Log) {
         let shared = &self.shared;
         let (uploader, worker) = Uploader::new(shared, log.clone());
-        assert!(shared.uploader.set(uploader).is_ok(), "a storage has one log");
+        let (compactor, compaction) = Compactor::new(shared);
+        assert!(
+            shared.compactor.set(compactor).is_ok(),
+            "a storage has one log"
+        );
+        assert!(
+            shared.uploader.set(uploader).is_ok(),
+            "a storage has one log"
+        );
         let failure = log.failure();
         assert!(shared.log.set(log).is_ok(), "a storage has one log");
         let mut tasks = shared.tasks.lock();
         tasks.spawn(worker.run());
+        tasks.spawn(compaction.run());
         tasks.spawn(retention::run(Arc::downgrade(shared)));
         tasks.spawn(open::watch_log(Arc::downgrade(shared), failure));
         tasks.spawn(disk::watch(Arc::downgrade(shared)));
@@ -176,12 +200,18 @@ impl Storage {
     /// The partition, when it is led here.
     pub fn partition(&self, tp: TopicPartition) -> Option<Partition> {
         let inner = self.shared.partitions.read().led.get(&tp).cloned()?;
-        Some(Partition { inner, shared: Arc::clone(&self.shared) })
+        Some(Partition {
+            inner,
+            shared: Arc::clone(&self.shared),
+        })
     }
 
     /// All partitions led here, in order.
     pub fn partitions(&self) -> Vec<Partition> {
-        let wrap = |inner| Partition { inner, shared: Arc::clone(&self.shared) };
+        let wrap = |inner| Partition {
+            inner,
+            shared: Arc::clone(&self.shared),
+        };
         self.shared.led().into_iter().map(wrap).collect()
     }
 
@@ -231,11 +261,23 @@ impl Storage {
         let (user, internal) = shared.budget.used();
         let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         shared.metrics.unuploaded_bytes.set(gauge(bytes));
-        shared.metrics.unuploaded_age_ms.set(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
+        shared
+            .metrics
+            .unuploaded_age_ms
+            .set(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
         shared.metrics.memory_user_bytes.set(gauge(user as u64));
-        shared.metrics.memory_internal_bytes.set(gauge(internal as u64));
-        shared.metrics.hot_bytes.set(gauge(shared.retained.bytes() as u64));
-        shared.metrics.block_cache_bytes.set(gauge(shared.read_path.cached_bytes()));
+        shared
+            .metrics
+            .memory_internal_bytes
+            .set(gauge(internal as u64));
+        shared
+            .metrics
+            .hot_bytes
+            .set(gauge(shared.retained.bytes() as u64));
+        shared
+            .metrics
+            .block_cache_bytes
+            .set(gauge(shared.read_path.cached_bytes()));
         &shared.metrics
     }
 
@@ -255,6 +297,10 @@ impl Shared {
             return Err(error.clone());
         }
         self.log.get().ok_or(Error::NotOpen)
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failure.borrow().is_some()
     }
 
     pub(crate) fn led(&self) -> Vec<Arc<Inner>> {
@@ -282,13 +328,19 @@ impl Shared {
         let mut hurry = false;
         let mut entries = Vec::with_capacity(group.entries.len());
         for entry in group.entries {
-            let partition =
-                self.partitions.read().find(entry.topic_partition, entry.leader_epoch);
+            let partition = self
+                .partitions
+                .read()
+                .find(entry.topic_partition, entry.leader_epoch);
             let Some(inner) = partition else {
                 // Closed partitions are kept until their last entry is durable.
                 tracing::error!(partition = %entry.topic_partition, "entry of an unknown partition");
                 self.metrics.background_failures.inc();
-                entries.push(Held { entry, partition: None, _memory: None });
+                entries.push(Held {
+                    entry,
+                    partition: None,
+                    _memory: None,
+                });
                 continue;
             };
             let memory = inner.publish(&entry);
@@ -302,9 +354,17 @@ impl Shared {
                 });
             }
             hurry |= inner.wants_upload();
-            entries.push(Held { entry, partition: Some(inner), _memory: Some(memory) });
+            entries.push(Held {
+                entry,
+                partition: Some(inner),
+                _memory: Some(memory),
+            });
         }
-        let group = DurableGroup { sequence: group.sequence, at: Instant::now(), entries };
+        let group = DurableGroup {
+            sequence: group.sequence,
+            at: Instant::now(),
+            entries,
+        };
         self.queue.push(group, self.settings.upload_bytes);
         if hurry {
             self.queue.hurry();
@@ -316,11 +376,16 @@ impl Shared {
         if self.partitions.read().draining.is_empty() {
             return;
         }
-        self.partitions.write().draining.retain(|_, inner| !inner.is_settled());
+        self.partitions
+            .write()
+            .draining
+            .retain(|_, inner| !inner.is_settled());
     }
 
     /// New dirt may be worth rewriting.
     pub(crate) fn compaction_wanted<'a>(&self, partitions: impl Iterator<Item = &'a Arc<Inner>>) {
-        let _ = partitions;
+        if let Some(compactor) = self.compactor.get() {
+            compactor.look_at(partitions);
+        }
     }
 }

@@ -61,7 +61,14 @@ impl MemoryCatalog {
 
     /// Opens the log of a broker epoch, with its trim point at 0.
     pub fn open_log(&self, wal_id: WalId, owner: BrokerEpoch) {
-        self.state.lock().logs.insert(wal_id, LogState { owner, claim: None, trim: 0 });
+        self.state.lock().logs.insert(
+            wal_id,
+            LogState {
+                owner,
+                claim: None,
+                trim: 0,
+            },
+        );
     }
 
     /// Makes a partition, led at `leader_epoch`, or raises the epoch of one; its view.
@@ -78,6 +85,16 @@ impl MemoryCatalog {
         assert!(view.leader_epoch <= leader_epoch, "leader epochs only rise");
         view.leader_epoch = leader_epoch;
         view.clone()
+    }
+
+    /// Moves a partition's committed end as nobody may: to make catalog and owner disagree.
+    pub fn set_committed_end(&self, tp: TopicPartition, committed_end: i64) {
+        let mut state = self.state.lock();
+        state
+            .partitions
+            .get_mut(&tp)
+            .expect("the partition is known")
+            .committed_end = committed_end;
     }
 
     /// Deletes a partition with its slices.
@@ -150,7 +167,11 @@ impl State {
     }
 
     fn answer<T>(lost: bool, value: T) -> Result<T, CatalogError> {
-        if lost { Err(CatalogError::Unavailable("answer lost".to_owned())) } else { Ok(value) }
+        if lost {
+            Err(CatalogError::Unavailable("answer lost".to_owned()))
+        } else {
+            Ok(value)
+        }
     }
 
     fn named(&self) -> BTreeSet<String> {
@@ -165,7 +186,10 @@ impl State {
             let key = &slice.object.key;
             if !named.contains(key) && !self.condemned.iter().any(|c| c.key == *key) {
                 let condemned_at_ms = self.now_ms;
-                self.condemned.push(Condemned { key: key.clone(), condemned_at_ms });
+                self.condemned.push(Condemned {
+                    key: key.clone(),
+                    condemned_at_ms,
+                });
             }
         }
     }
@@ -187,7 +211,9 @@ impl State {
                 continue;
             }
             if slice.leader_epoch > view.leader_epoch {
-                return Err(CatalogError::Fenced(format!("{tp} is not led at that epoch")));
+                return Err(CatalogError::Fenced(format!(
+                    "{tp} is not led at that epoch"
+                )));
             }
             if slice.first_offset != end {
                 let (first, last) = (slice.first_offset, slice.end_offset);
@@ -197,7 +223,10 @@ impl State {
             }
             let condemned = self.condemned.iter().any(|c| c.key == slice.object.key);
             if condemned {
-                return Err(CatalogError::Conflict(format!("{} is condemned", slice.object.key)));
+                return Err(CatalogError::Conflict(format!(
+                    "{} is condemned",
+                    slice.object.key
+                )));
             }
             ends.insert(tp, slice.end_offset);
             outcomes.push(SliceOutcome::Committed);
@@ -210,9 +239,16 @@ impl State {
             if *outcome == SliceOutcome::Dropped {
                 continue;
             }
-            let view = self.partitions.get_mut(&slice.topic_partition).expect("judged");
+            let view = self
+                .partitions
+                .get_mut(&slice.topic_partition)
+                .expect("judged");
             view.committed_end = slice.end_offset;
-            if view.epochs.last().is_none_or(|(epoch, _)| *epoch < slice.leader_epoch) {
+            if view
+                .epochs
+                .last()
+                .is_none_or(|(epoch, _)| *epoch < slice.leader_epoch)
+            {
                 view.epochs.push((slice.leader_epoch, slice.first_offset));
             }
             if slice.end_offset > view.log_start {
@@ -235,13 +271,18 @@ impl Catalog for MemoryCatalog {
             return Ok(outcomes.clone());
         }
         if state.fenced.contains(&commit.broker_epoch) {
-            return Err(CatalogError::Fenced(format!("broker epoch {}", commit.broker_epoch)));
+            return Err(CatalogError::Fenced(format!(
+                "broker epoch {}",
+                commit.broker_epoch
+            )));
         }
         let Some(log) = state.logs.get(&commit.wal_id).cloned() else {
             return Err(CatalogError::Fenced("no such log".to_owned()));
         };
         if log.owner != commit.broker_epoch || log.claim != commit.claim {
-            return Err(CatalogError::Fenced("not the log's owner or claim".to_owned()));
+            return Err(CatalogError::Fenced(
+                "not the log's owner or claim".to_owned(),
+            ));
         }
         if commit.from != log.trim || commit.to < commit.from {
             return Err(CatalogError::Conflict(format!(
@@ -261,7 +302,10 @@ impl Catalog for MemoryCatalog {
             return Ok(());
         }
         if state.fenced.contains(&replace.broker_epoch) {
-            return Err(CatalogError::Fenced(format!("broker epoch {}", replace.broker_epoch)));
+            return Err(CatalogError::Fenced(format!(
+                "broker epoch {}",
+                replace.broker_epoch
+            )));
         }
         let mut places = Vec::new();
         for run in &replace.runs {
@@ -270,14 +314,18 @@ impl Catalog for MemoryCatalog {
                 return Err(CatalogError::Conflict(format!("{tp} is gone")));
             };
             if view.leader_epoch != run.leader_epoch {
-                return Err(CatalogError::Fenced(format!("{tp} is not led at that epoch")));
+                return Err(CatalogError::Fenced(format!(
+                    "{tp} is not led at that epoch"
+                )));
             }
             let covers = |slices: &[SliceRef]| {
                 let first = slices.first().map(|s| s.first_offset);
                 (first, slices.last().map(|s| s.end_offset))
             };
             if covers(&run.old) != covers(&run.new) {
-                return Err(CatalogError::Corrupt(format!("{tp}: other offsets than replaced")));
+                return Err(CatalogError::Corrupt(format!(
+                    "{tp}: other offsets than replaced"
+                )));
             }
             let first = run.old.first();
             let at = view.slices.iter().position(|slice| Some(slice) == first);
@@ -285,8 +333,12 @@ impl Catalog for MemoryCatalog {
             places.push(there.ok_or_else(|| CatalogError::Conflict(format!("{tp}: run changed")))?);
         }
         for (run, at) in replace.runs.iter().zip(places) {
-            let view = state.partitions.get_mut(&run.topic_partition).expect("checked");
-            view.slices.splice(at..at + run.old.len(), run.new.iter().cloned());
+            let view = state
+                .partitions
+                .get_mut(&run.topic_partition)
+                .expect("checked");
+            view.slices
+                .splice(at..at + run.old.len(), run.new.iter().cloned());
         }
         for run in &replace.runs {
             state.condemn(&run.old);
@@ -311,10 +363,14 @@ impl Catalog for MemoryCatalog {
             return Err(CatalogError::Fenced(format!("{topic_partition} is gone")));
         };
         if view.leader_epoch != leader_epoch {
-            return Err(CatalogError::Fenced(format!("{topic_partition} is not led at that epoch")));
+            return Err(CatalogError::Fenced(format!(
+                "{topic_partition} is not led at that epoch"
+            )));
         }
         view.log_start = view.log_start.max(log_start);
-        let below = view.slices.partition_point(|slice| slice.end_offset <= view.log_start);
+        let below = view
+            .slices
+            .partition_point(|slice| slice.end_offset <= view.log_start);
         let dropped: Vec<SliceRef> = view.slices.drain(..below).collect();
         state.condemn(&dropped);
         State::answer(lost, ())
@@ -324,14 +380,24 @@ impl Catalog for MemoryCatalog {
         Ok(self.view(tp))
     }
 
-    async fn condemned(&self, before_ms: i64, limit: usize) -> Result<Vec<Condemned>, CatalogError> {
+    async fn condemned(
+        &self,
+        before_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<Condemned>, CatalogError> {
         let state = self.state.lock();
-        let old = state.condemned.iter().filter(|c| c.condemned_at_ms < before_ms);
+        let old = state
+            .condemned
+            .iter()
+            .filter(|c| c.condemned_at_ms < before_ms);
         Ok(old.take(limit).cloned().collect())
     }
 
     async fn forget_condemned(&self, keys: Vec<String>) -> Result<(), CatalogError> {
-        self.state.lock().condemned.retain(|condemned| !keys.contains(&condemned.key));
+        self.state
+            .lock()
+            .condemned
+            .retain(|condemned| !keys.contains(&condemned.key));
         Ok(())
     }
 

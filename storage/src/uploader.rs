@@ -11,16 +11,18 @@ mod tests;
 
 use std::sync::Arc;
 
+use protocol::TopicPartition;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use wal::Sequence;
 
 pub(crate) use queue::{DurableGroup, Held, Queue};
-pub(crate) use round::{Committer, Finished, Round};
+pub(crate) use round::{Committer, Finished, KnownEnds, Round};
 
-use crate::limits::{MAX_SLICES_PER_ROUND, OWN_OBJECT_BYTES};
-use crate::storage::Shared;
 use crate::Error;
+use crate::limits::{MAX_SLICES_PER_ROUND, OWN_OBJECT_BYTES};
+use crate::objects::Backoff;
+use crate::storage::Shared;
 
 /// The handle.
 #[derive(Clone, Debug)]
@@ -30,7 +32,9 @@ pub(crate) struct Uploader {
 
 enum Message {
     /// Upload all that is durable now, with producer checkpoints.
-    Drain { reply: oneshot::Sender<Result<(), Error>> },
+    Drain {
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
 }
 
 /// The actor.
@@ -49,7 +53,13 @@ impl Uploader {
     pub(crate) fn new(shared: &Arc<Shared>, log: wal::Log) -> (Self, Worker) {
         let (tx, rx) = mpsc::channel(4);
         let committer = Committer::new(shared, log.wal_id(), None);
-        let worker = Worker { shared: Arc::clone(shared), log, committer, from: 0, rx };
+        let worker = Worker {
+            shared: Arc::clone(shared),
+            log,
+            committer,
+            from: 0,
+            rx,
+        };
         (Self { tx }, worker)
     }
 
@@ -59,7 +69,10 @@ impl Uploader {
     /// What stopped the uploader for good.
     pub(crate) async fn drain(&self) -> Result<(), Error> {
         let (reply, answer) = oneshot::channel();
-        self.tx.send(Message::Drain { reply }).await.map_err(|_| Error::NotOpen)?;
+        self.tx
+            .send(Message::Drain { reply })
+            .await
+            .map_err(|_| Error::NotOpen)?;
         answer.await.map_err(|_| Error::NotOpen)?
     }
 }
@@ -116,13 +129,23 @@ impl Worker {
     /// Uploads one contiguous range of the log.
     async fn round(&mut self, checkpoint: bool) -> Result<(), Error> {
         let settings = &self.shared.settings;
-        let groups = self.shared.queue.cut(settings.upload_bytes, MAX_SLICES_PER_ROUND);
-        let Some(last) = groups.last() else { return Ok(()) };
+        let groups = self
+            .shared
+            .queue
+            .cut(settings.upload_bytes, MAX_SLICES_PER_ROUND);
+        let Some(last) = groups.last() else {
+            return Ok(());
+        };
         let to = last.sequence + 1;
-        let round = Round { from: self.from, to, groups, checkpoint };
+        let round = Round {
+            from: self.from,
+            to,
+            groups,
+            checkpoint,
+        };
         let bytes = round.bytes();
         let finished = self.committer.upload(&round).await?;
-        self.apply(&finished, &round);
+        self.apply(&finished, &round).await;
         self.from = to;
         self.log.trim(to);
         self.shared.queue.done(bytes);
@@ -130,11 +153,15 @@ impl Worker {
     }
 
     /// R7: first the owner's own slice lists, then the cache may let go.
-    fn apply(&self, finished: &Finished, round: &Round) {
+    async fn apply(&self, finished: &Finished, round: &Round) {
         for part in &finished.parts {
-            let Some(inner) = &part.partition else { continue };
-            if let Some(committed) = &part.committed {
-                inner.apply_commit(&part.slices, part.bytes, committed.clone());
+            let (Some(inner), Some(committed)) = (&part.partition, &part.committed) else {
+                continue;
+            };
+            let tp = inner.topic_partition;
+            let applied = inner.apply_commit(&part.slices, part.bytes, committed.clone());
+            if !applied || finished.moved.contains(&tp) {
+                self.refresh(tp).await;
             }
         }
         for (inner, end_offset, bytes) in round.chunks() {
@@ -142,16 +169,25 @@ impl Worker {
                 self.shared.retained.uploaded(&inner, end_offset, bytes);
             }
         }
-        for part in &finished.parts {
-            if let (Some(hooks), Some(_)) = (&self.shared.hooks, &part.committed) {
-                part.slices.iter().for_each(|slice| hooks.finished(slice));
-            }
+        if let Some(hooks) = &self.shared.hooks {
+            let slices = finished.parts.iter().flat_map(|part| &part.slices);
+            slices.for_each(|slice| hooks.finished(slice));
         }
-        for tp in &finished.moved {
-            self.shared.refresh_later(*tp);
+        let uploaded = finished
+            .parts
+            .iter()
+            .filter_map(|part| part.partition.as_ref());
+        self.shared.compaction_wanted(uploaded);
+    }
+
+    /// Takes the catalog's word for a partition, however long the catalog is away.
+    async fn refresh(&self, tp: TopicPartition) {
+        let mut backoff = Backoff::new(&self.shared.env);
+        while let Err(error) = self.shared.refresh(tp).await {
+            self.shared.metrics.background_failures.inc();
+            tracing::warn!(%error, partition = %tp, "catalog not read again yet");
+            backoff.wait().await;
         }
-        let compacted = finished.parts.iter().filter_map(|part| part.partition.as_ref());
-        self.shared.compaction_wanted(compacted);
     }
 }
 

@@ -60,7 +60,9 @@ pub(crate) struct Flight<'a, V: Weigh> {
 impl<V: Weigh> BlockCache<V> {
     /// A cache of `bytes`, for pieces of about `typical` bytes.
     pub(crate) fn new(bytes: u64, typical: u64) -> Self {
-        let items = usize::try_from(bytes / typical.max(1)).unwrap_or(usize::MAX).clamp(16, 1 << 20);
+        let items = usize::try_from(bytes / typical.max(1))
+            .unwrap_or(usize::MAX)
+            .clamp(16, 1 << 20);
         // A number of shards of its own choosing would depend on the machine, and each shard must
         // hold the largest piece.
         let options = OptionsBuilder::new()
@@ -71,7 +73,10 @@ impl<V: Weigh> BlockCache<V> {
             .expect("all options are set");
         let lifecycle = DefaultLifecycle::default();
         let cache = Cache::with_options(options, ByWeight, FixedState::default(), lifecycle);
-        Self { cache, flights: Mutex::default() }
+        Self {
+            cache,
+            flights: Mutex::default(),
+        }
     }
 
     /// Looks for `wanted`; when it must be fetched, as many of `followers` come along as lie
@@ -90,7 +95,8 @@ impl<V: Weigh> BlockCache<V> {
         }
         let mut keys = vec![wanted.clone()];
         keys.extend(
-            followers.take_while(|key| !flights.contains_key(key) && self.cache.peek(key).is_none()),
+            followers
+                .take_while(|key| !flights.contains_key(key) && self.cache.peek(key).is_none()),
         );
         let notify = Arc::new(Notify::new());
         for key in &keys {
@@ -160,7 +166,10 @@ mod tests {
     }
 
     fn key(position: u64) -> BlockKey {
-        BlockKey { object: Arc::from("o"), position }
+        BlockKey {
+            object: Arc::from("o"),
+            position,
+        }
     }
 
     #[tokio::test]
@@ -176,9 +185,14 @@ mod tests {
         flight.keep(1, 7);
         drop(flight);
         cache.landed(&key(1), &wait).await;
-        assert!(matches!(cache.claim(&key(1), std::iter::empty()), Claim::Cached(7)));
+        assert!(matches!(
+            cache.claim(&key(1), std::iter::empty()),
+            Claim::Cached(7)
+        ));
         // What failed is up for the next.
-        assert!(matches!(cache.claim(&key(0), [key(1)].into_iter()), Claim::Fetch(f) if f.len() == 1));
+        assert!(
+            matches!(cache.claim(&key(0), [key(1)].into_iter()), Claim::Fetch(f) if f.len() == 1)
+        );
     }
 
     #[test]

@@ -46,23 +46,24 @@ impl HotLog {
 
     /// Batches from the one that holds `offset` (or follows it) on.
     pub(crate) fn from(&self, offset: i64) -> impl Iterator<Item = &HotBatch> {
-        let first = self.batches.partition_point(|batch| batch.last_offset < offset);
+        let first = self
+            .batches
+            .partition_point(|batch| batch.last_offset < offset);
         self.batches.range(first..)
     }
 
     /// Drops what lies wholly below `end`.
     pub(crate) fn evict_below(&mut self, end: i64) {
-        while self.batches.front().is_some_and(|batch| batch.last_offset < end) {
+        while self
+            .batches
+            .front()
+            .is_some_and(|batch| batch.last_offset < end)
+        {
             self.batches.pop_front();
         }
         if self.batches.is_empty() {
             self.batches.shrink_to(0);
         }
-    }
-
-    /// Bytes held.
-    pub(crate) fn bytes(&self) -> usize {
-        self.batches.iter().map(|batch| batch.bytes.len()).sum()
     }
 }
 
@@ -89,7 +90,10 @@ struct Chunk {
 
 impl Retained {
     pub(crate) fn new(budget: usize) -> Self {
-        Self { budget, queue: Mutex::default() }
+        Self {
+            budget,
+            queue: Mutex::default(),
+        }
     }
 
     /// Takes note that batches of `partition` up to `end_offset`, of `bytes`, are uploaded and
@@ -99,7 +103,11 @@ impl Retained {
         {
             let mut queue = self.queue.lock();
             queue.bytes += bytes;
-            queue.chunks.push_back(Chunk { partition: Arc::clone(partition), end_offset, bytes });
+            queue.chunks.push_back(Chunk {
+                partition: Arc::clone(partition),
+                end_offset,
+                bytes,
+            });
             while queue.bytes > self.budget {
                 let chunk = queue.chunks.pop_front().expect("bytes are those of chunks");
                 queue.bytes -= chunk.bytes;

@@ -82,17 +82,31 @@ impl Partition {
     ///
     /// # Errors
     /// `Timeout`: nothing was queued. `TooLarge`, `DiskFull`, `NotOpen`, `Log`.
-    pub async fn reserve(&self, bytes: usize, context: AppendContext) -> Result<Reservation, Error> {
+    pub async fn reserve(
+        &self,
+        bytes: usize,
+        context: AppendContext,
+    ) -> Result<Reservation, Error> {
         let shared = &self.shared;
         shared.check_disk()?;
         let log = shared.log()?;
         let AppendContext { deadline, internal } = context;
         let memory = shared.budget.take(bytes, internal, deadline).await?;
         let slot = async {
-            if internal { log.reserve_internal(bytes).await } else { log.reserve(bytes).await }
+            if internal {
+                log.reserve_internal(bytes).await
+            } else {
+                log.reserve(bytes).await
+            }
         };
-        let slot = timeout_at(deadline, slot).await.map_err(|_| Error::Timeout { bytes })??;
-        Ok(Reservation { bytes, memory, slot })
+        let slot = timeout_at(deadline, slot)
+            .await
+            .map_err(|_| Error::Timeout { bytes })??;
+        Ok(Reservation {
+            bytes,
+            memory,
+            slot,
+        })
     }
 
     /// Appends one validated batch. Synchronous: checks, offsets and the queue under one short
@@ -105,14 +119,22 @@ impl Partition {
     /// # Panics
     /// When the batch is larger than its reservation.
     pub fn append(&self, reservation: Reservation, batch: &[u8]) -> Result<Appended, Error> {
-        assert!(batch.len() <= reservation.bytes, "a reservation covers its batch");
-        let view = BatchView::new(batch)
-            .map_err(|_| Error::InvalidBatch { reason: "length or magic of the batch" })?;
+        assert!(
+            batch.len() <= reservation.bytes,
+            "a reservation covers its batch"
+        );
+        let view = BatchView::new(batch).map_err(|_| Error::InvalidBatch {
+            reason: "length or magic of the batch",
+        })?;
         if view.last_offset_delta() < 0 {
-            return Err(Error::InvalidBatch { reason: "a negative offset delta" });
+            return Err(Error::InvalidBatch {
+                reason: "a negative offset delta",
+            });
         }
         if view.has_producer_id() && !view.is_control() && view.base_sequence() < 0 {
-            return Err(Error::InvalidBatch { reason: "a producer without a sequence" });
+            return Err(Error::InvalidBatch {
+                reason: "a producer without a sequence",
+            });
         }
         let now_ms = self.shared.env.clock.wall_ms();
         // The one copy between socket and log: a buffer of its own size, so that a small batch
@@ -153,17 +175,29 @@ impl Partition {
         set_base_offset(&mut bytes, base_offset);
         set_leader_epoch(&mut bytes, self.inner.leader_epoch.0);
         let view = BatchView::new(&bytes).expect("checked, and its length is untouched");
-        if base_offset.checked_add(i64::from(view.last_offset_delta()) + 1).is_none() {
-            return Err(Error::InvalidBatch { reason: "offsets beyond 63 bits" });
+        if base_offset
+            .checked_add(i64::from(view.last_offset_delta()) + 1)
+            .is_none()
+        {
+            return Err(Error::InvalidBatch {
+                reason: "offsets beyond 63 bits",
+            });
         }
         let (last_offset, max_timestamp_ms) = (view.last_offset(), view.max_timestamp());
         let producer = producer_batch(&view, now_ms);
         if let Some(producer) = &producer
             && !producer.control
-            && let Verdict::Duplicate { base_offset, last_offset, timestamp_ms } =
-                state.producers.check(producer)?
+            && let Verdict::Duplicate {
+                base_offset,
+                last_offset,
+                timestamp_ms,
+            } = state.producers.check(producer)?
         {
-            let log_append_time_ms = if log_append_time_ms < 0 { -1 } else { timestamp_ms };
+            let log_append_time_ms = if log_append_time_ms < 0 {
+                -1
+            } else {
+                timestamp_ms
+            };
             return Ok(self.duplicate(state, base_offset, last_offset, log_append_time_ms));
         }
         let bytes = Bytes::from(bytes);
@@ -175,7 +209,9 @@ impl Partition {
                 last_offset,
                 bytes: &bytes,
             };
-            hooks.validate(batch).map_err(|records| Error::Rejected { records })?;
+            hooks
+                .validate(batch)
+                .map_err(|records| Error::Rejected { records })?;
         }
         if let Some(producer) = &producer {
             state.producers.record(producer);
@@ -219,7 +255,9 @@ impl Partition {
         last_offset: i64,
         log_append_time_ms: i64,
     ) -> Appended {
-        let at = state.pending.partition_point(|pending| pending.last_offset < last_offset);
+        let at = state
+            .pending
+            .partition_point(|pending| pending.last_offset < last_offset);
         let durable = match state.pending.get_mut(at) {
             Some(original) if last_offset >= state.high_watermark => {
                 let (reached, durable) = oneshot::channel();

@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use protocol::LeaderEpoch;
+use protocol::{Batches, LeaderEpoch};
 
+use super::append::producer_batch;
 use super::{Committed, Inner, Slice, State, Status};
-use crate::{PartitionView, SliceRef, StorageSettings};
+use crate::{Error, PartitionView, SliceRef, StorageSettings};
 
 /// What an upload round needs of a partition to cut its slice.
 #[derive(Clone, Debug)]
 pub(crate) struct CheckpointPlan {
     /// What lies below is committed already.
     pub(crate) committed_end: i64,
-    /// Producers at `committed_end`; folded on to the end of the slice (R5).
+    /// Producers where the last round ended; folded on to the end of the slice (R5).
     pub(crate) committed: Committed,
 }
 
@@ -22,6 +23,24 @@ impl CheckpointPlan {
         let age_ms = i64::try_from(settings.checkpoint_age.as_millis()).unwrap_or(i64::MAX);
         self.committed.bytes_since_checkpoint + bytes >= settings.checkpoint_bytes
             || now_ms.saturating_sub(self.committed.checkpoint_at_ms) >= age_ms
+    }
+}
+
+impl Committed {
+    /// Moves on over an entry of the log, unless the state is past it.
+    pub(crate) fn fold(&mut self, entry: &wal::Entry) -> Result<(), Error> {
+        if entry.base_offset < self.at {
+            return Ok(());
+        }
+        for view in Batches::new(&entry.batches) {
+            let what = "the log holds no whole batches";
+            let view = view.map_err(|_| Error::Internal { what })?;
+            if let Some(batch) = producer_batch(&view, entry.appended_at_ms) {
+                self.producers.record(&batch);
+            }
+        }
+        self.at = entry.last_offset + 1;
+        Ok(())
     }
 }
 
@@ -35,26 +54,38 @@ impl Inner {
         })
     }
 
-    /// Applies a commit of ours: `slices` follow the committed end, of `bytes` in all, and the
-    /// producers at their end are `committed`. Only after this may the hot cache let go of them.
-    pub(crate) fn apply_commit(&self, slices: &[SliceRef], bytes: u64, committed: Committed) {
+    /// Applies a commit of ours, of `bytes` in all; the producers at its end are `committed`. Only
+    /// after this may the hot cache let go of them. False when `slices` do not follow what is
+    /// known here: the catalog knows more, and is to be asked.
+    pub(crate) fn apply_commit(
+        &self,
+        slices: &[SliceRef],
+        bytes: u64,
+        committed: Committed,
+    ) -> bool {
         let mut state = self.state.lock();
         if state.status == Status::Closed {
-            return;
+            return true;
         }
+        state.committed = committed;
+        state.unuploaded_bytes = state.unuploaded_bytes.saturating_sub(bytes);
+        state.dirty_bytes += bytes;
         for slice in slices {
-            assert!(slice.first_offset == state.committed_end, "a commit follows the last one");
-            assert!(slice.end_offset <= state.high_watermark, "only durable data is committed");
+            if slice.first_offset != state.committed_end {
+                return false;
+            }
+            assert!(
+                slice.end_offset <= state.high_watermark,
+                "only durable data is committed"
+            );
             state.committed_end = slice.end_offset;
             // Below log start already: DeleteRecords was faster.
             if slice.end_offset > state.log_start {
                 state.slices.push(Slice::new(slice.clone()));
             }
         }
-        state.committed = committed;
-        state.unuploaded_bytes = state.unuploaded_bytes.saturating_sub(bytes);
-        state.dirty_bytes += bytes;
         state.validate();
+        true
     }
 
     /// Takes what the catalog says of a partition led here, when it knows more than we.
@@ -76,12 +107,16 @@ impl Inner {
     /// Puts `new` in the place of `old`, a run of slices, when it still stands there.
     pub(crate) fn apply_replace(&self, old: &[SliceRef], new: &[SliceRef]) -> bool {
         let mut state = self.state.lock();
-        let Some(at) = run_position(&state, old) else { return false };
+        let Some(at) = run_position(&state, old) else {
+            return false;
+        };
         let new = new.iter().cloned().map(Slice::new);
         state.slices.splice(at..at + old.len(), new);
         // Retention may have passed the new slices' ends meanwhile.
         let log_start = state.log_start;
-        state.slices.retain(|slice| slice.reference.end_offset > log_start);
+        state
+            .slices
+            .retain(|slice| slice.reference.end_offset > log_start);
         state.validate();
         true
     }
@@ -95,7 +130,13 @@ impl Inner {
 
 fn run_position(state: &State, old: &[SliceRef]) -> Option<usize> {
     let first = old.first()?;
-    let at = state.slices.iter().position(|slice| slice.reference == *first)?;
+    let at = state
+        .slices
+        .iter()
+        .position(|slice| slice.reference == *first)?;
     let run = state.slices.get(at..at + old.len())?;
-    run.iter().zip(old).all(|(slice, old)| slice.reference == *old).then_some(at)
+    run.iter()
+        .zip(old)
+        .all(|(slice, old)| slice.reference == *old)
+        .then_some(at)
 }

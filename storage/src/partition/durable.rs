@@ -15,7 +15,10 @@ impl Inner {
     /// now holds.
     pub(crate) fn publish(&self, entry: &Entry) -> MemoryPermit {
         let mut state = self.state.lock();
-        let pending = state.pending.pop_front().expect("what is durable was queued");
+        let pending = state
+            .pending
+            .pop_front()
+            .expect("what is durable was queued");
         assert!(
             pending.base_offset == entry.base_offset && pending.last_offset == entry.last_offset,
             "entries become durable in order of offsets"
@@ -24,7 +27,10 @@ impl Inner {
             // Its waiters were told; the entry is uploaded all the same.
             return pending.memory;
         }
-        assert!(pending.base_offset == state.high_watermark, "offsets have no holes");
+        assert!(
+            pending.base_offset == state.high_watermark,
+            "offsets have no holes"
+        );
         state.hot.push(HotBatch {
             base_offset: entry.base_offset,
             last_offset: entry.last_offset,
@@ -50,8 +56,11 @@ impl Inner {
         state.status = Status::Closed;
         state.hot = crate::cache::HotLog::default();
         let wakers = state.wakers.take();
-        let waiting: Vec<_> =
-            state.pending.iter_mut().flat_map(|p| std::mem::take(&mut p.waiting)).collect();
+        let waiting: Vec<_> = state
+            .pending
+            .iter_mut()
+            .flat_map(|p| std::mem::take(&mut p.waiting))
+            .collect();
         drop(state);
         drop(waiting);
         wake(wakers);

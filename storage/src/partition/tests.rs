@@ -21,17 +21,29 @@ async fn appends_become_readable_at_their_offsets() {
     assert_eq!(partition.high_watermark(), 5);
     assert_eq!(partition.last_stable_offset(), 5);
 
-    let read = partition.read(4, 1 << 20, true, Isolation::ReadUncommitted).await.unwrap();
-    assert_eq!(read.batches.len(), 1, "the whole batch that holds the offset");
+    let read = partition
+        .read(4, 1 << 20, true, Isolation::ReadUncommitted)
+        .await
+        .unwrap();
+    assert_eq!(
+        read.batches.len(),
+        1,
+        "the whole batch that holds the offset"
+    );
     let view = BatchView::new(&read.batches[0]).unwrap();
     assert_eq!((view.base_offset(), view.leader_epoch()), (3, 3));
     view.validate().unwrap();
 
-    let end = partition.read(5, 1 << 20, true, Isolation::ReadCommitted).await.unwrap();
+    let end = partition
+        .read(5, 1 << 20, true, Isolation::ReadCommitted)
+        .await
+        .unwrap();
     assert!(end.batches.is_empty());
     assert_eq!(end.aborted, Some(Vec::new()));
     for wrong in [-1, 6] {
-        let read = partition.read(wrong, 1, true, Isolation::ReadUncommitted).await;
+        let read = partition
+            .read(wrong, 1, true, Isolation::ReadUncommitted)
+            .await;
         assert!(matches!(read, Err(Error::OutOfRange { .. })));
     }
     storage.shutdown().await;
@@ -42,8 +54,14 @@ async fn a_duplicate_is_answered_as_its_original_once_that_is_durable() {
     let world = World::new();
     let storage = world.storage();
     let partition = world.open(&storage, 0, 0).await;
-    let first = partition.produce(&sequenced(9, 0, 0, 2), context()).await.unwrap();
-    let again = partition.produce(&sequenced(9, 0, 0, 2), context()).await.unwrap();
+    let first = partition
+        .produce(&sequenced(9, 0, 0, 2), context())
+        .await
+        .unwrap();
+    let again = partition
+        .produce(&sequenced(9, 0, 0, 2), context())
+        .await
+        .unwrap();
     assert!(again.duplicate && !first.duplicate);
     assert_eq!((first.base_offset, again.base_offset), (0, 0));
     again.durable().await.unwrap();
@@ -65,13 +83,25 @@ async fn memory_is_waited_for_and_a_timeout_queues_nothing() {
     let partition = world.open(&storage, 0, 0).await;
     put(&partition, &batch(1, 8_000, 0)).await.unwrap();
     let deadline = Instant::now() + Duration::from_secs(1);
-    let late = AppendContext { deadline, internal: false };
+    let late = AppendContext {
+        deadline,
+        internal: false,
+    };
     let refused = partition.produce(&batch(1, 8_000, 0), late).await;
     assert!(matches!(refused, Err(Error::Timeout { .. })));
     assert_eq!(partition.log_end(), 1, "nothing was queued");
     // The broker's own data has room still.
-    let internal = AppendContext { internal: true, ..context() };
-    partition.produce(&batch(1, 8_000, 0), internal).await.unwrap().durable().await.unwrap();
+    let internal = AppendContext {
+        internal: true,
+        ..context()
+    };
+    partition
+        .produce(&batch(1, 8_000, 0), internal)
+        .await
+        .unwrap()
+        .durable()
+        .await
+        .unwrap();
     // Uploading makes room.
     storage.drain().await.unwrap();
     put(&partition, &batch(1, 8_000, 0)).await.unwrap();
@@ -102,15 +132,23 @@ async fn a_closed_partition_takes_and_gives_nothing() {
     let world = World::new();
     let storage = world.storage();
     let partition = world.open(&storage, 0, 0).await;
-    let queued = partition.produce(&batch(1, 10, 0), context()).await.unwrap();
+    let queued = partition
+        .produce(&batch(1, 10, 0), context())
+        .await
+        .unwrap();
     storage.close_partition(tp(0));
-    assert!(matches!(queued.durable().await, Err(Error::NotLeader { .. })));
+    assert!(matches!(
+        queued.durable().await,
+        Err(Error::NotLeader { .. })
+    ));
     assert!(matches!(
         partition.produce(&batch(1, 10, 0), context()).await,
         Err(Error::NotLeader { .. })
     ));
     assert!(matches!(
-        partition.read(0, 10, true, Isolation::ReadUncommitted).await,
+        partition
+            .read(0, 10, true, Isolation::ReadUncommitted)
+            .await,
         Err(Error::NotLeader { .. })
     ));
     assert!(storage.partition(tp(0)).is_none());
@@ -128,16 +166,23 @@ async fn a_closed_partition_takes_and_gives_nothing() {
 async fn waiters_wake_on_movement_of_any_of_their_partitions() {
     let world = World::new();
     let storage = world.storage();
-    let partitions = [world.open(&storage, 0, 0).await, world.open(&storage, 1, 0).await];
+    let partitions = [
+        world.open(&storage, 0, 0).await,
+        world.open(&storage, 1, 0).await,
+    ];
     let notify = Arc::new(Notify::new());
     for partition in &partitions {
         partition.wake_on_change(&notify);
     }
     put(&partitions[1], &batch(1, 10, 0)).await.unwrap();
-    tokio::time::timeout(Duration::from_secs(1), notify.notified()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(1), notify.notified())
+        .await
+        .unwrap();
     partitions[0].wake_on_change(&notify);
     storage.close_partition(tp(0));
-    tokio::time::timeout(Duration::from_secs(1), notify.notified()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(1), notify.notified())
+        .await
+        .unwrap();
     // The dead cost nothing for long.
     for _ in 0..10_000 {
         partitions[1].wake_on_change(&Arc::new(Notify::new()));
@@ -151,11 +196,20 @@ async fn log_append_time_is_the_brokers() {
     let world = World::new();
     let storage = world.storage();
     let partition = world.open(&storage, 0, 0).await;
-    partition.set_config(TopicConfig { log_append_time: true, ..TopicConfig::kafka_default() });
-    let appended = partition.produce(&batch(2, 10, 5), context()).await.unwrap();
+    partition.set_config(TopicConfig {
+        log_append_time: true,
+        ..TopicConfig::kafka_default()
+    });
+    let appended = partition
+        .produce(&batch(2, 10, 5), context())
+        .await
+        .unwrap();
     assert_eq!(appended.log_append_time_ms, 1_000_000);
     appended.durable().await.unwrap();
-    let read = partition.read(0, 1 << 20, true, Isolation::ReadUncommitted).await.unwrap();
+    let read = partition
+        .read(0, 1 << 20, true, Isolation::ReadUncommitted)
+        .await
+        .unwrap();
     let view = BatchView::new(&read.batches[0]).unwrap();
     view.validate().unwrap();
     assert_eq!(view.max_timestamp(), 1_000_000);
@@ -174,7 +228,11 @@ async fn epochs_end_where_the_next_begins() {
     let storage = world.storage();
     let partition = world.open(&storage, 0, 5).await;
     put(&partition, &batch(1, 10, 0)).await.unwrap();
-    let end = |epoch: i32| partition.epoch_end_offset(epoch.into()).map(|(e, end)| (e.0, end));
+    let end = |epoch: i32| {
+        partition
+            .epoch_end_offset(epoch.into())
+            .map(|(e, end)| (e.0, end))
+    };
     assert_eq!(end(1), None);
     assert_eq!(end(2), Some((2, 4)));
     assert_eq!(end(4), Some((2, 4)));
@@ -192,19 +250,30 @@ struct Watcher {
 
 impl Hooks for Watcher {
     fn validate(&self, batch: HookBatch<'_>) -> Result<(), Vec<RecordError>> {
-        self.seen.lock().push(format!("validate {}", batch.base_offset));
+        self.seen
+            .lock()
+            .push(format!("validate {}", batch.base_offset));
         if batch.bytes.len() > 500 {
-            return Err(vec![RecordError { index: 1, message: "too long".to_owned() }]);
+            return Err(vec![RecordError {
+                index: 1,
+                message: "too long".to_owned(),
+            }]);
         }
         Ok(())
     }
 
     fn durable(&self, batch: HookBatch<'_>) {
-        self.seen.lock().push(format!("durable {}-{}", batch.base_offset, batch.last_offset));
+        self.seen.lock().push(format!(
+            "durable {}-{}",
+            batch.base_offset, batch.last_offset
+        ));
     }
 
     fn finished(&self, slice: &SliceRef) {
-        self.seen.lock().push(format!("finished {}-{}", slice.first_offset, slice.end_offset));
+        self.seen.lock().push(format!(
+            "finished {}-{}",
+            slice.first_offset, slice.end_offset
+        ));
     }
 }
 
@@ -217,14 +286,23 @@ async fn hooks_see_everything_in_order_and_may_refuse() {
     let partition = world.open(&storage, 0, 0).await;
     put(&partition, &batch(2, 10, 0)).await.unwrap();
     let refused = partition.produce(&batch(1, 1_000, 0), context()).await;
-    let Err(Error::Rejected { records }) = refused else { panic!("refused by the hook") };
+    let Err(Error::Rejected { records }) = refused else {
+        panic!("refused by the hook")
+    };
     assert_eq!(records[0].index, 1);
     put(&partition, &batch(1, 10, 0)).await.unwrap();
     storage.drain().await.unwrap();
     let seen = watcher.seen.lock().clone();
     assert_eq!(
         seen,
-        ["validate 0", "durable 0-1", "validate 2", "validate 2", "durable 2-2", "finished 0-3"]
+        [
+            "validate 0",
+            "durable 0-1",
+            "validate 2",
+            "validate 2",
+            "durable 2-2",
+            "finished 0-3"
+        ]
     );
     storage.shutdown().await;
 }

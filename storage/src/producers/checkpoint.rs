@@ -71,7 +71,9 @@ impl Producers {
                 })
                 .collect(),
         });
-        let message = Checkpoint { producers: producers.collect() };
+        let message = Checkpoint {
+            producers: producers.collect(),
+        };
         let mut bytes = Vec::with_capacity(1 + message.encoded_len());
         bytes.push(VERSION);
         message.encode(&mut bytes).expect("a vector grows");
@@ -112,7 +114,9 @@ impl Producers {
                 open_since: entry.open_since,
                 coordinator_epoch: entry.coordinator_epoch,
             };
-            producers.map.insert(ProducerId(entry.producer_id), producer);
+            producers
+                .map
+                .insert(ProducerId(entry.producer_id), producer);
         }
         Ok(producers)
     }

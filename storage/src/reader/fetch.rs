@@ -67,15 +67,24 @@ struct Lane {
 impl Lane {
     fn new(requests: usize, bytes: usize) -> Self {
         let total_bytes = bytes.clamp(1, u32::MAX as usize);
-        Self { requests: Semaphore::new(requests.max(1)), bytes: Semaphore::new(total_bytes), total_bytes }
+        Self {
+            requests: Semaphore::new(requests.max(1)),
+            bytes: Semaphore::new(total_bytes),
+            total_bytes,
+        }
     }
 
     /// A slot; what is larger than the whole budget goes alone.
     async fn enter(&self, bytes: u64) -> (SemaphorePermit<'_>, SemaphorePermit<'_>) {
-        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(self.total_bytes);
+        let bytes = usize::try_from(bytes)
+            .unwrap_or(usize::MAX)
+            .min(self.total_bytes);
         let bytes = u32::try_from(bytes).expect("clamped at construction");
         let request = self.requests.acquire().await.expect("never closed");
-        (request, self.bytes.acquire_many(bytes).await.expect("never closed"))
+        (
+            request,
+            self.bytes.acquire_many(bytes).await.expect("never closed"),
+        )
     }
 }
 
@@ -115,7 +124,10 @@ impl ReadPath {
             indexes: BlockCache::new(settings.index_cache_bytes, 4 << 10),
             tail: Lane::new(requests.tail, bytes.tail),
             catch_up: Lane::new(requests.catch_up, bytes.catch_up),
-            pace: (rate > 0).then(|| Pace { bytes_per_second: rate, next: Mutex::new(None) }),
+            pace: (rate > 0).then(|| Pace {
+                bytes_per_second: rate,
+                next: Mutex::new(None),
+            }),
         }
     }
 
@@ -130,7 +142,10 @@ impl ReadPath {
     /// `NotFound` when the object is gone; `Damaged`; `Store`.
     pub(crate) async fn index(&self, slice: &Slice) -> Result<Arc<SliceIndex>, Error> {
         let position = slice.reference.index_position;
-        let key = BlockKey { object: Arc::clone(&slice.object), position };
+        let key = BlockKey {
+            object: Arc::clone(&slice.object),
+            position,
+        };
         loop {
             match self.indexes.claim(&key, std::iter::empty()) {
                 Claim::Cached(Index(index)) => return Ok(index),
@@ -197,7 +212,9 @@ impl ReadPath {
                         first.get_or_insert_with(|| own.clone());
                         flight.keep(at, Block(own));
                     }
-                    return first.ok_or(Error::Internal { what: "a fetch of no blocks" });
+                    return first.ok_or(Error::Internal {
+                        what: "a fetch of no blocks",
+                    });
                 }
             }
         }

@@ -89,7 +89,9 @@ impl Partition {
                     Err(error) => return Err(error),
                 }
             }
-            let Some(largest) = largest else { return Ok(None) };
+            let Some(largest) = largest else {
+                return Ok(None);
+            };
             return self.offset_for_timestamp(largest).await;
         }
     }
@@ -113,7 +115,9 @@ impl Partition {
         }
         let batches = state.hot.from(from).filter(|b| b.base_offset < limit);
         let batches = batches.filter(|batch| batch.max_timestamp_ms >= timestamp_ms);
-        Ok(Place::Hot(batches.map(|batch| batch.bytes.clone()).collect()))
+        Ok(Place::Hot(
+            batches.map(|batch| batch.bytes.clone()).collect(),
+        ))
     }
 
     /// The first such record of `slice`.
@@ -127,8 +131,10 @@ impl Partition {
         let path = &self.shared.read_path;
         let index = path.index(slice).await?;
         for (number, block) in index.blocks.iter().enumerate() {
-            let ends_before =
-                index.batches_of(number).last().is_none_or(|last| last.last_offset < from);
+            let ends_before = index
+                .batches_of(number)
+                .last()
+                .is_none_or(|last| last.last_offset < from);
             if ends_before || block.max_timestamp_ms < timestamp_ms {
                 continue;
             }
@@ -136,7 +142,9 @@ impl Partition {
                 return Ok(None);
             }
             let mut window = 0;
-            let bytes = path.block(slice, &index, number, &mut window, Class::Tail).await?;
+            let bytes = path
+                .block(slice, &index, number, &mut window, Class::Tail)
+                .await?;
             let mut rest = bytes;
             while !rest.is_empty() {
                 let (view, _) = BatchView::split_first(&rest)
@@ -190,7 +198,9 @@ fn first_in(batch: &[u8], from: i64, timestamp_ms: i64) -> Option<RecordAt> {
         let within = view.last_offset() >= from && view.max_timestamp() >= timestamp_ms;
         within.then(|| found(view.base_offset().max(from), view.max_timestamp()))
     };
-    let Ok(payload) = view.decompress(MAX_DECOMPRESSED_BYTES) else { return whole() };
+    let Ok(payload) = view.decompress(MAX_DECOMPRESSED_BYTES) else {
+        return whole();
+    };
     for record in RecordIter::new(&view, &payload) {
         let Ok(record) = record else { return whole() };
         if record.offset >= from && record.timestamp >= timestamp_ms {

@@ -15,7 +15,9 @@ impl Tracker {
     /// Read-ahead, bytes, of a reader that begins at `offset`; 0 for one block.
     pub(crate) fn enter(&mut self, offset: i64) -> u64 {
         let known = self.readers.iter().position(|(next, _)| *next == offset);
-        known.and_then(|at| self.readers.remove(at)).map_or(0, |(_, window)| window)
+        known
+            .and_then(|at| self.readers.remove(at))
+            .map_or(0, |(_, window)| window)
     }
 
     /// A reader left off before `next`.
@@ -23,7 +25,8 @@ impl Tracker {
         if self.readers.len() >= TRACKED_READERS {
             self.readers.pop_front();
         }
-        self.readers.push_back((next, window.min(MAX_READ_AHEAD_BYTES)));
+        self.readers
+            .push_back((next, window.min(MAX_READ_AHEAD_BYTES)));
     }
 }
 

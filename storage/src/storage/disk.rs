@@ -10,8 +10,12 @@ use crate::Error;
 /// Looks at free space now and then, while there is something to look after.
 pub(super) async fn watch(shared: Weak<Shared>) {
     loop {
-        let Some(strong) = shared.upgrade() else { return };
-        let Some(reserve) = strong.settings.disk_reserve.clone() else { return };
+        let Some(strong) = shared.upgrade() else {
+            return;
+        };
+        let Some(reserve) = strong.settings.disk_reserve.clone() else {
+            return;
+        };
         let disk = strong.env.disk.clone();
         let path = reserve.path;
         let pool = strong.env.threads.pool();
@@ -31,10 +35,15 @@ impl Shared {
     /// # Errors
     /// `DiskFull` when only the reserve is left.
     pub(crate) fn check_disk(&self) -> Result<(), Error> {
-        let Some(reserve) = &self.settings.disk_reserve else { return Ok(()) };
+        let Some(reserve) = &self.settings.disk_reserve else {
+            return Ok(());
+        };
         let available = self.disk_available.load(Ordering::Relaxed);
         if available < reserve.bytes {
-            return Err(Error::DiskFull { available, reserve: reserve.bytes });
+            return Err(Error::DiskFull {
+                available,
+                reserve: reserve.bytes,
+            });
         }
         Ok(())
     }

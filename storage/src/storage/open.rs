@@ -40,7 +40,10 @@ impl Storage {
         }
         drop(partitions);
         shared.compaction_wanted(std::iter::once(&inner));
-        Ok(Partition { inner, shared: Arc::clone(shared) })
+        Ok(Partition {
+            inner,
+            shared: Arc::clone(shared),
+        })
     }
 
     /// Stops serving a partition: deleted, released or fenced. What is queued is uploaded all the
@@ -59,20 +62,29 @@ impl Shared {
         inner.close();
         self.retained.forget(&inner);
         if !inner.is_settled() {
-            partitions.draining.insert((inner.topic_partition, inner.leader_epoch), inner);
+            partitions
+                .draining
+                .insert((inner.topic_partition, inner.leader_epoch), inner);
         }
     }
 
     /// Producers at the end of `slices`: the last checkpoint, and what the slices after it changed.
     pub(crate) async fn load_producers(&self, slices: &[SliceRef]) -> Result<Producers, Error> {
-        let from = slices.iter().rposition(|slice| slice.checkpoint).unwrap_or(0);
+        let from = slices
+            .iter()
+            .rposition(|slice| slice.checkpoint)
+            .unwrap_or(0);
         let reader = self.objects.reader();
-        let indexes = slices[from..].iter().map(|slice| reader.slice_index(slice).boxed());
+        let indexes = slices[from..]
+            .iter()
+            .map(|slice| reader.slice_index(slice).boxed());
         let indexes: Vec<BoxFuture<'_, _>> = indexes.collect();
         let mut indexes = futures::stream::iter(indexes).buffered(OPEN_READS);
         let mut producers = Producers::default();
         for slice in &slices[from..] {
-            let Some(index) = indexes.try_next().await? else { break };
+            let Some(index) = indexes.try_next().await? else {
+                break;
+            };
             if let Some(bytes) = &index.producer_checkpoint {
                 producers = Producers::decode(bytes).map_err(|rule| Error::Damaged {
                     key: slice.object.key.clone(),
@@ -87,19 +99,6 @@ impl Shared {
             }
         }
         Ok(producers)
-    }
-
-    /// Looks at the catalog again for a partition of which it knows more than we.
-    pub(crate) fn refresh_later(self: &Arc<Self>, tp: TopicPartition) {
-        let shared = Arc::clone(self);
-        let mut tasks = self.tasks.lock();
-        while tasks.try_join_next().is_some() {}
-        tasks.spawn(async move {
-            if let Err(error) = shared.refresh(tp).await {
-                shared.metrics.background_failures.inc();
-                tracing::warn!(%error, partition = %tp, "catalog not read again");
-            }
-        });
     }
 
     /// Takes the catalog's slices of a partition led here.
@@ -128,7 +127,9 @@ impl Inner {
 fn check_view(view: &PartitionView) -> Result<(), Error> {
     let corrupt = |what: &str| {
         let tp = view.topic_partition;
-        Err(Error::Catalog(CatalogError::Corrupt(format!("{tp}: {what}"))))
+        Err(Error::Catalog(CatalogError::Corrupt(format!(
+            "{tp}: {what}"
+        ))))
     };
     let mut next = None;
     for slice in &view.slices {

@@ -30,7 +30,10 @@ pub(crate) struct DurableGroup {
 
 impl DurableGroup {
     pub(crate) fn bytes(&self) -> u64 {
-        self.entries.iter().map(|held| held.entry.batches.len() as u64).sum()
+        self.entries
+            .iter()
+            .map(|held| held.entry.batches.len() as u64)
+            .sum()
     }
 }
 
@@ -58,7 +61,10 @@ impl Queue {
     pub(crate) fn push(&self, group: DurableGroup, upload_bytes: u64) {
         let mut state = self.state.lock();
         if let Some(last) = state.groups.back() {
-            assert!(last.sequence < group.sequence, "groups become durable in order");
+            assert!(
+                last.sequence < group.sequence,
+                "groups become durable in order"
+            );
         }
         let first = state.groups.is_empty();
         state.queued_bytes += group.bytes();
@@ -92,7 +98,11 @@ impl Queue {
     pub(crate) fn oldest(&self) -> Option<Instant> {
         let state = self.state.lock();
         // Empty groups (idle marks) need no upload; they go along with the next round.
-        state.groups.iter().find(|group| !group.entries.is_empty()).map(|group| group.at)
+        state
+            .groups
+            .iter()
+            .find(|group| !group.entries.is_empty())
+            .map(|group| group.at)
     }
 
     /// True when nothing waits for upload.
@@ -111,7 +121,10 @@ impl Queue {
             let more = group.bytes();
             let before = named.len();
             named.extend(
-                group.entries.iter().map(|h| (h.entry.topic_partition, h.entry.leader_epoch)),
+                group
+                    .entries
+                    .iter()
+                    .map(|h| (h.entry.topic_partition, h.entry.leader_epoch)),
             );
             let fits = total + more <= bytes && named.len() <= slices;
             if taken > 0 && !fits && (more > 0 || named.len() > before) {
@@ -138,6 +151,9 @@ impl Queue {
     pub(crate) fn unuploaded(&self) -> (u64, Option<Instant>) {
         let oldest = self.oldest();
         let state = self.state.lock();
-        (state.queued_bytes + state.in_flight_bytes, state.in_flight_since.or(oldest))
+        (
+            state.queued_bytes + state.in_flight_bytes,
+            state.in_flight_since.or(oldest),
+        )
     }
 }

@@ -15,7 +15,7 @@ use super::{DurableGroup, Held, wants_own_object};
 use crate::format::{BatchEntry, FinishedObject, ObjectWriter, SliceEnd, SliceStart};
 use crate::limits::{MAX_CONFLICTS, MAX_OBJECT_BYTES, PUTS_IN_FLIGHT};
 use crate::objects::{Backoff, Objects};
-use crate::partition::{CheckpointPlan, Committed, Inner, producer_batch};
+use crate::partition::{CheckpointPlan, Committed, Inner};
 use crate::storage::Shared;
 use crate::{
     Catalog, CatalogError, CommitUpload, Error, PartitionView, SliceOutcome, SliceRef,
@@ -44,7 +44,9 @@ impl Round {
             BTreeMap::new();
         let mut chunks = Vec::new();
         for held in self.groups.iter().flat_map(|group| &group.entries) {
-            let Some(inner) = &held.partition else { continue };
+            let Some(inner) = &held.partition else {
+                continue;
+            };
             let key = (inner.topic_partition, inner.leader_epoch);
             let chunk = open.entry(key).or_insert_with(|| (Arc::clone(inner), 0, 0));
             chunk.1 = held.entry.last_offset + 1;
@@ -76,7 +78,7 @@ pub(crate) struct FinishedPart {
     /// What was committed, in order.
     pub(crate) slices: Vec<SliceRef>,
     pub(crate) bytes: u64,
-    /// Producer state at the end; `None` when nothing was committed or the partition is closed.
+    /// Producer state at its end; `None` when the partition is closed.
     pub(crate) committed: Option<Committed>,
 }
 
@@ -84,6 +86,8 @@ pub(crate) struct FinishedPart {
 struct Part<'a> {
     partition: Option<Arc<Inner>>,
     entries: Vec<&'a Held>,
+    /// Of all its entries, committed already or not.
+    all_bytes: u64,
     bytes: u64,
     plan: Option<CheckpointPlan>,
 }
@@ -138,10 +142,14 @@ impl Committer {
         loop {
             let (objects, written) = self.cut(round, &known)?;
             self.store(&objects).await?;
-            let slices: Vec<SliceRef> =
-                objects.iter().flat_map(|object| object.slices.iter().cloned()).collect();
+            let slices: Vec<SliceRef> = objects
+                .iter()
+                .flat_map(|object| object.slices.iter().cloned())
+                .collect();
             match self.commit(round, slices.clone()).await {
-                Ok(outcomes) => return Ok(self.finish(&objects, written, &slices, &outcomes).await),
+                Ok(outcomes) => {
+                    return Ok(self.finish(&objects, written, &slices, &outcomes).await);
+                }
                 Err(Error::Catalog(CatalogError::Conflict(reason))) => {
                     // Refused whole, so that nothing names these objects or ever will.
                     self.delete(&objects).await;
@@ -177,13 +185,21 @@ impl Committer {
                 partition: held.partition.clone(),
                 entries: Vec::new(),
                 bytes: 0,
-                plan: held.partition.as_ref().and_then(|inner| inner.checkpoint_plan()),
+                all_bytes: 0,
+                plan: held
+                    .partition
+                    .as_ref()
+                    .and_then(|inner| inner.checkpoint_plan()),
             });
             let committed_end = known
                 .get(&entry.topic_partition)
                 .copied()
                 .or_else(|| part.plan.as_ref().map(|plan| plan.committed_end))
                 .unwrap_or(0);
+            if let Some(plan) = &mut part.plan {
+                plan.committed.fold(entry)?;
+            }
+            part.all_bytes += entry.batches.len() as u64;
             // Committed already (R6); an entry that straddles goes to the catalog, which refuses.
             if entry.last_offset < committed_end {
                 continue;
@@ -191,12 +207,22 @@ impl Committer {
             part.entries.push(held);
             part.bytes += entry.batches.len() as u64;
         }
-        parts.retain(|_, part| !part.entries.is_empty());
 
         let mut objects = Vec::new();
         let mut written = Vec::new();
         let mut bundle = ObjectWriter::new();
         for (key, part) in parts {
+            if part.entries.is_empty() {
+                let (partition, bytes) = (part.partition, part.all_bytes);
+                let committed = part.plan.map(|plan| plan.committed);
+                written.push(Written {
+                    key,
+                    partition,
+                    bytes,
+                    committed,
+                });
+                continue;
+            }
             if wants_own_object(part.bytes) {
                 let mut own = ObjectWriter::new();
                 written.push(self.write(&mut own, round, key, part)?);
@@ -230,33 +256,49 @@ impl Committer {
             first_offset,
         };
         let mut committed = part.plan.as_ref().map(|plan| plan.committed.clone());
-        let mut next = part.entries.first().map_or(0, |held| held.entry.base_offset);
+        assert!(
+            committed
+                .as_ref()
+                .is_none_or(|c| part
+                    .entries
+                    .last()
+                    .is_some_and(|h| h.entry.last_offset + 1 == c.at)),
+            "R5: producer state is that at exactly the slice's end"
+        );
+        let mut next = part
+            .entries
+            .first()
+            .map_or(0, |held| held.entry.base_offset);
         writer.start_slice(start(next))?;
         for held in &part.entries {
             let entry = &held.entry;
             let mut rest = entry.batches.clone();
             while !rest.is_empty() {
-                let (view, _) = BatchView::split_first(&rest)
-                    .map_err(|_| Error::Internal { what: "the log holds no whole batches" })?;
+                let (view, _) = BatchView::split_first(&rest).map_err(|_| Error::Internal {
+                    what: "the log holds no whole batches",
+                })?;
                 if writer.slice_is_full() {
-                    writer.finish_slice(SliceEnd { end_offset: next, ..SliceEnd::default() });
+                    writer.finish_slice(SliceEnd {
+                        end_offset: next,
+                        ..SliceEnd::default()
+                    });
                     writer.start_slice(start(next))?;
                 }
                 let line = BatchEntry::of(&view, entry.appended_at_ms);
-                if let Some(committed) = &mut committed
-                    && let Some(batch) = producer_batch(&view, entry.appended_at_ms)
-                {
-                    committed.producers.record(&batch);
-                }
                 next = view.next_offset();
                 let batch = rest.split_to(view.len());
                 writer.push(batch, line)?;
             }
         }
         let due = round.checkpoint
-            || part.plan.as_ref().is_some_and(|p| p.due(&self.settings, part.bytes, now_ms));
+            || part
+                .plan
+                .as_ref()
+                .is_some_and(|p| p.due(&self.settings, part.bytes, now_ms));
         let checkpoint = committed.as_mut().filter(|_| due).map(|committed| {
-            committed.producers.expire(now_ms, self.settings.producer_expiration_ms);
+            committed
+                .producers
+                .expire(now_ms, self.settings.producer_expiration_ms);
             committed.checkpoint_at_ms = now_ms;
             Bytes::from(committed.producers.encode())
         });
@@ -269,15 +311,25 @@ impl Committer {
             producer_checkpoint: checkpoint,
             ..SliceEnd::default()
         });
-        Ok(Written { key, partition: part.partition, bytes: part.bytes, committed })
+        Ok(Written {
+            key,
+            partition: part.partition,
+            bytes: part.all_bytes,
+            committed,
+        })
     }
 
     /// All objects of the round, each once, however long it takes.
     async fn store(&self, objects: &[FinishedObject]) -> Result<(), Error> {
         let retries = &self.metrics.upload_retries;
-        let puts = objects.iter().map(|o| self.objects.create_patiently(o, retries).boxed());
+        let puts = objects
+            .iter()
+            .map(|o| self.objects.create_patiently(o, retries).boxed());
         let puts: Vec<BoxFuture<'_, _>> = puts.collect();
-        futures::stream::iter(puts).buffer_unordered(PUTS_IN_FLIGHT).try_collect::<()>().await?;
+        futures::stream::iter(puts)
+            .buffer_unordered(PUTS_IN_FLIGHT)
+            .try_collect::<()>()
+            .await?;
         for object in objects {
             self.metrics.upload_objects.inc();
             self.metrics.upload_bytes.inc_by(object.object.length);
@@ -313,7 +365,11 @@ impl Committer {
                     self.metrics.upload_rounds.inc();
                     return Ok(outcomes);
                 }
-                Ok(_) => return Err(Error::Internal { what: "an outcome per slice is missing" }),
+                Ok(_) => {
+                    return Err(Error::Internal {
+                        what: "an outcome per slice is missing",
+                    });
+                }
                 Err(CatalogError::Unavailable(reason)) => {
                     self.metrics.upload_retries.inc();
                     tracing::warn!(%reason, "upload not committed yet, trying again");
@@ -366,7 +422,10 @@ impl Committer {
             .collect();
         for object in objects {
             // Nothing names it: our own failure, deleted by us.
-            if !committed.iter().any(|slice| slice.object.key == object.object.key) {
+            if !committed
+                .iter()
+                .any(|slice| slice.object.key == object.object.key)
+            {
                 self.objects.delete_own(&object.object.key).await;
             }
         }
@@ -383,7 +442,7 @@ impl Committer {
             }
             finished.parts.push(FinishedPart {
                 partition: part.partition,
-                committed: part.committed.filter(|_| all),
+                committed: part.committed,
                 slices,
                 bytes: part.bytes,
             });

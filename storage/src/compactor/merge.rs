@@ -1,0 +1,275 @@
+//! Merges runs of small slices. Bundles are read once for all partitions in them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::input::{CheckpointFold, WholeObjects, batches};
+use super::output::Output;
+use crate::Error;
+use crate::format::{ObjectWriter, SliceEnd, SliceStart};
+use crate::limits::{MAX_RUNS_PER_REPLACE, MAX_SLICES_PER_REPLACE, MERGED_SEGMENTS};
+use crate::partition::{Inner, Slice};
+use crate::storage::Shared;
+use crate::{SliceRef, StorageSettings};
+
+/// A run of one partition's slices that give way to fewer.
+struct Run {
+    inner: Arc<Inner>,
+    slices: Vec<Arc<Slice>>,
+}
+
+impl Run {
+    fn bytes(&self) -> u64 {
+        self.slices.iter().map(|slice| slice.reference.bytes).sum()
+    }
+}
+
+/// One merge; false when there is nothing to merge.
+///
+/// # Errors
+/// What kept it from being done; nothing changed then.
+pub(super) async fn merge_once(shared: &Arc<Shared>, min_slices: usize) -> Result<bool, Error> {
+    let runs = plan(shared, min_slices);
+    if runs.is_empty() {
+        return Ok(false);
+    }
+    let mut output = Output::new(shared);
+    match write(shared, &runs, &mut output).await {
+        Ok(()) => {
+            let references = |slices: &[Arc<Slice>]| -> Vec<SliceRef> {
+                slices.iter().map(|slice| slice.reference.clone()).collect()
+            };
+            let runs = runs
+                .iter()
+                .map(|run| (Arc::clone(&run.inner), references(&run.slices)))
+                .collect();
+            output.replace(shared, runs).await
+        }
+        // Retention took an object away: the next plan knows better.
+        Err(Error::NotFound { .. }) => {
+            output.discard().await;
+            Ok(false)
+        }
+        Err(error) => {
+            output.discard().await;
+            Err(error)
+        }
+    }
+}
+
+/// What to merge: the first partition with a run that is worth it, and whoever has neighbouring
+/// slices in the same objects.
+fn plan(shared: &Shared, min_slices: usize) -> Vec<Run> {
+    let settings = &shared.settings;
+    let led: Vec<(Arc<Inner>, Vec<Arc<Slice>>)> = shared
+        .led()
+        .into_iter()
+        .filter_map(|inner| {
+            let (_, slices) = inner.open_slices()?;
+            Some((inner, slices))
+        })
+        .collect();
+    let seed = led
+        .iter()
+        .find_map(|(_, slices)| worthwhile(slices, min_slices, settings));
+    let Some(seed) = seed else { return Vec::new() };
+
+    // As many of the seed's objects as memory takes, with all that partitions here have in them.
+    let mut in_object: BTreeMap<&str, u64> = BTreeMap::new();
+    for slice in led.iter().flat_map(|(_, slices)| slices) {
+        *in_object.entry(&slice.object).or_default() += slice.reference.bytes;
+    }
+    let mut chosen: BTreeSet<&str> = BTreeSet::new();
+    let mut bytes = 0;
+    for slice in &seed {
+        let more = if chosen.contains(&*slice.object) {
+            0
+        } else {
+            in_object[&*slice.object]
+        };
+        if bytes + more > settings.compaction_memory_bytes && chosen.len() >= 2 {
+            break;
+        }
+        bytes += more;
+        chosen.insert(&slice.object);
+    }
+    let mut runs = Vec::new();
+    let mut slices_named = 0;
+    for (inner, slices) in &led {
+        let run = longest_run(slices, |slice| chosen.contains(&*slice.object));
+        if run.len() < 2 || run.len() < 2 * epochs(run) {
+            continue;
+        }
+        slices_named += run.len() + epochs(run);
+        if runs.len() == MAX_RUNS_PER_REPLACE || slices_named > MAX_SLICES_PER_REPLACE {
+            break;
+        }
+        runs.push(Run {
+            inner: Arc::clone(inner),
+            slices: run.to_vec(),
+        });
+    }
+    runs
+}
+
+/// A run worth merging: `min_slices` small slices, or a segment's worth of them, or several
+/// segments that are small themselves.
+fn worthwhile(
+    slices: &[Arc<Slice>],
+    min_slices: usize,
+    settings: &StorageSettings,
+) -> Option<Vec<Arc<Slice>>> {
+    let bytes = |run: &[Arc<Slice>]| run.iter().map(|s| s.reference.bytes).sum::<u64>();
+    let small = |slice: &Arc<Slice>| slice.reference.bytes < settings.segment_bytes;
+    let mut run = longest_run(slices, small);
+    // A large one in front would be rewritten over and over for a few small ones: left alone
+    // until they have caught up, each byte is rewritten a logarithm of times.
+    while run.len() > 1 && run[0].reference.bytes > bytes(&run[1..]) {
+        run = &run[1..];
+    }
+    let run = fitting(run, settings.segment_max_bytes);
+    let large = run.len() >= 2 && bytes(run) >= settings.segment_bytes;
+    if (run.len() >= min_slices.max(2) || large) && run.len() >= 2 * epochs(run) {
+        return Some(run.to_vec());
+    }
+    let half = settings.segment_max_bytes / 2;
+    let segment = |slice: &Arc<Slice>| !small(slice) && slice.reference.bytes < half;
+    let run = fitting(longest_run(slices, segment), settings.segment_max_bytes);
+    let enough = run.len() >= MERGED_SEGMENTS
+        || (run.len() >= 2 && bytes(run) >= settings.segment_max_bytes / 4 * 3);
+    (enough && run.len() >= 2 * epochs(run)).then(|| run.to_vec())
+}
+
+/// The front of `run` that holds at most `limit` bytes.
+fn fitting(run: &[Arc<Slice>], limit: u64) -> &[Arc<Slice>] {
+    let mut total = 0;
+    let fits = run.iter().take_while(|slice| {
+        total += slice.reference.bytes;
+        total <= limit
+    });
+    &run[..fits.count()]
+}
+
+fn longest_run(slices: &[Arc<Slice>], keep: impl Fn(&Arc<Slice>) -> bool) -> &[Arc<Slice>] {
+    slices
+        .split(|slice| !keep(slice))
+        .max_by_key(|run| run.len())
+        .unwrap_or_default()
+}
+
+/// Slices have one epoch each, so that a run becomes at least as many.
+fn epochs(run: &[Arc<Slice>]) -> usize {
+    run.chunk_by(|a, b| a.reference.leader_epoch == b.reference.leader_epoch)
+        .count()
+}
+
+/// Reads the runs and stores their new objects.
+async fn write(shared: &Shared, runs: &[Run], output: &mut Output<'_>) -> Result<(), Error> {
+    let whole = read_whole(shared, runs).await?;
+    let settings = &shared.settings;
+    let mut bundle = ObjectWriter::new();
+    for run in runs {
+        if run.bytes() >= settings.segment_bytes {
+            let mut own = ObjectWriter::new();
+            write_run(shared, &whole, run, &mut own).await?;
+            output.store(own.finish(shared.objects.new_key())?).await?;
+            continue;
+        }
+        write_run(shared, &whole, run, &mut bundle).await?;
+    }
+    if !bundle.is_empty() {
+        output
+            .store(bundle.finish(shared.objects.new_key())?)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Objects of which half or more is wanted are read by one request.
+async fn read_whole(shared: &Shared, runs: &[Run]) -> Result<WholeObjects, Error> {
+    let mut wanted: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for slice in runs.iter().flat_map(|run| &run.slices) {
+        let (bytes, length) = wanted.entry(&slice.object).or_default();
+        *bytes += slice.reference.bytes + slice.reference.index_length;
+        *length = slice.reference.object.length;
+    }
+    let mut whole = WholeObjects::default();
+    let mut held = 0;
+    for (key, (bytes, length)) in wanted {
+        let fits = held + length <= shared.settings.compaction_memory_bytes;
+        if fits && bytes * 2 >= length {
+            held += length;
+            whole.read(shared, key, length).await?;
+        }
+    }
+    Ok(whole)
+}
+
+/// One partition's run, as one slice per leader epoch.
+async fn write_run(
+    shared: &Shared,
+    whole: &WholeObjects,
+    run: &Run,
+    writer: &mut ObjectWriter,
+) -> Result<(), Error> {
+    let mut fold = CheckpointFold::default();
+    let mut ended = Vec::new();
+    let mut open: Option<SliceRef> = None;
+    let mut next = 0;
+    for slice in &run.slices {
+        let reference = &slice.reference;
+        if open
+            .as_ref()
+            .is_some_and(|open| open.leader_epoch != reference.leader_epoch)
+        {
+            let ended_transactions = std::mem::take(&mut ended);
+            writer.finish_slice(SliceEnd {
+                end_offset: next,
+                ended_transactions,
+                ..SliceEnd::default()
+            });
+            open = None;
+        }
+        if open.is_none() {
+            writer.start_slice(start(reference, reference.first_offset))?;
+            open = Some(reference.clone());
+        }
+        let index = whole.index(shared, slice).await?;
+        fold.pass(&index)?;
+        ended.extend(index.ended_transactions.iter().copied());
+        let mut number = 0;
+        while number < index.blocks.len() {
+            let blocks = whole.blocks(shared, slice, &index, number).await?;
+            for block in &blocks {
+                for (bytes, line) in batches(block, index.batches_of(number))? {
+                    if writer.slice_is_full() {
+                        let end_offset = line.base_offset;
+                        writer.finish_slice(SliceEnd {
+                            end_offset,
+                            ..SliceEnd::default()
+                        });
+                        writer.start_slice(start(reference, end_offset))?;
+                    }
+                    writer.push(bytes, *line)?;
+                }
+                number += 1;
+            }
+        }
+        next = reference.end_offset;
+    }
+    writer.finish_slice(SliceEnd {
+        end_offset: next,
+        ended_transactions: ended,
+        producer_checkpoint: fold.finish(),
+        ..SliceEnd::default()
+    });
+    Ok(())
+}
+
+pub(super) fn start(reference: &SliceRef, first_offset: i64) -> SliceStart {
+    SliceStart {
+        topic_partition: reference.topic_partition,
+        leader_epoch: reference.leader_epoch,
+        first_offset,
+    }
+}

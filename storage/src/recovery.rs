@@ -1,0 +1,186 @@
+//! Uploads what a dead broker epoch left in its log: `tail ─▶ round ─▶ store ─▶ catalog`.
+//!
+//! The heir holds a claim, takes only entries of the leader epoch at the fence that lie beyond
+//! each committed end (R12), and commits with the claim as the owner would have. Whatever it had
+//! done when it died, a later claim starts at the trim point that the catalog then has, and ends
+//! with the same result.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use protocol::{LeaderEpoch, TopicPartition};
+use tokio::time::Instant;
+use wal::{Group, Sequence, Tail, TailReport, WalId};
+
+use crate::Error;
+use crate::objects::Backoff;
+use crate::storage::Storage;
+use crate::uploader::{Committer, DurableGroup, Held, KnownEnds, Round};
+
+/// A claim on a dead epoch's log, as the controller gave it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TailClaim {
+    /// Whose tail.
+    pub wal_id: WalId,
+    /// Number of the claim.
+    pub claim: u32,
+    /// First group that is not committed.
+    pub trim: Sequence,
+    /// Partitions that were led under that log, each with its leader epoch at the fence and its
+    /// committed end.
+    pub partitions: BTreeMap<TopicPartition, ClaimedPartition>,
+}
+
+/// A partition of a [`TailClaim`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimedPartition {
+    /// Its leader epoch at the fence.
+    pub leader_epoch: LeaderEpoch,
+    /// Up to here its data is committed.
+    pub committed_end: i64,
+}
+
+/// A recovered tail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// How the log ended, and what was read of it.
+    pub tail: TailReport,
+    /// Entries that were committed.
+    pub entries: u64,
+    /// Bytes of their batches.
+    pub bytes: u64,
+}
+
+impl Storage {
+    /// Uploads and commits the tail of a claimed log, from its trim point to its end. Needs no log
+    /// of its own. Holds at most one upload round in memory. Errors of kind Retry are tried again
+    /// for ever, with back-off, counted and logged.
+    ///
+    /// # Errors
+    /// `Fenced`: another claim has come. `Corrupt`, `Internal`: stop and alarm; nothing is trimmed
+    /// beyond what was committed.
+    pub async fn recover_tail(&self, claim: TailClaim, tail: Tail) -> Result<Recovered, Error> {
+        let shared = self.shared();
+        let recovery = Recovery {
+            committer: Committer::new(shared, claim.wal_id, Some(claim.claim)),
+            from: claim.trim,
+            partitions: claim.partitions,
+            upload_bytes: shared.settings.upload_bytes,
+            storage: self,
+            recovered: (0, 0),
+        };
+        recovery.run(tail).await
+    }
+}
+
+struct Recovery<'a> {
+    storage: &'a Storage,
+    committer: Committer,
+    from: Sequence,
+    partitions: BTreeMap<TopicPartition, ClaimedPartition>,
+    upload_bytes: u64,
+    recovered: (u64, u64),
+}
+
+impl Recovery<'_> {
+    async fn run(mut self, mut tail: Tail) -> Result<Recovered, Error> {
+        let mut round: Vec<DurableGroup> = Vec::new();
+        let mut bytes = 0;
+        let mut next = self.from;
+        while let Some(group) = self.next(&mut tail).await? {
+            if group.sequence < next {
+                continue;
+            }
+            let sequence = group.sequence;
+            let group = self.take(group);
+            if bytes > 0 && bytes + group.bytes() > self.upload_bytes {
+                self.upload(std::mem::take(&mut round), next).await?;
+                bytes = 0;
+            }
+            next = sequence + 1;
+            bytes += group.bytes();
+            if !group.entries.is_empty() {
+                round.push(group);
+            }
+        }
+        let end = tail.end().max(next);
+        if end > self.from {
+            self.upload(round, end).await?;
+        }
+        let (entries, bytes) = self.recovered;
+        Ok(Recovered {
+            tail: tail.report(),
+            entries,
+            bytes,
+        })
+    }
+
+    /// The next group, however long the store is away.
+    async fn next(&self, tail: &mut Tail) -> Result<Option<Group>, Error> {
+        let shared = self.storage.shared();
+        let mut backoff = Backoff::new(&shared.env);
+        loop {
+            match tail.next().await {
+                Err(error) if error.kind() == wal::ErrorKind::Retry => {
+                    shared.metrics.background_failures.inc();
+                    tracing::warn!(%error, "tail of a log not read yet, trying again");
+                    backoff.wait().await;
+                }
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    /// Only what the fenced epoch wrote beyond the committed end (R12).
+    fn take(&self, group: Group) -> DurableGroup {
+        let wanted = |entry: &wal::Entry| {
+            self.partitions
+                .get(&entry.topic_partition)
+                .is_some_and(|partition| {
+                    entry.leader_epoch == partition.leader_epoch
+                        && entry.last_offset >= partition.committed_end
+                })
+        };
+        let entries = group.entries.into_iter().filter(wanted);
+        let held = |entry| Held {
+            entry,
+            partition: None,
+            _memory: None,
+        };
+        DurableGroup {
+            sequence: group.sequence,
+            at: Instant::now(),
+            entries: entries.map(held).collect(),
+        }
+    }
+
+    async fn upload(&mut self, groups: Vec<DurableGroup>, to: Sequence) -> Result<(), Error> {
+        let round = Round {
+            from: self.from,
+            to,
+            groups,
+            checkpoint: false,
+        };
+        let known: KnownEnds = self
+            .partitions
+            .iter()
+            .map(|(tp, partition)| (*tp, partition.committed_end))
+            .collect();
+        let finished = self.committer.upload_known(&round, known).await?;
+        for slice in finished.parts.iter().flat_map(|part| &part.slices) {
+            if let Some(partition) = self.partitions.get_mut(&slice.topic_partition) {
+                partition.committed_end = slice.end_offset;
+            }
+        }
+        self.recovered.0 += round
+            .groups
+            .iter()
+            .map(|g| g.entries.len() as u64)
+            .sum::<u64>();
+        self.recovered.1 += round.bytes();
+        self.from = to;
+        Ok(())
+    }
+}

@@ -1,0 +1,246 @@
+//! Takeover of a tail: crash at each step and again, with the same result.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::{BrokerEpoch, LeaderEpoch, TopicPartition};
+use wal::WalId;
+
+use super::*;
+use crate::harness::{
+    Gate, GateCatalog, GateStore, World, batch, context, put, read_all, sequenced, tp,
+};
+use crate::{Error, ErrorKind, Partition};
+
+const PREFIX: &str = "wal/1";
+
+/// A storage whose log is in the object store, so that its tail can be read.
+async fn logged(world: &World) -> Storage {
+    let store = world.store.clone();
+    let settings = wal::object::ObjectSettings::STANDARD;
+    let backend = wal::object::create(&world.env, store, PREFIX.to_owned(), world.wal_id, settings);
+    world.storage_over(backend)
+}
+
+async fn tail(world: &World, wal_id: WalId, trim: Sequence) -> Tail {
+    let settings = wal::object::ObjectSettings::STANDARD;
+    let (store, prefix) = (world.store.clone(), PREFIX.to_owned());
+    wal::object::recover(&world.env, store, prefix, wal_id, trim, settings)
+        .await
+        .unwrap()
+}
+
+/// A broker that wrote to three partitions, uploaded some of it, and died.
+struct Dead {
+    wal_id: WalId,
+    /// (partition, epoch at the fence, high watermark)
+    partitions: Vec<(TopicPartition, LeaderEpoch, i64)>,
+}
+
+async fn die(world: &mut World) -> Dead {
+    // The owner uploads nothing by itself, the heir in small rounds.
+    let upload_bytes = std::mem::replace(&mut world.settings.upload_bytes, 64 << 20);
+    let storage = logged(world).await;
+    let mut partitions = Vec::new();
+    for p in 0..3 {
+        partitions.push(world.open(&storage, p, 4).await);
+    }
+    let (first, rest) = (&partitions[0], &partitions[1..]);
+    put(first, &sequenced(7, 0, 0, 3)).await.unwrap();
+    storage.drain().await.unwrap();
+    for n in 0..4 {
+        put(first, &sequenced(7, 0, 3 + n, 1)).await.unwrap();
+        for partition in rest {
+            put(partition, &batch(2, 400_000, i64::from(n)))
+                .await
+                .unwrap();
+        }
+    }
+    let told = |p: &Partition| (p.topic_partition(), p.leader_epoch(), p.high_watermark());
+    let dead = Dead {
+        wal_id: world.wal_id,
+        partitions: partitions.iter().map(told).collect(),
+    };
+    storage.shutdown().await;
+    world.settings.upload_bytes = upload_bytes;
+    world.restart();
+    dead
+}
+
+fn claim(world: &World, dead: &Dead) -> TailClaim {
+    let (claim, trim) = world.catalog.claim(dead.wal_id, world.epoch);
+    let partitions: BTreeMap<_, _> = dead
+        .partitions
+        .iter()
+        .filter_map(|(tp, leader_epoch, _)| {
+            let committed_end = world.catalog.view(*tp)?.committed_end;
+            Some((
+                *tp,
+                ClaimedPartition {
+                    leader_epoch: *leader_epoch,
+                    committed_end,
+                },
+            ))
+        })
+        .collect();
+    TailClaim {
+        wal_id: dead.wal_id,
+        claim,
+        trim,
+        partitions,
+    }
+}
+
+async fn recover(world: &World, dead: &Dead) -> Result<Recovered, Error> {
+    let claim = claim(world, dead);
+    let tail = tail(world, dead.wal_id, claim.trim).await;
+    Storage::new(world.parts()).recover_tail(claim, tail).await
+}
+
+/// All is there, once, and the idempotent producer goes on.
+async fn check(world: &World, dead: &Dead) {
+    for (tp, _, high_watermark) in &dead.partitions {
+        assert_eq!(
+            world.catalog.view(*tp).unwrap().committed_end,
+            *high_watermark
+        );
+    }
+    let storage = world.storage();
+    for (tp, epoch, high_watermark) in &dead.partitions {
+        let partition = world.open(&storage, tp.partition, epoch.0 + 1).await;
+        let found = read_all(&partition, 0, 500_000).await;
+        assert_eq!(found.last().unwrap().1 + 1, *high_watermark);
+    }
+    let partition = storage.partition(tp(0)).unwrap();
+    let retry = partition
+        .produce(&sequenced(7, 0, 6, 1), context())
+        .await
+        .unwrap();
+    assert!(retry.duplicate && retry.base_offset == 6);
+    assert_eq!(put(&partition, &sequenced(7, 0, 7, 1)).await.unwrap(), 7);
+    storage.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tail_is_committed_beyond_what_was_committed_before() {
+    let mut world = World::new();
+    let dead = die(&mut world).await;
+    let before = world.catalog.commits().len();
+    let recovered = recover(&world, &dead).await.unwrap();
+    assert_eq!(recovered.entries, 12);
+    let commits = &world.catalog.commits()[before..];
+    assert!(
+        commits.len() > 1,
+        "rounds are cut to the upload size: memory is bounded"
+    );
+    assert!(commits.iter().all(|commit| commit.claim == Some(1)));
+    assert_eq!(world.catalog.trim_point(dead.wal_id), recovered.tail.end);
+    check(&world, &dead).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_epoch_at_the_fence_counts() {
+    // Entries of partition 0 at epoch 4 lie in the log, which it was fenced at epoch 5 of.
+    let mut world = World::new();
+    let dead = die(&mut world).await;
+    let mut claim = claim(&world, &dead);
+    claim.partitions.get_mut(&tp(0)).unwrap().leader_epoch = LeaderEpoch(5);
+    claim.partitions.remove(&tp(2));
+    let tail = tail(&world, dead.wal_id, claim.trim).await;
+    let recovered = Storage::new(world.parts())
+        .recover_tail(claim, tail)
+        .await
+        .unwrap();
+    assert_eq!(recovered.entries, 4, "those of partition 1 alone");
+    assert_eq!(world.catalog.view(tp(0)).unwrap().committed_end, 3);
+    assert_eq!(world.catalog.view(tp(2)).unwrap().committed_end, 0);
+    assert_eq!(world.catalog.trim_point(dead.wal_id), recovered.tail.end);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_tail_is_recovered_too() {
+    let mut world = World::new();
+    let storage = logged(&world).await;
+    world.open(&storage, 0, 0).await;
+    storage.shutdown().await;
+    let dead = Dead {
+        wal_id: world.wal_id,
+        partitions: vec![(tp(0), LeaderEpoch(0), 0)],
+    };
+    world.restart();
+    let recovered = recover(&world, &dead).await.unwrap();
+    assert_eq!((recovered.entries, recovered.bytes), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_superseded_claim_is_fenced() {
+    let mut world = World::new();
+    let dead = die(&mut world).await;
+    let old = claim(&world, &dead);
+    let _newer = claim(&world, &dead);
+    let tail = tail(&world, dead.wal_id, old.trim).await;
+    let error = Storage::new(world.parts())
+        .recover_tail(old, tail)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Fenced);
+    recover(&world, &dead).await.unwrap();
+    check(&world, &dead).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_away_delays_recovery_and_no_more() {
+    let mut world = World::new();
+    let gate = Arc::new(Gate::default());
+    let store = GateStore::new(&gate);
+    world.store = store.clone();
+    let dead = die(&mut world).await;
+    store
+        .failing_puts
+        .store(15, std::sync::atomic::Ordering::Relaxed);
+    store
+        .failing_gets
+        .store(15, std::sync::atomic::Ordering::Relaxed);
+    let recovered = recover(&world, &dead).await.unwrap();
+    assert_eq!(recovered.entries, 12);
+    check(&world, &dead).await;
+}
+
+/// The heir dies before and after each of its steps; the next one ends with the same result.
+#[tokio::test(start_paused = true)]
+async fn crashes_at_every_step_end_the_same() {
+    let mut steps = 1;
+    let mut at = 1;
+    while at <= steps {
+        for after in [false, true] {
+            let mut world = World::new();
+            let gate = Arc::new(Gate::default());
+            world.store = GateStore::new(&gate);
+            let inner = world.catalog.clone();
+            let dead = die(&mut world).await;
+            world.gate_catalog = Some(Arc::new(GateCatalog {
+                inner,
+                gate: gate.clone(),
+            }));
+            gate.stop_at(at, after);
+            let died =
+                tokio::time::timeout(Duration::from_secs(3_600), recover(&world, &dead)).await;
+            assert!(died.is_err(), "stopped at step {at}");
+            // A new broker epoch takes over from the dead heir.
+            gate.stop_at(0, false);
+            world.epoch = BrokerEpoch(world.epoch.0 + 1);
+            world.wal_id = WalId(uuid::Uuid::from_u128(99));
+            world.catalog.open_log(world.wal_id, world.epoch);
+            recover(&world, &dead).await.unwrap();
+            // Counted once: how many steps a clean recovery takes.
+            if at == 1 && !after {
+                steps = gate.steps();
+            }
+            gate.open();
+            check(&world, &dead).await;
+        }
+        at += 1;
+    }
+    assert!(steps >= 6, "rounds of puts and commits: {steps}");
+}
