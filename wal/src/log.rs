@@ -222,17 +222,20 @@ impl std::fmt::Debug for Log {
 }
 
 async fn first_value<T: Copy>(receiver: &mut watch::Receiver<Option<T>>) -> T {
-    match receiver.wait_for(Option::is_some).await {
-        Ok(value) => value.expect("waited for it"),
+    let found = receiver.wait_for(Option::is_some).await.ok().and_then(|value| *value);
+    match found {
+        Some(value) => value,
         // The handle that asks keeps the sender.
-        Err(_) => std::future::pending().await,
+        None => std::future::pending().await,
     }
 }
 
 async fn first_error(receiver: &mut watch::Receiver<Option<Error>>) -> Error {
-    match receiver.wait_for(Option::is_some).await {
-        Ok(error) => error.clone().expect("waited for it"),
-        Err(_) => std::future::pending().await,
+    // The guard must be gone before the next await: it is a lock.
+    let failed = receiver.wait_for(Option::is_some).await.ok().and_then(|error| error.clone());
+    match failed {
+        Some(error) => error,
+        None => std::future::pending().await,
     }
 }
 
