@@ -92,9 +92,15 @@ pub struct Collector {
 }
 
 enum Message {
-    Collect { reply: oneshot::Sender<Result<Collected, Error>> },
-    Discard { keys: Vec<String> },
-    Drain { reply: oneshot::Sender<()> },
+    Collect {
+        reply: oneshot::Sender<Result<Collected, Error>>,
+    },
+    Discard {
+        keys: Vec<String>,
+    },
+    Drain {
+        reply: oneshot::Sender<()>,
+    },
 }
 
 // === impl Collector ===

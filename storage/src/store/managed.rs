@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use env::{Entropy, Env};
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -20,6 +19,7 @@ use object_store::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
+use super::create::holds;
 use super::local::is_no_space;
 use super::metrics::{Operation, Outcome, StoreMetrics};
 
@@ -181,7 +181,7 @@ impl ManagedStore {
                     return Err(error);
                 };
                 // It may be our own earlier attempt, or a 409 where nothing landed.
-                match self.holds(location, &payload).await {
+                match holds(self, location, &payload).await {
                     Ok(Some(true)) => return Ok(no_tag()),
                     Ok(Some(false)) => return Err(error),
                     Ok(None) | Err(_) if attempt >= self.settings.attempts => return Err(before),
@@ -194,15 +194,6 @@ impl ManagedStore {
             }
             self.back_off(Operation::Put, attempt).await;
             attempt += 1;
-        }
-    }
-
-    /// Whether exactly `payload` stands at `location`; `None` when nothing does.
-    async fn holds(&self, location: &Path, payload: &PutPayload) -> Result<Option<bool>> {
-        match self.get(location, GetOptions::new()).await {
-            Ok(found) => same_bytes(found, payload).await.map(Some),
-            Err(Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error),
         }
     }
 
@@ -335,22 +326,6 @@ impl ManagedStore {
     }
 }
 
-/// Compares a body with `payload`, piece by piece.
-async fn same_bytes(found: GetResult, payload: &PutPayload) -> Result<bool> {
-    if found.meta.size != payload.content_length() as u64 {
-        return Ok(false);
-    }
-    let mut expected = payload.iter().flat_map(|piece| piece.iter());
-    let mut body = found.into_stream();
-    while let Some(piece) = body.next().await {
-        let piece: Bytes = piece?;
-        if !piece.iter().all(|byte| expected.next() == Some(byte)) {
-            return Ok(false);
-        }
-    }
-    Ok(expected.next().is_none())
-}
-
 /// Whether asking again may help within seconds.
 fn may_pass(error: &Error) -> bool {
     matches!(error, Error::Generic { .. } | Error::JoinError { .. }) && !is_no_space(error)
@@ -387,6 +362,3 @@ fn not_supported(what: &str) -> Error {
         source: what.to_owned().into(),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -119,6 +119,13 @@ impl StoreUrl {
         let prefix = url.path().trim_matches('/').to_owned();
         object_store::path::Path::parse(&prefix)
             .map_err(|_| refuse("the prefix holds empty, '.' or '..' parts"))?;
+        // Others are spelled differently in keys and in listings.
+        let plain = |c: char| c.is_ascii_alphanumeric() || "/._-=".contains(c);
+        if !prefix.chars().all(plain) {
+            return Err(refuse(
+                "the prefix holds other than letters, digits and / . _ - =",
+            ));
+        }
         let settings = url
             .query_pairs()
             .map(|(name, value)| (name.into_owned(), value.into_owned()))
@@ -222,6 +229,7 @@ mod tests {
             ("s3:///x", "bucket"),
             ("file:///x?a=b", "no settings"),
             ("s3://b/a//b", "prefix"),
+            ("s3://b/a b", "letters"),
         ] {
             let error = StoreUrl::parse(text).unwrap_err().to_string();
             assert!(error.contains(reason), "{text}: {error}");
