@@ -96,6 +96,7 @@ pub(crate) fn settings() -> StorageSettings {
             catch_up: 4,
         },
         compaction_interval: Duration::from_secs(1_000_000),
+        compaction_slices: 1_000,
         retention_interval: Duration::from_secs(1_000_000),
         ..StorageSettings::within(64 << 20)
     }

@@ -2,6 +2,9 @@
 //!
 //! **Invariant:** a topic whose cleanup policy lacks `delete` is never touched.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, Weak};
 
 use crate::partition::{Inner, Partition, State, Status};
