@@ -110,6 +110,9 @@ impl Place<'_> {
     }
 
     pub(crate) fn unsupported(&self, feature: impl Into<String>) -> Error {
-        Error::Unsupported { key: self.key.to_owned(), feature: feature.into() }
+        Error::Unsupported {
+            key: self.key.to_owned(),
+            feature: feature.into(),
+        }
     }
 }
