@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Writes the frame guard's tables and the messages of ours from Kafka's message definitions.
 
-    python3 protocol/generator/generate.py kafka-clients-4.3.1.jar
+    python3 protocol/generator/generate.py kafka-clients-4.3.1.jar [FOLDER]
 
-The jar is org.apache.kafka:kafka-clients of Maven Central; it holds the definitions under
+FOLDER is protocol/src unless told otherwise. The jar is org.apache.kafka:kafka-clients of Maven Central; it holds the definitions under
 common/message/. Run by hand when a version is added; what it writes is checked in. Needs rustfmt.
 """
 
@@ -27,6 +27,10 @@ OURS = [(1, "response"), (8, "request"), (9, "request"), (35, "response")]
 def main():
     jar = pathlib.Path(sys.argv[1])
     source = pathlib.Path(__file__).resolve().parent.parent / "src"
+    if len(sys.argv) > 2:
+        source = pathlib.Path(sys.argv[2])
+    for folder in ("guard", "generated"):
+        (source / folder).mkdir(parents=True, exist_ok=True)
     messages = definitions.load(jar)
     chosen = [messages[key, side] for key in KEYS for side in ("request", "response")]
     (source / "guard" / "tables.txt").write_text(tables.write(chosen, jar.name))

@@ -6,8 +6,8 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-/// Calls `$callback!` with one row per API: the name, its messages, its key, the versions that are decoded, the
-/// first flexible version, the lowest version advertised, and the two codecs.
+/// Calls `$callback!` with one row per API: the name, its messages, its key, the versions that are
+/// decoded, the first flexible version, the lowest version advertised, and the two codecs.
 macro_rules! with_api_table {
     ($callback:ident) => {
         $callback! {
@@ -150,7 +150,8 @@ impl ApiEntry {
 }
 
 macro_rules! define_table {
-    ($($name:ident($request:ident, $response:ident) = $key:literal, $min:literal ..= $max:literal, from $flexible:literal,
+    ($($name:ident($request:ident, $response:ident) = $key:literal,
+       $min:literal ..= $max:literal, from $flexible:literal,
        advertised $advertised:literal,
        codecs $request_codec:ident $(($request_last:literal))?
        $response_codec:ident $(($response_last:literal))?;)*) => {

@@ -259,8 +259,8 @@ impl<'a> BatchView<'a> {
     }
 
     /// Checks a batch as a client may produce it: as [`validate`](Self::validate), and also one
-    /// offset per record, at least one record, no control batch, and a producer that is either
-    /// whole or absent.
+    /// offset per record, at least one record, no control batch, timestamps of its own, and a
+    /// producer that is either whole or absent.
     ///
     /// # Errors
     /// On the first that is wrong.
@@ -275,6 +275,9 @@ impl<'a> BatchView<'a> {
         }
         if self.is_control() {
             return header("a control batch from a client");
+        }
+        if self.timestamp_type() == TimestampType::LogAppendTime {
+            return Err(Error::BatchTimestampType);
         }
         if self.has_producer_id() && (self.base_sequence() < 0 || self.producer_epoch() < 0) {
             return header("a producer id without epoch or sequence");

@@ -128,6 +128,9 @@ pub enum Error {
         /// What is wrong.
         what: &'static str,
     },
+    /// A produced batch that claims the broker's time for its timestamps.
+    #[error("a producer may not set the timestamp type to log append time")]
+    BatchTimestampType,
     /// A compression type that the format does not know.
     #[error("unknown compression type {id}")]
     UnknownCompression {
@@ -185,6 +188,7 @@ impl Error {
             | Self::TrailingBytes { .. }
             | Self::Decode { .. }
             | Self::BatchMagic { .. }
+            | Self::BatchTimestampType
             | Self::UnknownCompression { .. }
             | Self::DecompressedTooLarge { .. } => ErrorKind::Invalid,
             Self::BatchLength { .. }
@@ -212,6 +216,7 @@ impl Error {
             | Self::BatchChecksum { .. }
             | Self::Decompress { .. }
             | Self::Record { .. } => ErrorCode::CorruptMessage,
+            Self::BatchTimestampType => ErrorCode::InvalidTimestamp,
             Self::UnknownCompression { .. } => ErrorCode::UnsupportedCompressionType,
             Self::DecompressedTooLarge { .. } => ErrorCode::MessageTooLarge,
             Self::Encode { .. } | Self::Compress { .. } | Self::Build { .. } => {

@@ -3,12 +3,17 @@
 use std::fmt;
 
 macro_rules! error_codes {
-    ($($(#[$attribute:meta])? $variant:ident = $code:literal, $name:literal, $retriable:literal, $message:literal;)*) => {
+    ($($(#[$attribute:meta])? $variant:ident = $code:literal, $name:literal, $retriable:literal,
+       $message:literal;)*) => {
         /// An error code of Kafka's protocol (`error_code` fields are `int16`).
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(i16)]
         pub enum ErrorCode {
-            $(#[doc = concat!("`", $name, "`: ", $message, ".")] $(#[$attribute])? $variant = $code,)*
+            $(
+                #[doc = concat!("`", $name, "`: ", $message, ".")]
+                $(#[$attribute])?
+                $variant = $code,
+            )*
         }
 
         impl ErrorCode {

@@ -30,8 +30,8 @@ pub enum Side {
     Response,
 }
 
-/// Checks the message of `entry` and `version` that fills `frame` from byte `at` to its end. Gives the
-/// number of elements and tagged fields it holds.
+/// Checks the message of `entry` and `version` that fills `frame` from byte `at` to its end. Gives
+/// the number of elements and tagged fields it holds.
 ///
 /// # Errors
 /// On the first thing wrong.

@@ -1,6 +1,8 @@
 //! Frames made up from the field tables: every field of every version set to something, the same
 //! for the same seed. Tests, the fuzz target's corpus and the cross-check feed on them.
 
+use std::sync::OnceLock;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::api::ApiEntry;
@@ -44,8 +46,9 @@ impl Numbers {
 
 /// A frame, without length prefix, of one version of one message, its header included.
 pub fn frame(side: Side, entry: &ApiEntry, version: i16, flavour: Flavour, seed: u64) -> Bytes {
-    let tables = table::parse(TABLES);
-    let message = table::find(&tables, side, entry.key.code());
+    static MESSAGES: OnceLock<Vec<Message>> = OnceLock::new();
+    let messages = MESSAGES.get_or_init(|| table::parse(TABLES));
+    let message = table::find(messages, side, entry.key.code());
     let mut numbers = Numbers::new(seed);
     let mut header = BytesMut::new();
     let header_version = match side {

@@ -30,5 +30,16 @@ if ((passed + failed != expected || passed == 0)); then
     echo "only $((passed + failed)) of $expected lines were checked" >&2
     failed=$((failed + 1))
 fi
+
+# What the generator wrote is what it would write now.
+python3 "$repo/protocol/generator/generate.py" "$compat_cache"/crosscheck-jars/kafka-clients-*.jar \
+    "$work/generated"
+if diff -r "$work/generated/generated" "$repo/protocol/src/generated" &&
+    diff "$work/generated/guard/tables.txt" "$repo/protocol/src/guard/tables.txt"; then
+    passed=$((passed + 1))
+else
+    echo "protocol/generator would write other files than are checked in" >&2
+    failed=$((failed + 1))
+fi
 echo "$passed passed, $failed failed"
 ((failed == 0))

@@ -49,8 +49,15 @@ fn frames_of_the_java_client_survive_decoding_and_encoding() {
     assert_eq!(covered, served.collect::<Vec<_>>());
 }
 
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(cases)
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(600) })]
+    #![proptest_config(config(600))]
 
     #[test]
     fn any_frame_survives_decoding_and_encoding(

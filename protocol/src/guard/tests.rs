@@ -269,8 +269,8 @@ fn elements_are_bounded_across_all_arrays() {
 #[test]
 fn requests_of_real_names_and_many_topics_are_within_the_budget() {
     let mut frame = BytesMut::from(&[0, 3, 0, 0, 0, 0, 0, 1, 0xff, 0xff][..]);
-    let names = 300_000;
-    frame.extend_from_slice(&(names as i32).to_be_bytes());
+    let names = 300_000i32;
+    frame.extend_from_slice(&names.to_be_bytes());
     for name in 0..names {
         frame.extend_from_slice(&[0, 16]);
         frame.extend_from_slice(format!("topic-name{name:06}").as_bytes());

@@ -47,8 +47,15 @@ fn records() -> impl Strategy<Value = Vec<Owned>> {
     proptest::collection::vec(record, 1..30)
 }
 
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(cases)
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(96) })]
+    #![proptest_config(config(96))]
 
     #[test]
     fn what_is_built_is_read_back(records in records(), codec in 0u8..5, base in 0i64..1 << 50) {
