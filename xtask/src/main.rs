@@ -5,6 +5,7 @@
 //!      ─▶ tidy        crate directions, lengths, doors to the outside world
 //!      ─▶ sim, determinism   the simulation, and that one seed gives one trace
 //!      ─▶ compat      real clients against a real broker
+//!      ─▶ fuzz        frames and batches
 //!      ─▶ bench       the load generator
 //! ```
 
@@ -42,6 +43,12 @@ enum Command {
     Determinism(sim::DeterminismArgs),
     /// Installs real Kafka clients and runs them against a fresh broker.
     Compat(compat::Args),
+    /// Fuzzes frames and record batches for a bounded time, from a corpus of real frames.
+    Fuzz {
+        /// Seconds for each fuzz target.
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
     /// Builds the broker and the load generator, and runs the latter with the given arguments.
     #[command(disable_help_flag = true)]
     Bench {
@@ -58,6 +65,9 @@ fn main() -> ExitCode {
         Command::Sim(args) => sim::run(&args),
         Command::Determinism(args) => sim::determinism(&args),
         Command::Compat(args) => compat::run(&args),
+        Command::Fuzz { seconds } => stage::program("protocol/fuzz/run.sh")
+            .args(&[seconds.to_string()])
+            .run(),
         Command::Bench { arguments } => bench(&arguments),
     };
     match result {
