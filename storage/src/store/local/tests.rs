@@ -1,5 +1,7 @@
 //! The local store: create-only, durable in the right order, clean after a crash.
 
+mod crash;
+
 use std::io;
 use std::path::Path as FilePath;
 use std::sync::Arc;
