@@ -1,6 +1,6 @@
 //! `headwater produce`: lines of standard input become records.
 
-use std::io::BufRead;
+use std::io::{BufRead, Read};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
@@ -242,7 +242,7 @@ impl Sender<'_> {
 
 /// Reads up to and with the next newline.
 fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> Result<usize> {
-    let mut bounded = input.take(MAX_LINE_BYTES as u64 + 1);
+    let mut bounded = Read::take(input, MAX_LINE_BYTES as u64 + 1);
     let read = bounded.read_until(b'\n', line).context("standard input")?;
     ensure!(
         read <= MAX_LINE_BYTES,
