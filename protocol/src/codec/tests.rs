@@ -235,3 +235,33 @@ fn defects_of_ours_are_errors_and_not_panics() {
         Err(Error::Encode { .. })
     ));
 }
+
+macro_rules! define_defaults {
+    ($($name:ident($request:ident, $response:ident) = $key:literal,
+       $min:literal ..= $max:literal, from $flexible:literal,
+       advertised $advertised:literal,
+       codecs $request_codec:ident $(($request_last:literal))?
+       $response_codec:ident $(($response_last:literal))?;)*) => {
+        fn defaults() -> Vec<(Request, Response)> {
+            vec![$(($request::default().into(), $response::default().into()),)*]
+        }
+    };
+}
+with_api_table!(define_defaults);
+
+#[test]
+fn empty_messages_can_be_expressed_in_every_version() {
+    for (request, response) in defaults() {
+        let key = request.key();
+        for version in key.entry().versions() {
+            let frame = encode_request(version, 1, None, &request)
+                .unwrap()
+                .to_frame();
+            decode_request(frame).unwrap_or_else(|e| panic!("{key} {version}: {e}"));
+            let frame = encode_response(key, version, 1, &response)
+                .unwrap()
+                .to_frame();
+            decode_response(key, version, frame).unwrap_or_else(|e| panic!("{key} {version}: {e}"));
+        }
+    }
+}
