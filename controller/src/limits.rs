@@ -59,16 +59,10 @@ pub const SNAPSHOTS_KEPT: usize = 2;
 /// Largest snapshot or checkpoint that is read, bytes.
 pub const MAX_SNAPSHOT_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 
-/// Unit that log groups start on, so that no block with durable bytes is written again.
-pub const LOG_BLOCK_BYTES: u64 = 4096;
 /// Length of a log segment after which the next one is begun.
-pub const LOG_SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
-/// Zeros written ahead of the log at a time.
-pub const LOG_ZERO_AHEAD_BYTES: u64 = 256 * 1024;
+pub const LOG_SEGMENT_BYTES: u64 = 2 * 1024 * 1024;
 /// Largest group written at once (one command always fits).
 pub const MAX_LOG_GROUP_BYTES: usize = 16 * 1024 * 1024;
-/// Requests that wait for the log's writer.
-pub const LOG_QUEUE: usize = 1024;
 /// Idleness after which an empty group is appended, so that the last one is known to have been
 /// acknowledged.
 pub const LOG_IDLE: Duration = Duration::from_millis(50);

@@ -206,10 +206,12 @@ async fn snapshot_when_due(
             Ok(true) => {}
             Ok(false) => {
                 tracing::warn!("no space for a snapshot: the raft log grows until there is");
+                client.inner.shared.snapshot_put_off();
                 continue;
             }
             Err(error) => {
                 tracing::error!(%error, "cannot look for space for a snapshot");
+                client.inner.shared.snapshot_put_off();
                 continue;
             }
         }

@@ -28,6 +28,8 @@ struct Inner {
     bytes: u64,
     entries: u64,
     snapshot_bytes: u64,
+    /// Asked for once; not again until it is taken or put off.
+    snapshot_asked: bool,
 }
 
 /// What the machine shares with the client.
@@ -70,6 +72,16 @@ impl Shared {
         });
     }
 
+    /// Asks for a snapshot now.
+    pub(crate) fn request_snapshot(&self) {
+        self.snapshot_due.send_modify(|due| *due += 1);
+    }
+
+    /// The snapshot asked for cannot be taken now: ask again when more is applied.
+    pub(crate) fn snapshot_put_off(&self) {
+        self.inner.lock().snapshot_asked = false;
+    }
+
     /// Changes when a snapshot is due.
     pub(crate) fn snapshot_due(&self) -> watch::Receiver<u64> {
         self.snapshot_due.subscribe()
@@ -99,6 +111,7 @@ impl Inner {
 
     fn snapshot_taken(&mut self, bytes: usize) {
         (self.bytes, self.entries, self.snapshot_bytes) = (0, 0, bytes as u64);
+        self.snapshot_asked = false;
     }
 }
 
@@ -116,6 +129,7 @@ impl Machine {
             bytes: 0,
             entries: 0,
             snapshot_bytes: 0,
+            snapshot_asked: false,
         };
         if let Some((meta, data)) = newest {
             inner.state = decode_state(&data)?;
@@ -172,14 +186,15 @@ impl Machine {
 
     /// Swaps the image; readers see it before anybody is answered.
     fn publish(&self, effects: &Effects) {
-        let inner = self.shared.inner.lock();
+        let mut inner = self.shared.inner.lock();
         self.shared.image.send_modify(|image| {
             let mut next = image.after(&inner.state, effects);
             next.applied = inner.last.as_ref().map_or(0, |last| last.index());
             *image = Arc::new(next);
         });
-        if inner.snapshot_is_due() {
-            self.shared.snapshot_due.send_modify(|due| *due += 1);
+        if inner.snapshot_is_due() && !inner.snapshot_asked {
+            inner.snapshot_asked = true;
+            self.shared.request_snapshot();
         }
     }
 }

@@ -2,12 +2,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use env::sim::SimHost;
 use protocol::{BrokerEpoch, LeaderEpoch, TopicId, TopicPartition};
 use uuid::Uuid;
 use wal::WalId;
 
 use super::*;
 use crate::command::{CommitUpload, CreateTopic, RegisterBroker, Response, WalBackend};
+use crate::command::{ConfigOp, ConfigResource};
+use crate::error::Refusal;
+use crate::lease::LeaseState;
 use crate::types::{Digest, ObjectRef, SliceOutcome, SliceRef};
 
 fn settings(dir: &std::path::Path) -> ControllerSettings {
@@ -34,6 +38,21 @@ fn register(incarnation: u128) -> RegisterBroker {
         listeners: Vec::new(),
         rack: None,
     }
+}
+
+/// The files as a kill now would leave them.
+fn copy_of(dir: &std::path::Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    let status = std::process::Command::new("cp")
+        .args([
+            "-r",
+            dir.join("raft").to_str().unwrap(),
+            copy.path().to_str().unwrap(),
+        ])
+        .status()
+        .unwrap();
+    assert!(status.success());
+    copy
 }
 
 const TOPIC: TopicId = TopicId(Uuid::from_u128(77));
@@ -119,6 +138,7 @@ async fn everything_acknowledged_is_there_after_a_kill_and_a_restart() {
     let before = client.partition(TP).await.unwrap().unwrap();
     let cluster = client.image().borrow().cluster;
     // No shutdown: the files are as a kill leaves them.
+    let dir = copy_of(dir.path());
     drop((client, controller));
 
     let began = Instant::now();
@@ -137,4 +157,239 @@ async fn everything_acknowledged_is_there_after_a_kill_and_a_restart() {
         210
     );
     controller.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn snapshots_shorten_the_log_and_a_restart_starts_from_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let controller = start(dir.path()).await;
+    let client = controller.client();
+    let big = "x".repeat(60_000);
+    let mut level = 0;
+    for round in 1..=3u64 {
+        let before = *client.inner.shared.snapshot_due().borrow();
+        // Nine mebibytes of entries: more than a snapshot waits for.
+        for n in 0..150 {
+            let changes = vec![(format!("k{n}"), ConfigOp::Set(format!("{round}{big}")))];
+            let resource = ConfigResource::Cluster;
+            let alter = Command::AlterConfigs {
+                resource,
+                changes,
+                replace: true,
+            };
+            client.submit(alter).await.unwrap();
+        }
+        let mut due = client.inner.shared.snapshot_due();
+        due.wait_for(|due| *due > before).await.unwrap();
+        level += 1;
+        let name = "f".to_owned();
+        client
+            .submit(Command::FinalizeFeature { name, level })
+            .await
+            .unwrap();
+    }
+    let files = |what: &str| {
+        let path = dir.path().join("raft").join(what);
+        let names = std::fs::read_dir(path)
+            .unwrap()
+            .map(|e| e.unwrap().file_name());
+        let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    // The last snapshot may be under way still.
+    while files("snapshots")
+        .iter()
+        .filter(|name| name.ends_with(".snapshot"))
+        .count()
+        < 2
+    {
+        tokio::task::yield_now().await;
+    }
+    controller.shutdown().await.unwrap();
+    let before = client.inner.shared.read(|state| state.clone());
+    drop(client);
+    assert!(files("snapshots").len() <= 3, "{:?}", files("snapshots"));
+    let controller = start(dir.path()).await;
+    let after = controller.client().inner.shared.read(|state| state.clone());
+    assert_eq!(after, before);
+    controller.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_directory_of_another_node_is_refused_and_a_lost_log_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    start(dir.path()).await.shutdown().await.unwrap();
+    let other = ControllerSettings {
+        node: NodeId(1),
+        ..settings(dir.path())
+    };
+    let refused = Controller::start(env::real::env(), other)
+        .await
+        .err()
+        .unwrap();
+    assert!(matches!(refused, Error::Settings { .. }), "{refused}");
+    let cluster = Some(ClusterId(Uuid::from_u128(1)));
+    let other = ControllerSettings {
+        cluster,
+        ..settings(dir.path())
+    };
+    let refused = Controller::start(env::real::env(), other)
+        .await
+        .err()
+        .unwrap();
+    assert!(matches!(refused, Error::Settings { .. }), "{refused}");
+    let identity = dir.path().join("raft/identity");
+    let mut bytes = std::fs::read(&identity).unwrap();
+    bytes[20] ^= 1;
+    std::fs::write(&identity, bytes).unwrap();
+    let refused = Controller::start(env::real::env(), settings(dir.path()))
+        .await
+        .err()
+        .unwrap();
+    assert_eq!(refused.kind(), ErrorKind::Corrupt);
+}
+
+#[tokio::test]
+async fn commands_too_large_are_refused_before_they_are_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let controller = start(dir.path()).await;
+    let keys = vec!["k".repeat(1000); 1100];
+    let refused = controller
+        .client()
+        .submit(Command::ForgetCondemned { keys })
+        .await
+        .unwrap_err();
+    assert!(matches!(refused, Error::TooLarge { .. }));
+    controller.shutdown().await.unwrap();
+}
+
+fn sim_settings() -> ControllerSettings {
+    ControllerSettings {
+        dir: "/data/raft".into(),
+        ..settings(std::path::Path::new("/"))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn leases_lapse_come_back_and_are_fenced_only_by_the_log() {
+    let host = SimHost::alone(1);
+    let controller = Controller::start(host.env(), sim_settings()).await.unwrap();
+    let client = controller.client();
+    let broker = client.register(register(1), true).await.unwrap();
+    // Another process of the node has to wait; one that holds its lock need not.
+    let refused = client.register(register(2), false).await.unwrap_err();
+    assert_eq!(
+        refused.refusal(),
+        Some(&Refusal::NodeInUse { node: NodeId(0) })
+    );
+    let command = Command::RegisterBroker(register(2));
+    assert_eq!(
+        client.submit(command).await.unwrap_err().kind(),
+        ErrorKind::Retry
+    );
+
+    let keeper = client.keep_lease(broker, Vec::new).await.unwrap();
+    let lease = keeper.lease();
+    assert!(lease.valid_now());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(lease.valid_now(), "it is kept");
+    assert!(
+        client
+            .image()
+            .borrow()
+            .live_brokers()
+            .any(|(epoch, _)| epoch == broker)
+    );
+    drop(keeper);
+    let mut image = client.image();
+    image
+        .wait_for(|image| image.live_brokers().next().is_none())
+        .await
+        .unwrap();
+    assert!(!lease.valid_now(), "it lapsed before it was fenced");
+    let fenced = client.renew(&lease, Vec::new()).await.unwrap_err();
+    assert_eq!(fenced.kind(), ErrorKind::Fenced);
+    assert!(!lease.valid_now());
+
+    let broker = client.register(register(3), false).await.unwrap();
+    let keeper = client.keep_lease(broker, Vec::new).await.unwrap();
+    client
+        .submit(Command::FenceBroker { broker })
+        .await
+        .unwrap();
+    let mut state = keeper.lease().state();
+    state
+        .wait_for(|state| *state == LeaseState::Fenced)
+        .await
+        .unwrap();
+    controller.shutdown().await.unwrap();
+}
+
+/// Registers, opens, creates and commits; `done` counts the rounds that were acknowledged.
+async fn workload(host: &SimHost, done: &mut u64) -> Result<(), Error> {
+    let controller = Controller::start(host.env(), sim_settings()).await?;
+    let client = controller.client();
+    let broker = client.register(register(1), true).await?;
+    let wal = WalId(Uuid::from_u128(5));
+    client
+        .submit(Command::OpenWal {
+            broker,
+            wal,
+            backend: WalBackend::Disk,
+        })
+        .await?;
+    client.submit(topic("logs")).await?;
+    for n in 0..6u64 {
+        let at = n as i64;
+        client
+            .submit(commit(broker, wal, (n, n + 1), (at, at + 1)))
+            .await?;
+        *done = n + 1;
+        if n == 2 || n == 4 {
+            client.inner.shared.request_snapshot();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    controller.shutdown().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_at_every_disk_operation_of_a_voter_loses_no_acknowledged_command() {
+    let clean = SimHost::alone(1);
+    let mut done = 0;
+    workload(&clean, &mut done).await.unwrap();
+    assert_eq!(done, 6);
+    let ops = clean.disk.ops();
+    assert!(ops > 60, "{ops} operations");
+    for op in 0..ops {
+        let host = SimHost::alone(100 + op);
+        host.disk.crash_at(op);
+        let mut done = 0;
+        // A dead voter answers nobody.
+        let crashed = tokio::time::timeout(Duration::from_secs(60), workload(&host, &mut done));
+        let _ = crashed.await;
+        if op % 2 == 0 {
+            host.disk.power_loss();
+        } else {
+            host.disk.kill();
+        }
+        let controller = Controller::start(host.env(), sim_settings()).await;
+        let controller = controller.unwrap_or_else(|e| panic!("op {op}: {e}"));
+        let client = controller.client();
+        let found = client
+            .partition(TP)
+            .await
+            .unwrap()
+            .map_or(0, |p| p.committed_end);
+        assert!(
+            (done as i64..=done as i64 + 1).contains(&found),
+            "op {op}: {found}, not {done}"
+        );
+        client.inner.shared.read(|state| state.validate()).unwrap();
+        let broker = client.register(register(2), true).await.unwrap();
+        assert!(broker > BrokerEpoch(0));
+        controller.shutdown().await.unwrap();
+    }
+    println!("{ops} crash points");
 }

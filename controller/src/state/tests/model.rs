@@ -1,0 +1,461 @@
+//! Random commands against a small reference model, which knows only what must come of them.
+
+use super::*;
+use crate::command::{OldSlice, ReplaceRun, ReplaceSlices};
+
+/// Steps in all; each is one command.
+const RUNS: u64 = 20;
+const STEPS: u64 = 5_000;
+
+/// xorshift: the same run for the same seed.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
+        (!from.is_empty()).then(|| from[self.below(from.len() as u64) as usize])
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Phase {
+    Active,
+    Fenced,
+    Claimed(BrokerEpoch, u32),
+    Closed,
+}
+
+struct Log {
+    owner: BrokerEpoch,
+    phase: Phase,
+    trim: u64,
+    claims: u32,
+}
+
+/// A partition: every offset from 0 to `end` was committed by exactly one round.
+#[derive(Clone, Debug, Default)]
+struct Part {
+    owner: Option<BrokerEpoch>,
+    awaits: Option<WalId>,
+    epoch: i32,
+    start: i64,
+    end: i64,
+    slices: Vec<(i64, i64, String)>,
+}
+
+#[derive(Default)]
+struct Model {
+    live: BTreeMap<BrokerEpoch, (i32, Option<WalId>)>,
+    logs: BTreeMap<WalId, Log>,
+    parts: BTreeMap<i32, Part>,
+    objects: u64,
+}
+
+impl Model {
+    fn fence(&mut self, broker: BrokerEpoch) {
+        let Some((_, wal)) = self.live.remove(&broker) else {
+            return;
+        };
+        let mut open = None;
+        if let Some(wal) = wal
+            && self.logs[&wal].phase == Phase::Active
+        {
+            self.logs.get_mut(&wal).unwrap().phase = Phase::Fenced;
+            open = Some(wal);
+        }
+        for part in self
+            .parts
+            .values_mut()
+            .filter(|part| part.owner == Some(broker))
+        {
+            (part.owner, part.awaits) = (None, open);
+        }
+    }
+
+    fn writer(&self, wal: WalId, claim: Option<u32>, broker: BrokerEpoch) -> bool {
+        let log = &self.logs[&wal];
+        self.live.contains_key(&broker)
+            && match claim {
+                None => log.phase == Phase::Active && log.owner == broker,
+                Some(claim) => log.phase == Phase::Claimed(broker, claim),
+            }
+    }
+
+    fn close(&mut self, wal: WalId) {
+        let owner = self.logs[&wal].owner;
+        self.logs.get_mut(&wal).unwrap().phase = Phase::Closed;
+        for part in self.parts.values_mut() {
+            if part.awaits == Some(wal) || part.owner == Some(owner) {
+                (part.awaits, part.owner) = (None, None);
+            }
+        }
+    }
+
+    /// Takes over who leads now, having checked that it may.
+    fn follow(&mut self, state: &State) {
+        for (index, part) in &mut self.parts {
+            let real = state.topics.partition(tp(*index)).unwrap();
+            if real.leader != part.owner {
+                let leader = real
+                    .leader
+                    .expect("a leader goes by a command of the model only");
+                assert!(
+                    part.owner.is_none() && part.awaits.is_none(),
+                    "R13: {index}"
+                );
+                let (_, wal) = self.live[&leader];
+                assert_eq!(self.logs[&wal.unwrap()].phase, Phase::Active);
+                part.owner = Some(leader);
+                part.epoch += 1;
+            }
+            assert_eq!(real.awaits, part.awaits, "partition {index}");
+            assert_eq!(real.leader_epoch.0, part.epoch, "partition {index}");
+            assert_eq!((real.log_start, real.committed_end), (part.start, part.end));
+            let slices = real.slices.iter().map(|s| {
+                let key = state.objects.get(s.object).key.to_string();
+                (s.first_offset, s.end_offset, key)
+            });
+            assert_eq!(slices.collect::<Vec<_>>(), part.slices, "partition {index}");
+        }
+        for (id, log) in &self.logs {
+            // Forgotten ones had been closed.
+            assert_eq!(
+                state.wals.get(id).map_or(log.trim, |wal| wal.trim),
+                log.trim
+            );
+        }
+    }
+}
+
+impl Part {
+    fn retain(&mut self) {
+        let start = self.start;
+        self.slices.retain(|(_, end, _)| *end > start);
+    }
+}
+
+struct Run {
+    world: World,
+    model: Model,
+    dice: Dice,
+}
+
+impl Run {
+    fn step(&mut self) {
+        match self.dice.below(60) {
+            0 => self.register(),
+            1 => self.fence(),
+            2..=9 => self.claim(),
+            10..=15 => self.close(),
+            16..=18 => self.log_start(),
+            19..=24 => self.replace(),
+            25 | 26 => self.release(),
+            _ => self.commit(),
+        }
+        self.model.follow(&self.world.state);
+    }
+
+    fn any_live(&mut self) -> Option<BrokerEpoch> {
+        let live: Vec<_> = self.model.live.keys().copied().collect();
+        self.dice.pick(&live)
+    }
+
+    fn open_logs(&self) -> Vec<WalId> {
+        let open = self
+            .model
+            .logs
+            .iter()
+            .filter(|(_, log)| log.phase != Phase::Closed);
+        open.map(|(id, _)| *id).collect()
+    }
+
+    fn register(&mut self) {
+        let node = self.dice.below(3) as i32;
+        let same: Vec<_> = self
+            .model
+            .live
+            .iter()
+            .filter(|(_, b)| b.0 == node)
+            .collect();
+        let same: Vec<_> = same.into_iter().map(|(epoch, _)| *epoch).collect();
+        same.into_iter().for_each(|epoch| self.model.fence(epoch));
+        let broker = self.world.register(node);
+        self.model.live.insert(broker, (node, None));
+        self.model.follow(&self.world.state);
+        let wal = self.world.open_wal(broker, WalBackend::Object);
+        self.model.live.insert(broker, (node, Some(wal)));
+        let log = Log {
+            owner: broker,
+            phase: Phase::Active,
+            trim: 0,
+            claims: 0,
+        };
+        self.model.logs.insert(wal, log);
+    }
+
+    fn fence(&mut self) {
+        if let Some(broker) = self.any_live() {
+            self.model.fence(broker);
+            self.world.done(Command::FenceBroker { broker });
+        }
+    }
+
+    fn claim(&mut self) {
+        let (Some(wal), Some(heir)) = (self.dice.pick(&self.open_logs()), self.any_live()) else {
+            return;
+        };
+        let log = &self.model.logs[&wal];
+        let free = match log.phase {
+            Phase::Fenced => true,
+            Phase::Claimed(holder, _) => holder == heir || !self.model.live.contains_key(&holder),
+            Phase::Active | Phase::Closed => false,
+        };
+        let answer = self.world.apply(Command::ClaimWal { wal, heir });
+        assert_eq!(answer.is_ok(), free, "{answer:?}");
+        let Ok(Response::Claimed(claimed)) = answer else {
+            return;
+        };
+        let log = self.model.logs.get_mut(&wal).unwrap();
+        log.claims += 1;
+        log.phase = Phase::Claimed(heir, log.claims);
+        assert_eq!((claimed.claim.0, claimed.trim), (log.claims, log.trim));
+        let waiting = self
+            .model
+            .parts
+            .values()
+            .filter(|part| part.awaits == Some(wal));
+        assert_eq!(claimed.partitions.len(), waiting.count());
+    }
+
+    /// A claim that mostly is the right one.
+    fn writer_of(&mut self, wal: WalId) -> Option<(Option<u32>, BrokerEpoch)> {
+        if self.dice.below(10) == 0 {
+            let claim = self.dice.below(3) as u32;
+            return Some(((claim > 0).then_some(claim), self.any_live()?));
+        }
+        match self.model.logs[&wal].phase {
+            Phase::Claimed(heir, claim) => Some((Some(claim), heir)),
+            _ => Some((None, self.model.logs[&wal].owner)),
+        }
+    }
+
+    fn close(&mut self) {
+        let Some(wal) = self.dice.pick(&self.open_logs()) else {
+            return;
+        };
+        // Owners close seldom: a log that stays is more to test with.
+        if self.model.logs[&wal].phase == Phase::Active && self.dice.below(4) > 0 {
+            return;
+        }
+        let Some((claim, broker)) = self.writer_of(wal) else {
+            return;
+        };
+        let end = self.model.logs[&wal].trim + u64::from(self.dice.below(8) == 0);
+        let good = self.model.writer(wal, claim, broker) && end == self.model.logs[&wal].trim;
+        let answer = self.world.apply(close(wal, claim.map(Claim), broker, end));
+        assert_eq!(answer.is_ok(), good, "{answer:?}");
+        if good {
+            self.model.close(wal);
+        }
+    }
+
+    /// Mostly one that the log may hold data of.
+    fn partition_of(&mut self, wal: WalId, broker: BrokerEpoch) -> i32 {
+        let parts = self.model.parts.iter();
+        let own = parts.filter(|(_, p)| p.awaits == Some(wal) || p.owner == Some(broker));
+        let own: Vec<_> = own.map(|(index, _)| *index).collect();
+        match self.dice.pick(&own) {
+            Some(index) if self.dice.below(10) > 0 => index,
+            _ => self.dice.below(4) as i32,
+        }
+    }
+
+    fn key(&mut self) -> String {
+        self.model.objects += 1;
+        format!("o{}", self.model.objects)
+    }
+
+    fn commit(&mut self) {
+        let Some(wal) = self.dice.pick(&self.open_logs()) else {
+            return;
+        };
+        let Some((claim, broker)) = self.writer_of(wal) else {
+            return;
+        };
+        let trim = self.model.logs[&wal].trim;
+        let from = if self.dice.below(12) == 0 {
+            trim + 1
+        } else {
+            trim
+        };
+        let to = from + self.dice.below(4);
+        let key = self.key();
+        let mut slices = Vec::new();
+        // What the round would lead to, partition by partition.
+        let mut after = self.model.parts.clone();
+        let mut outcomes = Ok(Vec::new());
+        for _ in 0..self.dice.below(4) {
+            let index = self.partition_of(wal, broker);
+            let part = after.get_mut(&index).unwrap();
+            let first = (part.end + [0, 0, 0, 0, -2, 1][self.dice.below(6) as usize]).max(0);
+            let end = first + 1 + self.dice.below(4) as i64;
+            let epoch = (part.epoch - i32::from(self.dice.below(10) == 0)).max(0);
+            slices.push(slice(index, epoch, (first, end), &key));
+            let Ok(known) = &mut outcomes else { continue };
+            let owned = match claim {
+                None => part.owner == Some(broker),
+                Some(_) => part.awaits == Some(wal),
+            };
+            if epoch < part.epoch || (end <= part.end && epoch == part.epoch) {
+                known.push(SliceOutcome::Dropped);
+            } else if !owned || epoch > part.epoch || first != part.end {
+                outcomes = Err(());
+            } else {
+                part.end = end;
+                part.slices.push((first, end, key.clone()));
+                known.push(SliceOutcome::Committed);
+            }
+        }
+        if !self.model.writer(wal, claim, broker) || (from != to && from != trim) {
+            outcomes = Err(());
+        }
+        let claim = claim.map(Claim);
+        let round = CommitUpload {
+            claim,
+            ..round(broker, wal, (from, to), slices)
+        };
+        let id = self.world.fresh_id();
+        let command = Command::CommitUpload(round);
+        let answer = self.world.apply_as(id, command.clone());
+        assert_eq!(
+            answer.clone().map_err(drop),
+            outcomes.map(Response::Committed),
+            "{answer:?}"
+        );
+        if answer.is_ok() {
+            after.values_mut().for_each(Part::retain);
+            self.model.parts = after;
+            let log = self.model.logs.get_mut(&wal).unwrap();
+            log.trim = if from == to { trim } else { to };
+            if self.dice.below(4) == 0 {
+                assert_eq!(self.world.apply_as(id, command), answer, "done once");
+            }
+        }
+    }
+
+    fn log_start(&mut self) {
+        let (index, Some(broker)) = (self.dice.below(4) as i32, self.any_live()) else {
+            return;
+        };
+        let part = self.model.parts.get_mut(&index).unwrap();
+        let at = part.start + self.dice.below(8) as i64 - 1;
+        let led = (broker, tp(index), LeaderEpoch(part.epoch));
+        let good = part.owner == Some(broker);
+        if good {
+            part.start = part.start.max(at);
+            part.retain();
+        }
+        let answer = self.world.apply(super::commit::set_log_start(led, at));
+        assert_eq!(answer.is_ok(), good, "{answer:?}");
+    }
+
+    fn replace(&mut self) {
+        let index = self.dice.below(4) as i32;
+        let part = self.model.parts[&index].clone();
+        let Some(broker) = part.owner else { return };
+        if part.slices.len() < 2 {
+            return;
+        }
+        let from = self.dice.below(part.slices.len() as u64 - 1) as usize;
+        let count = 1 + self.dice.below((part.slices.len() - from) as u64) as usize;
+        let run = &part.slices[from..from + count];
+        let (first, end) = (run[0].0, run[count - 1].1);
+        let changed = self.dice.below(8) == 0;
+        let old = run.iter().map(|(first_offset, end_offset, key)| OldSlice {
+            first_offset: *first_offset,
+            end_offset: *end_offset,
+            key: if changed {
+                "else".to_owned()
+            } else {
+                key.clone()
+            },
+        });
+        let (old, key) = (old.collect(), self.key());
+        // At the newest epoch among them, so that epochs do not fall.
+        let real = self.world.partition(index);
+        let epoch = real.slices[from + count - 1].leader_epoch.0;
+        let run = ReplaceRun {
+            topic_partition: tp(index),
+            leader_epoch: LeaderEpoch(part.epoch),
+            old,
+            new: vec![slice(index, epoch, (first, end), &key)],
+        };
+        let command = Command::ReplaceSlices(ReplaceSlices {
+            broker_epoch: broker,
+            runs: vec![run],
+        });
+        let answer = self.world.apply(command);
+        assert_eq!(answer.is_ok(), !changed, "{answer:?}");
+        if !changed {
+            let part = self.model.parts.get_mut(&index).unwrap();
+            part.slices.splice(from..from + count, [(first, end, key)]);
+        }
+    }
+
+    fn release(&mut self) {
+        let index = self.dice.below(4) as i32;
+        let part = self.model.parts[&index].clone();
+        let Some(broker) = part.owner else { return };
+        let end = part.end + i64::from(self.dice.below(4) == 0);
+        let release = Command::Release {
+            broker,
+            topic_partition: tp(index),
+            leader_epoch: LeaderEpoch(part.epoch),
+            end,
+            to: None,
+        };
+        let answer = self.world.apply(release);
+        assert_eq!(answer.is_ok(), end == part.end, "{answer:?}");
+        if answer.is_ok() {
+            self.model.parts.get_mut(&index).unwrap().owner = None;
+        }
+    }
+}
+
+#[test]
+fn random_commands_do_what_a_small_model_says() {
+    let began = std::time::Instant::now();
+    for seed in 1..=RUNS {
+        let mut world = World::default();
+        world.create(4);
+        let mut model = Model::default();
+        let part = Part {
+            epoch: -1,
+            ..Part::default()
+        };
+        model.parts = (0..4).map(|index| (index, part.clone())).collect();
+        let mut run = Run {
+            world,
+            model,
+            dice: Dice(seed * 0x9e37_79b9_7f4a_7c15),
+        };
+        for _ in 0..STEPS {
+            run.step();
+        }
+        let state = &run.world.state;
+        let committed: i64 = run.model.parts.values().map(|part| part.end).sum();
+        assert!(
+            committed > 500,
+            "seed {seed} committed {committed} offsets only"
+        );
+        let bytes = state.encode();
+        assert_eq!(State::decode(&bytes).unwrap(), *state, "seed {seed}");
+    }
+    println!("{} commands in {:?}", RUNS * STEPS, began.elapsed());
+}
