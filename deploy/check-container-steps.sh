@@ -160,7 +160,8 @@ while read -r library; do
     esac
 done < <(ldd "$stage_root/root$program" | grep -o '/[^ ]*')
 
-chroot --userspec="$user" "$stage_root/root" /usr/bin/env "${declare_env[@]}" \
+# Only what the image sets: to the broker each HEADWATER_ variable is a setting.
+chroot --userspec="$user" "$stage_root/root" /usr/bin/env -i "PATH=$PATH" "${declare_env[@]}" \
     /bin/sh -c "cd '$workdir' && exec \"\$@\"" sh \
     "$program" "${command[@]}" >"$scratch/log" 2>&1 &
 running=$!

@@ -12,7 +12,12 @@ launch() {
     port=$(cat "$dir/port")
     admin=$(cat "$dir/admin-port")
     mapfile -t arguments <"$dir/arguments"
-    nohup "$binary" serve --data-dir "$dir/data" --listen "127.0.0.1:$port" \
+    # To the broker each HEADWATER_ variable is a setting; ours are none.
+    local name unset=()
+    for name in ${!HEADWATER_@}; do
+        unset+=(-u "$name")
+    done
+    nohup env "${unset[@]}" "$binary" serve --data-dir "$dir/data" --listen "127.0.0.1:$port" \
         --admin-listen "127.0.0.1:$admin" "${arguments[@]}" \
         >>"$dir/server.log" 2>&1 </dev/null &
     echo $! >"$dir/pid"
