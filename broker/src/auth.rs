@@ -58,9 +58,16 @@ impl Resource<'_> {
                 Alter,
                 Describe,
             ],
-            Self::Topic(_) => {
-                &[Read, Write, Create, Describe, Delete, Alter, DescribeConfigs, AlterConfigs]
-            }
+            Self::Topic(_) => &[
+                Read,
+                Write,
+                Create,
+                Describe,
+                Delete,
+                Alter,
+                DescribeConfigs,
+                AlterConfigs,
+            ],
             Self::Group(_) => &[Read, Describe, Delete, DescribeConfigs, AlterConfigs],
             Self::TransactionalId(_) => &[Describe, Write],
         }

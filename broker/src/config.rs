@@ -124,7 +124,13 @@ impl Config {
             .iter()
             .map(|(name, value)| ("--set".to_owned(), (*name).to_owned(), (*value).to_owned()))
             .collect();
-        Self::load(Flags { settings, ..Flags::default() }, std::iter::empty())
+        Self::load(
+            Flags {
+                settings,
+                ..Flags::default()
+            },
+            std::iter::empty(),
+        )
     }
 
     fn check(values: Values, mut problems: Vec<Problem>) -> Result<Self, Problems> {
@@ -132,7 +138,10 @@ impl Config {
         let listeners = listeners::read(&values, &mut wrong);
         let admin = HostPort::parse(values.text("admin.listen")).unwrap_or_else(|message| {
             wrong.push(("admin.listen", message));
-            HostPort { host: String::new(), port: 0 }
+            HostPort {
+                host: String::new(),
+                port: 0,
+            }
         });
         let data_dir = data_dir(&values, &mut wrong);
         check_roles(&values, &mut wrong);
@@ -166,7 +175,15 @@ impl Config {
             message: format!("{name}: {message}"),
         }));
         if problems.is_empty() {
-            Ok(Self { values, node_id, data_dir, listeners, admin, wal, object_store_url })
+            Ok(Self {
+                values,
+                node_id,
+                data_dir,
+                listeners,
+                admin,
+                wal,
+                object_store_url,
+            })
         } else {
             Err(Problems(problems))
         }
@@ -174,7 +191,9 @@ impl Config {
 
     /// A name that is a number of milliseconds, as time. Negative is `None`.
     pub fn time(&self, name: &str) -> Option<Duration> {
-        u64::try_from(self.values.number(name)).ok().map(Duration::from_millis)
+        u64::try_from(self.values.number(name))
+            .ok()
+            .map(Duration::from_millis)
     }
 
     /// A name that is a count or size and never negative.
@@ -190,12 +209,22 @@ fn absolute(data_dir: &Path, below: &str) -> String {
 fn data_dir(values: &Values, wrong: &mut Vec<(&'static str, String)>) -> PathBuf {
     let set = |name: &str| values.get(name).source != Source::Default;
     let kafkas = ["log.dirs", "log.dir"];
-    let name = if set("data.dir") { None } else { kafkas.into_iter().find(|name| set(name)) };
+    let name = if set("data.dir") {
+        None
+    } else {
+        kafkas.into_iter().find(|name| set(name))
+    };
     let text = values.text(name.unwrap_or("data.dir"));
     if text.is_empty() {
-        wrong.push((name.unwrap_or("data.dir"), "a directory must be named".to_owned()));
+        wrong.push((
+            name.unwrap_or("data.dir"),
+            "a directory must be named".to_owned(),
+        ));
     } else if name.is_some() && items(text).count() > 1 {
-        wrong.push((name.unwrap_or("data.dir"), "one directory, not several".to_owned()));
+        wrong.push((
+            name.unwrap_or("data.dir"),
+            "one directory, not several".to_owned(),
+        ));
     }
     PathBuf::from(text)
 }
@@ -235,16 +264,22 @@ mod tests {
     #[test]
     fn flags_win_over_the_environment_and_that_over_the_file() {
         let flags = Flags {
-            file: Some(("f.toml".into(), "node.id = 2\nlease.ms = 700\nnum.partitions = 3".into())),
+            file: Some((
+                "f.toml".into(),
+                "node.id = 2\nlease.ms = 700\nnum.partitions = 3".into(),
+            )),
             settings: vec![("--set".into(), "node.id".into(), "4".into())],
             problems: Vec::new(),
         };
-        let environment =
-            [("HEADWATER_NODE_ID", "3"), ("HEADWATER_LEASE_MS", "800")].map(|(k, v)| (k.into(), v.into()));
+        let environment = [("HEADWATER_NODE_ID", "3"), ("HEADWATER_LEASE_MS", "800")]
+            .map(|(k, v)| (k.into(), v.into()));
         let config = Config::load(flags, environment.into_iter()).unwrap();
         assert_eq!(config.node_id, NodeId(4));
         assert_eq!(config.values.number("lease.ms"), 800);
-        assert_eq!(config.values.get("num.partitions").source.to_string(), "f.toml:3");
+        assert_eq!(
+            config.values.get("num.partitions").source.to_string(),
+            "f.toml:3"
+        );
     }
 
     #[test]
@@ -263,10 +298,19 @@ mod tests {
         ])
         .unwrap_err();
         let text = error.to_string();
-        for part in ["broker.id", "process.roles", "admin.listen", "log.dirs", "wal.backend: object"] {
+        for part in [
+            "broker.id",
+            "process.roles",
+            "admin.listen",
+            "log.dirs",
+            "wal.backend: object",
+        ] {
             assert!(text.contains(part), "{part} in {text}");
         }
-        assert!(text.contains("wal.bakend is not known; is wal.backend meant?"), "{text}");
+        assert!(
+            text.contains("wal.bakend is not known; is wal.backend meant?"),
+            "{text}"
+        );
         assert_eq!(error.0.len(), 6, "{text}");
     }
 

@@ -21,8 +21,8 @@ use env::BoxStream;
 use futures::future::BoxFuture;
 use protocol::messages::{ApiVersionsRequest, ProduceRequest};
 use protocol::{
-    ApiKey, Error as ProtocolError, Request, RequestHeader, Response, decode_request, encode_response,
-    encode_unsupported_api_versions,
+    ApiKey, Error as ProtocolError, Request, RequestHeader, Response, decode_request,
+    encode_response, encode_unsupported_api_versions,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -48,7 +48,10 @@ pub(crate) struct Answer {
 impl Answer {
     /// An answer of an API's own.
     pub(crate) fn new(response: impl Into<Response>) -> Self {
-        Self { response: Some(response.into()), mute: Duration::ZERO }
+        Self {
+            response: Some(response.into()),
+            mute: Duration::ZERO,
+        }
     }
 }
 
@@ -190,13 +193,11 @@ struct Reader<R> {
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
-    fn new(
-        read: R,
-        identity: Identity,
-        shared: &Shared,
-        outgoing: mpsc::Sender<Outgoing>,
-    ) -> Self {
-        let ConnectionSettings { read: settings, pipeline } = shared.settings.clone();
+    fn new(read: R, identity: Identity, shared: &Shared, outgoing: mpsc::Sender<Outgoing>) -> Self {
+        let ConnectionSettings {
+            read: settings,
+            pipeline,
+        } = shared.settings.clone();
         Self {
             frames: FrameReader::new(read, Arc::clone(&shared.budget), settings),
             identity,
@@ -224,7 +225,10 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 Err(ReadError::Length(error)) => return Err(End::Protocol(error)),
                 Err(error) => return Err(End::Read(error)),
             };
-            self.shared.metrics.bytes_in.inc_by(frame.bytes.len() as u64);
+            self.shared
+                .metrics
+                .bytes_in
+                .inc_by(frame.bytes.len() as u64);
             let mute = self.request(frame).await?;
             if !mute.is_zero() {
                 tokio::time::sleep(mute).await;
@@ -241,7 +245,11 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 key: ApiKey::ApiVersions,
                 correlation_id,
                 version,
-            }) => return self.unsupported_api_versions(correlation_id, version, received).await,
+            }) => {
+                return self
+                    .unsupported_api_versions(correlation_id, version, received)
+                    .await;
+            }
             Err(error) => return Err(End::Protocol(error)),
         };
         let context = RequestContext {
@@ -282,8 +290,15 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
         let mute = answer.mute;
         let reply = Reply::Ready(Box::new(answer));
-        self.send(Outgoing { header, received, reply, _slots: slots, _bytes: None, _frame: None })
-            .await;
+        self.send(Outgoing {
+            header,
+            received,
+            reply,
+            _slots: slots,
+            _bytes: None,
+            _frame: None,
+        })
+        .await;
         Ok(mute)
     }
 
@@ -303,8 +318,15 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             client_id: None,
         };
         let reply = Reply::Encoded(encoded.into_segments());
-        self.send(Outgoing { header, received, reply, _slots: slots, _bytes: None, _frame: None })
-            .await;
+        self.send(Outgoing {
+            header,
+            received,
+            reply,
+            _slots: slots,
+            _bytes: None,
+            _frame: None,
+        })
+        .await;
         Ok(Duration::ZERO)
     }
 
@@ -320,9 +342,10 @@ fn software_of(request: &Request, version: i16) -> Option<Software> {
             client_software_name: name,
             client_software_version,
             ..
-        }) if version >= 3 => {
-            Some(Software { name: name.clone(), version: client_software_version.clone() })
-        }
+        }) if version >= 3 => Some(Software {
+            name: name.clone(),
+            version: client_software_version.clone(),
+        }),
         _ => None,
     }
 }
@@ -377,7 +400,11 @@ async fn write_answers<W: AsyncWrite + Unpin>(
 }
 
 async fn flush<W: AsyncWrite + Unpin>(writer: &mut ResponseWriter<W>) -> Result<u64, End> {
-    writer.flush().await.map(|bytes| bytes as u64).map_err(End::Write)
+    writer
+        .flush()
+        .await
+        .map(|bytes| bytes as u64)
+        .map_err(End::Write)
 }
 
 fn encode(header: &RequestHeader, answer: Answer) -> Result<Vec<bytes::Bytes>, End> {

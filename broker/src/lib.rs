@@ -11,14 +11,31 @@
 //! **Invariants:** nothing is acknowledged without a live lease; nothing is global: a node has
 //! its world from [`env::Env`] and owns every task that it starts.
 
+mod admin;
+mod assignment;
 mod auth;
+mod broker;
+mod catalog;
+pub mod cli;
 pub mod client;
 pub mod config;
 mod connection;
 mod context;
+mod error;
 pub mod groups;
+mod handlers;
 mod limits;
 mod memory;
 mod metrics;
+mod node;
+mod producer_ids;
 mod quotas;
+mod router;
 mod server;
+mod takeover;
+mod topics;
+
+pub use auth::{AllowAll, Authorizer, Operation, Resource};
+pub use context::{Principal, RequestContext, Software};
+pub use node::{Node, NodeError, NodeParts, Status};
+pub use quotas::{Quota, Unlimited, Use};

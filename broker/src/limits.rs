@@ -55,3 +55,6 @@ pub(crate) const RETRY_FIRST: Duration = Duration::from_millis(50);
 
 /// Longest such pause.
 pub(crate) const RETRY_MOST: Duration = Duration::from_secs(5);
+
+/// Partitions opened at once.
+pub(crate) const PARTITION_OPENS: usize = 32;

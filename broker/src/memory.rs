@@ -90,7 +90,11 @@ impl FrameLease {
             self.bytes += more;
             return;
         }
-        let share = if self.small { &self.budget.small } else { &self.budget.large };
+        let share = if self.small {
+            &self.budget.small
+        } else {
+            &self.budget.large
+        };
         let count = u32::try_from(more).expect("a frame is below 4 GiB");
         if let Ok(permit) = Arc::clone(share).try_acquire_many_owned(count) {
             self.add(permit, more);
@@ -177,6 +181,8 @@ mod tests {
         let mut holder = budget.lease(12 * MIB);
         holder.grow(MIB).await;
         let mut small = budget.lease(MIB);
-        timeout(Duration::from_millis(1), small.grow(MIB)).await.expect("a small frame goes on");
+        timeout(Duration::from_millis(1), small.grow(MIB))
+            .await
+            .expect("a small frame goes on");
     }
 }

@@ -10,6 +10,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use protocol::{ApiKey, api};
 
+use crate::groups::GroupMetrics;
+
 /// Connections and requests.
 #[derive(Debug)]
 pub(crate) struct ConnectionMetrics {
@@ -53,8 +55,11 @@ impl ConnectionMetrics {
         let open = Gauge::default();
         registry.register("connections", "Open connections", open.clone());
         let accepted = counter(registry, "connections_accepted", "Connections accepted");
-        let refused =
-            counter(registry, "connections_refused", "Connections closed for what they sent");
+        let refused = counter(
+            registry,
+            "connections_refused",
+            "Connections closed for what they sent",
+        );
         let bytes_in = counter(registry, "request_bytes", "Bytes of requests");
         let bytes_out = counter(registry, "response_bytes", "Bytes of answers");
         let latency =
@@ -65,10 +70,24 @@ impl ConnectionMetrics {
             latency.clone(),
         );
         let handle = |key: ApiKey| {
-            latency.get_or_create(&ApiLabel { api: ApiName(key.name()) }).clone()
+            latency
+                .get_or_create(&ApiLabel {
+                    api: ApiName(key.name()),
+                })
+                .clone()
         };
-        let requests = api::all().iter().map(|entry| (entry.key, handle(entry.key))).collect();
-        Self { open, accepted, refused, bytes_in, bytes_out, requests }
+        let requests = api::all()
+            .iter()
+            .map(|entry| (entry.key, handle(entry.key)))
+            .collect();
+        Self {
+            open,
+            accepted,
+            refused,
+            bytes_in,
+            bytes_out,
+            requests,
+        }
     }
 
     /// Counts an answer.
@@ -106,6 +125,8 @@ pub(crate) struct BrokerMetrics {
     pub(crate) lease_lapses: Counter,
     /// Bytes that request frames hold.
     pub(crate) frame_bytes: Gauge,
+    /// The group coordinator's.
+    pub(crate) groups: GroupMetrics,
 }
 
 impl BrokerMetrics {
@@ -131,6 +152,7 @@ impl BrokerMetrics {
             partitions: gauge(registry, "partitions", "Partitions led here"),
             lease_lapses: counter(registry, "lease_lapses", "Times that the lease lapsed"),
             frame_bytes: gauge(registry, "frame_bytes", "Bytes that request frames hold"),
+            groups: GroupMetrics::new(registry),
         }
     }
 }

@@ -23,13 +23,15 @@ pub struct Key {
 }
 
 impl Key {
-    const fn new(
-        name: &'static str,
-        kind: Kind,
-        default: &'static str,
-        doc: &'static str,
-    ) -> Self {
-        Self { name, kind, default, doc, dynamic: false, sensitive: false }
+    const fn new(name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Self {
+        Self {
+            name,
+            kind,
+            default,
+            doc,
+            dynamic: false,
+            sensitive: false,
+        }
     }
 
     const fn dynamic(mut self) -> Self {
@@ -44,7 +46,10 @@ impl Key {
 
     /// The environment variable that sets it.
     pub fn environment_name(&self) -> String {
-        format!("HEADWATER_{}", self.name.replace(['.', '-'], "_").to_uppercase())
+        format!(
+            "HEADWATER_{}",
+            self.name.replace(['.', '-'], "_").to_uppercase()
+        )
     }
 }
 
@@ -85,7 +90,10 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 const fn int(min: i64) -> Kind {
-    Kind::Int { min, max: i32::MAX as i64 }
+    Kind::Int {
+        min,
+        max: i32::MAX as i64,
+    }
 }
 
 const fn long(min: i64) -> Kind {
@@ -209,10 +217,23 @@ mod tests {
         let mut variables = BTreeSet::new();
         for key in KEYS {
             assert!(names.insert(key.name), "{} twice", key.name);
-            assert!(variables.insert(key.environment_name()), "{} collides", key.name);
-            assert!(!key.doc.is_empty() && key.name == key.name.to_lowercase(), "{}", key.name);
+            assert!(
+                variables.insert(key.environment_name()),
+                "{} collides",
+                key.name
+            );
+            assert!(
+                !key.doc.is_empty() && key.name == key.name.to_lowercase(),
+                "{}",
+                key.name
+            );
             if !key.default.is_empty() {
-                assert_eq!(key.kind.check(key.default).as_deref(), Ok(key.default), "{}", key.name);
+                assert_eq!(
+                    key.kind.check(key.default).as_deref(),
+                    Ok(key.default),
+                    "{}",
+                    key.name
+                );
             }
         }
         assert_eq!(

@@ -102,12 +102,18 @@ impl Kind {
 }
 
 fn bounds(name: &str, min: i64, max: i64, unbounded: i64) -> String {
-    if max >= unbounded { format!("{name}, from {min}") } else { format!("{name}, {min} to {max}") }
+    if max >= unbounded {
+        format!("{name}, from {min}")
+    } else {
+        format!("{name}, {min} to {max}")
+    }
 }
 
 /// What stands between the commas of `list`, without blanks and empty items.
 pub fn items(list: &str) -> impl Iterator<Item = &str> {
-    list.split(',').map(str::trim).filter(|item| !item.is_empty())
+    list.split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
 }
 
 #[cfg(test)]
@@ -123,7 +129,10 @@ mod tests {
         assert!(Kind::Bool.check("yes").is_err());
         assert_eq!(Kind::List.check(" a, ,b "), Ok("a,b".to_owned()));
         let policies = Kind::Choices(&["compact", "delete"]);
-        assert_eq!(policies.check("compact , delete"), Ok("compact,delete".to_owned()));
+        assert_eq!(
+            policies.check("compact , delete"),
+            Ok("compact,delete".to_owned())
+        );
         assert!(policies.check("compact,burn").is_err());
         assert!(Kind::Choice(&["disk"]).check("tape").is_err());
         assert!(Kind::Double { min: 0.0, max: 1.0 }.check("NaN").is_err());

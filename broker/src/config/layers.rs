@@ -68,8 +68,16 @@ pub struct Values(BTreeMap<&'static str, Value>);
 impl Values {
     /// The table's defaults.
     pub fn defaults() -> Self {
-        let value = |key: &Key| Value { text: key.default.to_owned(), source: Source::Default };
-        Self(keys::all().iter().map(|key| (key.name, value(key))).collect())
+        let value = |key: &Key| Value {
+            text: key.default.to_owned(),
+            source: Source::Default,
+        };
+        Self(
+            keys::all()
+                .iter()
+                .map(|key| (key.name, value(key)))
+                .collect(),
+        )
     }
 
     /// The value of a name of the table.
@@ -77,7 +85,9 @@ impl Values {
     /// # Panics
     /// When the name is not in the table: a defect of the caller's.
     pub fn get(&self, name: &str) -> &Value {
-        self.0.get(name).unwrap_or_else(|| panic!("{name} is in the table"))
+        self.0
+            .get(name)
+            .unwrap_or_else(|| panic!("{name} is in the table"))
     }
 
     /// The text of a name of the table.
@@ -121,20 +131,35 @@ impl Values {
                 self.0.insert(key.name, Value { text, source });
             }
             Err(message) => {
-                problems.push(Problem { source, message: format!("{name}: {message}") });
+                problems.push(Problem {
+                    source,
+                    message: format!("{name}: {message}"),
+                });
             }
         }
     }
 
     /// Lays a TOML file over. Dotted, nested and quoted keys are the same.
     pub fn lay_file(&mut self, path: &str, content: &str, problems: &mut Vec<Problem>) {
-        let line = |at: usize| 1 + content.bytes().take(at).filter(|byte| *byte == b'\n').count();
+        let line = |at: usize| {
+            1 + content
+                .bytes()
+                .take(at)
+                .filter(|byte| *byte == b'\n')
+                .count()
+        };
         let document = match toml::de::DeTable::parse(content) {
             Ok(document) => document,
             Err(error) => {
                 let line = error.span().map_or(1, |span| line(span.start));
-                let source = Source::File { path: path.to_owned(), line };
-                problems.push(Problem { source, message: error.message().to_owned() });
+                let source = Source::File {
+                    path: path.to_owned(),
+                    line,
+                };
+                problems.push(Problem {
+                    source,
+                    message: error.message().to_owned(),
+                });
                 return;
             }
         };
@@ -142,7 +167,10 @@ impl Values {
         flatten("", document.get_ref(), &mut flat);
         let mut seen = BTreeMap::new();
         for (name, at, value) in flat {
-            let source = Source::File { path: path.to_owned(), line: line(at) };
+            let source = Source::File {
+                path: path.to_owned(),
+                line: line(at),
+            };
             if let Some(earlier) = seen.insert(name.clone(), line(at)) {
                 let message = format!("{name} is set already in line {earlier}");
                 problems.push(Problem { source, message });
@@ -151,7 +179,10 @@ impl Values {
             match value {
                 Ok(value) => self.set(&name, &value, source, problems),
                 Err(message) => {
-                    problems.push(Problem { source, message: format!("{name}: {message}") });
+                    problems.push(Problem {
+                        source,
+                        message: format!("{name}: {message}"),
+                    });
                 }
             }
         }
@@ -164,8 +195,10 @@ impl Values {
         variables: impl Iterator<Item = (String, String)>,
         problems: &mut Vec<Problem>,
     ) {
-        let by_variable: BTreeMap<String, &Key> =
-            keys::all().iter().map(|key| (key.environment_name(), key)).collect();
+        let by_variable: BTreeMap<String, &Key> = keys::all()
+            .iter()
+            .map(|key| (key.environment_name(), key))
+            .collect();
         let ours: BTreeMap<String, String> = variables
             .filter(|(name, _)| name.starts_with("HEADWATER_"))
             .filter(|(name, _)| !NOT_SETTINGS.contains(&name.as_str()))
@@ -250,9 +283,8 @@ mod tests {
 
     #[test]
     fn lists_may_be_arrays_and_numbers_of_any_base() {
-        let (values, problems) = file(
-            "listeners = [\"A://127.0.0.1:1\", \"B://127.0.0.1:2\"]\nnum.partitions = 0x10",
-        );
+        let (values, problems) =
+            file("listeners = [\"A://127.0.0.1:1\", \"B://127.0.0.1:2\"]\nnum.partitions = 0x10");
         assert_eq!(problems, Vec::<String>::new());
         assert_eq!(values.text("listeners"), "A://127.0.0.1:1,B://127.0.0.1:2");
         assert_eq!(values.number("num.partitions"), 16);
@@ -263,12 +295,28 @@ mod tests {
         let (_, problems) =
             file("wal.bakend = \"disk\"\nnode.id = 4\n\n\"node.id\" = 3\nlease.ms = 1979-05-27");
         assert_eq!(problems.len(), 3, "{problems:?}");
-        assert!(problems.iter().any(|p| p.contains("is wal.backend meant?")), "{problems:?}");
-        assert!(problems.iter().any(|p| p == "h.toml:4: node.id is set already in line 2"));
+        assert!(
+            problems.iter().any(|p| p.contains("is wal.backend meant?")),
+            "{problems:?}"
+        );
+        assert!(
+            problems
+                .iter()
+                .any(|p| p == "h.toml:4: node.id is set already in line 2")
+        );
         let (_, problems) = file("a.b = 1\nnode.id = -4\nwal.backend = \"tape\"");
         assert_eq!(problems.len(), 3, "{problems:?}");
-        assert!(problems.iter().any(|p| p == "h.toml:2: node.id: -4 is below 0"), "{problems:?}");
-        assert!(problems.iter().any(|p| p.starts_with("h.toml:3: wal.backend:")));
+        assert!(
+            problems
+                .iter()
+                .any(|p| p == "h.toml:2: node.id: -4 is below 0"),
+            "{problems:?}"
+        );
+        assert!(
+            problems
+                .iter()
+                .any(|p| p.starts_with("h.toml:3: wal.backend:"))
+        );
     }
 
     #[test]
@@ -281,7 +329,9 @@ mod tests {
             ("HEADWATER_BIN", "/x"),
             ("PATH", "/bin"),
         ];
-        let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let variables = variables
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         values.lay_environment(variables, &mut problems);
         assert_eq!(values.number("node.id"), 3);
         assert_eq!(problems.len(), 1);

@@ -20,16 +20,26 @@ impl HostPort {
     /// # Errors
     /// Says what is wrong.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let (host, port) =
-            text.rsplit_once(':').ok_or_else(|| format!("{text:?} has no :PORT at its end"))?;
-        let port = port.parse().map_err(|_| format!("{port:?} is not a port"))?;
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let (host, port) = text
+            .rsplit_once(':')
+            .ok_or_else(|| format!("{text:?} has no :PORT at its end"))?;
+        let port = port
+            .parse()
+            .map_err(|_| format!("{port:?} is not a port"))?;
+        let host = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
         Ok(Self { host, port })
     }
 
     /// The host to bind: every interface when none is named.
     pub fn bind_host(&self) -> &str {
-        if self.host.is_empty() { "0.0.0.0" } else { &self.host }
+        if self.host.is_empty() {
+            "0.0.0.0"
+        } else {
+            &self.host
+        }
     }
 }
 
@@ -58,7 +68,10 @@ pub struct ListenerConfig {
 
 /// Reads `listeners`, `advertised.listeners` and the protocol map. Problems go to `wrong` with
 /// the name that they concern.
-pub(super) fn read(values: &Values, wrong: &mut Vec<(&'static str, String)>) -> Vec<ListenerConfig> {
+pub(super) fn read(
+    values: &Values,
+    wrong: &mut Vec<(&'static str, String)>,
+) -> Vec<ListenerConfig> {
     let mut protocols = BTreeMap::new();
     for item in items(values.text("listener.security.protocol.map")) {
         let name = "listener.security.protocol.map";
@@ -86,15 +99,25 @@ pub(super) fn read(values: &Values, wrong: &mut Vec<(&'static str, String)>) -> 
             wrong.push(("listeners", format!("{name} twice")));
             continue;
         }
-        let protocol = protocols.remove(&name).unwrap_or_else(|| "PLAINTEXT".to_owned());
+        let protocol = protocols
+            .remove(&name)
+            .unwrap_or_else(|| "PLAINTEXT".to_owned());
         let advertised = advertised.remove(&name);
-        listeners.push(ListenerConfig { name, protocol, bind, advertised });
+        listeners.push(ListenerConfig {
+            name,
+            protocol,
+            bind,
+            advertised,
+        });
     }
     if listeners.is_empty() {
         wrong.push(("listeners", "a broker needs one at least".to_owned()));
     }
     for name in advertised.keys() {
-        wrong.push(("advertised.listeners", format!("{name} is not among listeners")));
+        wrong.push((
+            "advertised.listeners",
+            format!("{name} is not among listeners"),
+        ));
     }
     for name in protocols.keys() {
         let message = format!("{name} is not among listeners");
@@ -165,7 +188,10 @@ mod tests {
             ("listener.security.protocol.map", "PLAINTEXT:SSL"),
         ] {
             let (_, wrong) = parse(&[(key, value)]);
-            assert!(wrong.iter().any(|(name, _)| *name == key), "{key}={value}: {wrong:?}");
+            assert!(
+                wrong.iter().any(|(name, _)| *name == key),
+                "{key}={value}: {wrong:?}"
+            );
         }
     }
 }

@@ -36,11 +36,20 @@ const fn row(
     synonyms: &'static [(&'static str, i64)],
     doc: &'static str,
 ) -> TopicKey {
-    TopicKey { name, kind, default, synonyms, doc }
+    TopicKey {
+        name,
+        kind,
+        default,
+        synonyms,
+        doc,
+    }
 }
 
 const fn int(min: i64) -> Kind {
-    Kind::Int { min, max: i32::MAX as i64 }
+    Kind::Int {
+        min,
+        max: i32::MAX as i64,
+    }
 }
 
 const fn long(min: i64) -> Kind {
@@ -159,7 +168,11 @@ impl Overlays<'_> {
     pub fn find(&self, key: &'static TopicKey) -> Vec<Found> {
         let mut found = Vec::new();
         if let Some(value) = self.topic.get(key.name) {
-            found.push(Found { name: key.name, value: value.clone(), origin: Origin::Topic });
+            found.push(Found {
+                name: key.name,
+                value: value.clone(),
+                origin: Origin::Topic,
+            });
         }
         let dynamic = [
             (self.broker, Origin::DynamicBroker),
@@ -168,7 +181,11 @@ impl Overlays<'_> {
         for (values, origin) in dynamic {
             for (name, times) in key.synonyms {
                 if let Some(value) = values.get(*name) {
-                    found.push(Found { name, value: scale(value, *times), origin });
+                    found.push(Found {
+                        name,
+                        value: scale(value, *times),
+                        origin,
+                    });
                 }
             }
         }
@@ -176,7 +193,11 @@ impl Overlays<'_> {
             let value = self.fixed.get(name);
             if value.source != Source::Default && !value.text.is_empty() {
                 let value = scale(&value.text, *times);
-                found.push(Found { name, value, origin: Origin::StaticBroker });
+                found.push(Found {
+                    name,
+                    value,
+                    origin: Origin::StaticBroker,
+                });
             }
         }
         let defaulted = key.synonyms.iter().find_map(|(name, times)| {
@@ -184,7 +205,11 @@ impl Overlays<'_> {
             (!default.is_empty()).then(|| (*name, scale(default, *times)))
         });
         let (name, value) = defaulted.unwrap_or_else(|| (key.name, key.default.to_owned()));
-        found.push(Found { name, value, origin: Origin::Default });
+        found.push(Found {
+            name,
+            value,
+            origin: Origin::Default,
+        });
         found
     }
 
@@ -217,15 +242,29 @@ mod tests {
 
     #[test]
     fn the_table_is_in_order_and_agrees_with_the_brokers_names() {
-        assert!(TOPIC_KEYS.windows(2).all(|pair| pair[0].name < pair[1].name));
+        assert!(
+            TOPIC_KEYS
+                .windows(2)
+                .all(|pair| pair[0].name < pair[1].name)
+        );
         let (none, fixed) = (BTreeMap::new(), Values::defaults());
-        let over = Overlays { topic: &none, broker: &none, cluster: &none, fixed: &fixed };
+        let over = Overlays {
+            topic: &none,
+            broker: &none,
+            cluster: &none,
+            fixed: &fixed,
+        };
         for key in TOPIC_KEYS {
             for (name, _) in key.synonyms {
                 assert!(keys::find(name).is_some(), "{name}");
             }
             if !key.default.is_empty() {
-                assert_eq!(key.kind.check(key.default).as_deref(), Ok(key.default), "{}", key.name);
+                assert_eq!(
+                    key.kind.check(key.default).as_deref(),
+                    Ok(key.default),
+                    "{}",
+                    key.name
+                );
             }
             let found = over.find(key);
             assert_eq!(found.len(), 1, "{}", key.name);
@@ -243,7 +282,12 @@ mod tests {
         let topic = BTreeMap::from([("retention.ms".to_owned(), "5".to_owned())]);
         let cluster = BTreeMap::from([("log.retention.ms".to_owned(), "9".to_owned())]);
         let none = BTreeMap::new();
-        let over = Overlays { topic: &topic, broker: &none, cluster: &cluster, fixed: &fixed };
+        let over = Overlays {
+            topic: &topic,
+            broker: &none,
+            cluster: &cluster,
+            fixed: &fixed,
+        };
         let values: Vec<(String, Origin)> = over
             .find(find("retention.ms").unwrap())
             .into_iter()
@@ -264,7 +308,11 @@ mod tests {
     #[test]
     fn names_and_values_are_checked() {
         assert_eq!(check("cleanup.policy", "compact").as_deref(), Ok("compact"));
-        assert!(check("retention.mss", "1").unwrap_err().contains("retention.ms meant"));
+        assert!(
+            check("retention.mss", "1")
+                .unwrap_err()
+                .contains("retention.ms meant")
+        );
         assert!(check("retention.ms", "-2").is_err());
     }
 }

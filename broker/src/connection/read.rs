@@ -72,7 +72,13 @@ pub(crate) struct FrameReader<R> {
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// Reads frames off `io`.
     pub(crate) fn new(io: R, budget: Arc<FrameBudget>, settings: ReadSettings) -> Self {
-        Self { io, ahead: BytesMut::new(), budget, settings, proved: 0 }
+        Self {
+            io,
+            ahead: BytesMut::new(),
+            budget,
+            settings,
+            proved: 0,
+        }
     }
 
     /// The next frame. Not cancel-safe once its first byte came: a dropped call ends the
@@ -106,12 +112,16 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         self.ahead.reserve(READ_AHEAD_BYTES);
         let reading = self.io.read_buf(&mut self.ahead);
         let read = match self.settings.idle {
-            Some(idle) => {
-                tokio::time::timeout(idle, reading).await.map_err(|_| ReadError::Idle)??
-            }
+            Some(idle) => tokio::time::timeout(idle, reading)
+                .await
+                .map_err(|_| ReadError::Idle)??,
             None => reading.await?,
         };
-        if read == 0 { Err(ReadError::Closed) } else { Ok(()) }
+        if read == 0 {
+            Err(ReadError::Closed)
+        } else {
+            Ok(())
+        }
     }
 
     async fn body(&mut self, declared: usize) -> Result<Frame, ReadError> {
@@ -139,7 +149,10 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 Err(_) => {}
             }
         }
-        Ok(Frame { bytes: bytes.freeze(), lease })
+        Ok(Frame {
+            bytes: bytes.freeze(),
+            lease,
+        })
     }
 }
 

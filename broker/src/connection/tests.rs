@@ -42,7 +42,12 @@ impl Fake {
     }
 
     fn finish(&self, at: usize) {
-        self.produced.lock().remove(at).expect("it was produced").send(()).expect("it waits");
+        self.produced
+            .lock()
+            .remove(at)
+            .expect("it was produced")
+            .send(())
+            .expect("it waits");
     }
 }
 
@@ -60,7 +65,10 @@ impl Service for Fake {
         Ok(Box::pin(async move {
             let _ = wait.await;
             let response = wants_answer.then(|| ProduceResponse::default().into());
-            Ok(Answer { response, mute: Duration::ZERO })
+            Ok(Answer {
+                response,
+                mute: Duration::ZERO,
+            })
         }))
     }
 
@@ -101,16 +109,30 @@ fn connect(budget: &Arc<FrameBudget>) -> Client {
                 receive_timeout: Duration::from_secs(30),
                 idle: Some(Duration::from_secs(600)),
             },
-            pipeline: Pipeline { requests: 4, bytes: 1 << 20 },
+            pipeline: Pipeline {
+                requests: 4,
+                bytes: 1 << 20,
+            },
         },
         metrics: Arc::new(ConnectionMetrics::new(&mut Registry::default())),
         drain: drain.clone(),
     };
     let (ours, theirs) = tokio::io::duplex(1 << 16);
     let peer = "127.0.0.1:1".parse().unwrap();
-    let identity = Identity { id: 1, listener: Arc::from("PLAINTEXT"), peer };
+    let identity = Identity {
+        id: 1,
+        listener: Arc::from("PLAINTEXT"),
+        peer,
+    };
     let served = tokio::spawn(serve(Box::new(theirs), identity, shared));
-    Client { stream: ours, received: BytesMut::new(), next: 0, fake, drain, served }
+    Client {
+        stream: ours,
+        received: BytesMut::new(),
+        next: 0,
+        fake,
+        drain,
+        served,
+    }
 }
 
 fn client() -> Client {
@@ -139,16 +161,22 @@ impl Client {
     }
 
     async fn correlation(&mut self) -> Option<i32> {
-        self.frame().await.map(|frame| frame::response_correlation_id(&frame).unwrap())
+        self.frame()
+            .await
+            .map(|frame| frame::response_correlation_id(&frame).unwrap())
     }
 
     async fn is_silent(&mut self) -> bool {
-        timeout(Duration::from_millis(10), self.frame()).await.is_err()
+        timeout(Duration::from_millis(10), self.frame())
+            .await
+            .is_err()
     }
 }
 
 fn produce(acks: i16) -> ProduceRequest {
-    ProduceRequest::default().with_acks(acks).with_timeout_ms(1000)
+    ProduceRequest::default()
+        .with_acks(acks)
+        .with_timeout_ms(1000)
 }
 
 #[tokio::test(start_paused = true)]
@@ -217,8 +245,14 @@ async fn an_unknown_key_or_version_or_length_closes() {
     let too_short = [0, 0, 0, 2, 0, 3, 0, 0, 0, 0, 0, 1];
     let too_long = [0x7f, 0xff, 0xff, 0xff, 0, 3, 0, 0, 0, 0, 0, 1];
     let garbage = [0, 0, 0, 12, 0, 3, 0, 9, 0, 0, 0, 1, 0x7f, 0xff, 0, 0];
-    let bad: [&[u8]; 6] =
-        [&unknown_key, &produce_v2, &negative, &too_short, &too_long, &garbage];
+    let bad: [&[u8]; 6] = [
+        &unknown_key,
+        &produce_v2,
+        &negative,
+        &too_short,
+        &too_long,
+        &garbage,
+    ];
     for bytes in bad {
         let mut client = client();
         client.stream.write_all(bytes).await.unwrap();
@@ -236,7 +270,9 @@ async fn api_versions_above_ours_is_answered_in_version_0_and_may_ask_again() {
     let answer = client.frame().await.unwrap();
     let (correlation, response) = decode_response(ApiKey::ApiVersions, 0, answer).unwrap();
     assert_eq!(correlation, 7);
-    let Response::ApiVersions(response) = response else { panic!("{response:?}") };
+    let Response::ApiVersions(response) = response else {
+        panic!("{response:?}")
+    };
     assert_eq!(response.error_code, 35);
     assert_eq!(response.api_keys.len(), 1);
     let request = ApiVersionsRequest::default()
@@ -248,7 +284,9 @@ async fn api_versions_above_ours_is_answered_in_version_0_and_may_ask_again() {
     client.send(9, MetadataRequest::default()).await;
     let answer = client.frame().await.unwrap();
     let (_, response) = decode_response(ApiKey::Metadata, 9, answer).unwrap();
-    let Response::Metadata(response) = response else { panic!("{response:?}") };
+    let Response::Metadata(response) = response else {
+        panic!("{response:?}")
+    };
     assert_eq!(response.cluster_id.unwrap().as_str(), "tester");
 }
 
@@ -297,7 +335,11 @@ async fn stalled_frames_give_way_when_memory_is_short() {
     // Each announces the largest frame and stops at three quarters: more than there is.
     for _ in 0..8 {
         let mut client = connect(&budget);
-        client.stream.write_all(&(1i32 << 20).to_be_bytes()).await.unwrap();
+        client
+            .stream
+            .write_all(&(1i32 << 20).to_be_bytes())
+            .await
+            .unwrap();
         let bytes = vec![0; 3 << 18];
         let wrote = timeout(Duration::from_millis(50), client.stream.write_all(&bytes)).await;
         hostile.push((client, wrote.is_ok()));
@@ -309,9 +351,14 @@ async fn stalled_frames_give_way_when_memory_is_short() {
             .with_name(Some(protocol::messages::TopicName("t".repeat(200).into())));
         4000
     ];
-    good.send(9, MetadataRequest::default().with_topics(Some(topics))).await;
+    good.send(9, MetadataRequest::default().with_topics(Some(topics)))
+        .await;
     assert_eq!(good.correlation().await, Some(1));
-    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        begun.elapsed()
+    );
     // What it cost is given back.
     drop(hostile);
     drop(good);

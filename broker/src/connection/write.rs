@@ -19,7 +19,11 @@ pub(crate) struct ResponseWriter<W> {
 impl<W: AsyncWrite + Unpin> ResponseWriter<W> {
     /// Writes onto `io`.
     pub(crate) fn new(io: W) -> Self {
-        Self { io, segments: Vec::new(), gathered: 0 }
+        Self {
+            io,
+            segments: Vec::new(),
+            gathered: 0,
+        }
     }
 
     /// Adds an answer's segments; nothing is written yet.

@@ -1,0 +1,213 @@
+//! The admin HTTP server: `/healthz`, `/readyz`, `/metrics`, `/status`.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::get;
+use env::Listener;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use parking_lot::{Mutex, RwLock};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::broker::Broker;
+use crate::config::Config;
+use crate::limits::{ACCEPT_PAUSE, ADMIN_CONNECTION, ADMIN_CONNECTIONS};
+use crate::memory::FrameBudget;
+use crate::node::Status;
+
+/// What the pages are made from.
+pub(crate) struct Admin {
+    registry: Arc<RwLock<Registry>>,
+    status: watch::Receiver<Status>,
+    about: Value,
+    serving: Mutex<Option<Serving>>,
+    frames: Mutex<Option<Arc<FrameBudget>>>,
+}
+
+#[derive(Clone)]
+struct Serving {
+    broker: Arc<Broker>,
+    store: String,
+}
+
+impl Admin {
+    /// Pages of a node that is only starting.
+    pub(crate) fn new(
+        registry: Arc<RwLock<Registry>>,
+        status: watch::Receiver<Status>,
+        config: &Config,
+    ) -> Self {
+        let about = json!({
+            "node_id": config.node_id.0,
+            "version": env!("CARGO_PKG_VERSION"),
+            "data_dir": config.data_dir.display().to_string(),
+            "wal": config.values.text("wal.backend"),
+        });
+        let (serving, frames) = (Mutex::new(None), Mutex::new(None));
+        Self {
+            registry,
+            status,
+            about,
+            serving,
+            frames,
+        }
+    }
+
+    /// From here on there is a broker to tell of.
+    pub(crate) fn serve_broker(&self, broker: Arc<Broker>, store: String) {
+        *self.serving.lock() = Some(Serving { broker, store });
+    }
+
+    /// From here on frames have a budget.
+    pub(crate) fn watch_frames(&self, frames: Arc<FrameBudget>) {
+        *self.frames.lock() = Some(frames);
+    }
+
+    /// Gauges that nobody sets when they move.
+    fn refresh(&self) {
+        let Some(serving) = self.serving.lock().clone() else {
+            return;
+        };
+        if let Some(epoch) = serving.broker.epoch() {
+            epoch.storage.metrics();
+        }
+        if let Some(frames) = &*self.frames.lock() {
+            serving.broker.metrics.frame_bytes.set(frames.held() as i64);
+        }
+    }
+
+    fn status_page(&self) -> Value {
+        let (state, why) = describe(&self.status.borrow());
+        let mut page = json!({ "node": self.about, "state": state, "why": why });
+        let Some(Serving { broker, store }) = self.serving.lock().clone() else {
+            return page;
+        };
+        let image = broker.image();
+        page["cluster"] = json!({
+            "id": image.cluster.map(|id| id.to_string()),
+            "generation": image.generation,
+            "applied": image.applied,
+            "topics": image.topics.len(),
+            "brokers": image.live_brokers().count(),
+        });
+        page["object_store"] = json!(store);
+        let quarantined = image.wals.iter().filter_map(|(id, wal)| {
+            wal.quarantine
+                .as_ref()
+                .map(|reason| json!({ "wal": id.to_string(), "reason": reason }))
+        });
+        page["quarantined"] = quarantined.collect();
+        if let Some(epoch) = broker.epoch() {
+            let (bytes, age) = epoch.storage.unuploaded();
+            page["broker"] = json!({
+                "epoch": epoch.id.0,
+                "lease_ms": epoch.lease.remaining().as_millis() as u64,
+                "partitions": epoch.storage.partitions().len(),
+                "unuploaded_bytes": bytes,
+                "unuploaded_age_ms": age.as_millis() as u64,
+                "background_failures": broker.metrics.background_failures.get(),
+            });
+        }
+        page
+    }
+}
+
+fn describe(status: &Status) -> (&'static str, String) {
+    match status {
+        Status::Starting(why) => ("starting", why.clone()),
+        Status::Ready => ("ready", String::new()),
+        Status::Interrupted(why) => ("interrupted", why.clone()),
+        Status::Draining => ("draining", String::new()),
+        Status::Stopped => ("stopped", String::new()),
+        Status::Failed(why) => ("failed", why.clone()),
+    }
+}
+
+fn pages(admin: Arc<Admin>) -> Router {
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/status", get(status))
+        .with_state(admin)
+}
+
+/// Alive: 200 while the process can answer and has not failed for good.
+async fn healthz(State(admin): State<Arc<Admin>>) -> Response {
+    match &*admin.status.borrow() {
+        Status::Failed(why) => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response()
+        }
+        Status::Starting(_)
+        | Status::Ready
+        | Status::Interrupted(_)
+        | Status::Draining
+        | Status::Stopped => "ok\n".into_response(),
+    }
+}
+
+/// Ready: 200, or 503 and why.
+async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
+    let (state, why) = describe(&admin.status.borrow());
+    match state {
+        "ready" => "ready\n".into_response(),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, format!("{state}: {why}\n")).into_response(),
+    }
+}
+
+async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+    admin.refresh();
+    let mut text = String::new();
+    let encoded = encode(&mut text, &admin.registry.read());
+    match encoded {
+        Ok(()) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], text).into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+async fn status(State(admin): State<Arc<Admin>>) -> Json<Value> {
+    Json(admin.status_page())
+}
+
+/// Serves the pages until aborted. Its connections are its own and end with it.
+pub(crate) async fn serve(admin: Arc<Admin>, listener: Box<dyn Listener>) {
+    let pages = pages(admin);
+    let permits = Arc::new(Semaphore::new(ADMIN_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let permit = Arc::clone(&permits)
+            .acquire_owned()
+            .await
+            .expect("never closed");
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "the admin server cannot accept");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let service = TowerToHyperService::new(pages.clone());
+        connections.spawn(async move {
+            let mut http = hyper::server::conn::http1::Builder::new();
+            let serving = http
+                .keep_alive(true)
+                .serve_connection(TokioIo::new(stream), service);
+            // A client that breaks off, or stays too long, is its own affair.
+            let _ = tokio::time::timeout(ADMIN_CONNECTION, serving).await;
+            drop(permit);
+        });
+    }
+}

@@ -1,0 +1,260 @@
+//! What every handler shares: configuration, the controller's image, and this broker epoch's
+//! storage.
+//!
+//! **Invariant:** a partition is served only through the storage of the current broker epoch; when
+//! the epoch ends its storage is taken away here first.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use controller::{BrokerImage, Client, ConfigResource, Image, Lease, TopicImage};
+use env::Env;
+use parking_lot::RwLock;
+use protocol::messages::StrBytes;
+use protocol::{BrokerEpoch, LeaderEpoch, NodeId, TopicId, TopicPartition};
+use storage::{Partition, Storage};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::auth::{Authorizer, Operation, Resource};
+use crate::config::{Config, keys};
+use crate::context::RequestContext;
+use crate::groups::{Coordinator, GroupConfig};
+use crate::handlers::Sessions;
+use crate::metrics::BrokerMetrics;
+use crate::producer_ids::ProducerIds;
+use crate::quotas::Quota;
+use crate::topics::{TopicCache, TopicSettings};
+
+/// One registration of this broker, from its epoch to its fence.
+pub(crate) struct Epoch {
+    /// The number.
+    pub(crate) id: BrokerEpoch,
+    /// Its partitions.
+    pub(crate) storage: Storage,
+    /// Its right to acknowledge.
+    pub(crate) lease: Lease,
+}
+
+/// Shared by all connections.
+pub(crate) struct Broker {
+    pub(crate) env: Env,
+    pub(crate) config: Arc<Config>,
+    pub(crate) controller: Client,
+    pub(crate) metrics: Arc<BrokerMetrics>,
+    pub(crate) authorizer: Arc<dyn Authorizer>,
+    pub(crate) quota: Arc<dyn Quota>,
+    pub(crate) sessions: Sessions,
+    pub(crate) producer_ids: ProducerIds,
+    pub(crate) topics: TopicCache,
+    pub(crate) groups: Coordinator,
+    image: watch::Receiver<Arc<Image>>,
+    epoch: RwLock<Option<Arc<Epoch>>>,
+    /// Image up to which partitions are opened and closed here.
+    assigned: watch::Sender<u64>,
+}
+
+/// A partition that is not led here, and who leads it as far as we know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NotLed {
+    /// Its leader, when there is one.
+    pub(crate) leader: Option<NodeId>,
+    /// At which epoch.
+    pub(crate) leader_epoch: LeaderEpoch,
+}
+
+/// Where a node is reached by clients of one listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    pub(crate) node: NodeId,
+    pub(crate) host: StrBytes,
+    pub(crate) port: i32,
+    pub(crate) rack: Option<StrBytes>,
+}
+
+/// What a [`Broker`] is made of.
+pub(crate) struct BrokerParts {
+    pub(crate) env: Env,
+    pub(crate) config: Arc<Config>,
+    pub(crate) controller: Client,
+    pub(crate) metrics: Arc<BrokerMetrics>,
+    pub(crate) authorizer: Arc<dyn Authorizer>,
+    pub(crate) quota: Arc<dyn Quota>,
+}
+
+impl Broker {
+    /// A broker without an epoch yet.
+    pub(crate) fn new(parts: BrokerParts) -> Arc<Self> {
+        let slots = parts
+            .config
+            .size("max.incremental.fetch.session.cache.slots");
+        Arc::new(Self {
+            image: parts.controller.image(),
+            sessions: Sessions::new(slots, parts.metrics.fetch_sessions.clone()),
+            producer_ids: ProducerIds::default(),
+            topics: TopicCache::default(),
+            groups: Coordinator::new(
+                parts.env.clock.clone(),
+                GroupConfig::of(&parts.config),
+                parts.metrics.groups.clone(),
+            ),
+            epoch: RwLock::new(None),
+            assigned: watch::Sender::new(0),
+            env: parts.env,
+            config: parts.config,
+            controller: parts.controller,
+            metrics: parts.metrics,
+            authorizer: parts.authorizer,
+            quota: parts.quota,
+        })
+    }
+
+    /// The newest image.
+    pub(crate) fn image(&self) -> Arc<Image> {
+        Arc::clone(&self.image.borrow())
+    }
+
+    /// The image, to be followed.
+    pub(crate) fn watch_image(&self) -> watch::Receiver<Arc<Image>> {
+        self.image.clone()
+    }
+
+    /// The current registration; `None` while there is none.
+    pub(crate) fn epoch(&self) -> Option<Arc<Epoch>> {
+        self.epoch.read().clone()
+    }
+
+    /// Begins or ends a registration.
+    pub(crate) fn set_epoch(&self, epoch: Option<Arc<Epoch>>) {
+        *self.epoch.write() = epoch;
+    }
+
+    /// Says that partitions are opened and closed here as the image at `applied` wants.
+    pub(crate) fn set_assigned(&self, applied: u64) {
+        self.assigned.send_replace(applied);
+    }
+
+    /// The image up to which partitions are opened and closed here, to be followed.
+    pub(crate) fn watch_assigned(&self) -> watch::Receiver<u64> {
+        self.assigned.subscribe()
+    }
+
+    /// Waits until the image holds what `seen` looks for, and this broker has opened and closed
+    /// its partitions accordingly; at most until `deadline`. Says whether it came to that.
+    pub(crate) async fn wait_for(
+        &self,
+        deadline: Instant,
+        mut seen: impl FnMut(&Image) -> bool,
+    ) -> bool {
+        let mut image = self.image.clone();
+        let mut assigned = self.assigned.subscribe();
+        let waiting = async {
+            let found = image
+                .wait_for(|image| seen(image))
+                .await
+                .map(|image| image.applied);
+            match found {
+                Ok(applied) => assigned.wait_for(|done| *done >= applied).await.is_ok(),
+                Err(_) => false,
+            }
+        };
+        tokio::time::timeout_at(deadline, waiting)
+            .await
+            .unwrap_or(false)
+    }
+
+    /// Whether anything may be acknowledged at this moment.
+    pub(crate) fn may_acknowledge(&self) -> bool {
+        self.epoch
+            .read()
+            .as_ref()
+            .is_some_and(|epoch| epoch.lease.valid_now())
+    }
+
+    /// The partition, when it is led here and the lease holds.
+    pub(crate) fn led(&self, image: &Image, tp: TopicPartition) -> Result<Partition, NotLed> {
+        if let Some(epoch) = self.epoch.read().as_ref()
+            && epoch.lease.valid_now()
+            && let Some(partition) = epoch.storage.partition(tp)
+        {
+            return Ok(partition);
+        }
+        let known = image.partition(tp);
+        Err(NotLed {
+            leader: known.and_then(|partition| partition.leader),
+            leader_epoch: known.map_or(LeaderEpoch(-1), |partition| partition.leader_epoch),
+        })
+    }
+
+    /// A topic's settings.
+    pub(crate) fn settings(&self, image: &Image, topic: &Arc<TopicImage>) -> Arc<TopicSettings> {
+        self.topics.settings(&self.config, image, topic)
+    }
+
+    /// A topic by id.
+    pub(crate) fn topic_by_id(&self, image: &Image, id: TopicId) -> Option<Arc<TopicImage>> {
+        image.topic_by_id(id).cloned()
+    }
+
+    /// The value of a broker-wide name: dynamic for this broker, for all, else as configured.
+    pub(crate) fn setting(&self, image: &Image, name: &str) -> String {
+        let dynamic = keys::find(name).is_some_and(|key| key.dynamic);
+        let layers = [
+            ConfigResource::Broker(self.config.node_id),
+            ConfigResource::Cluster,
+        ];
+        let set = layers
+            .iter()
+            .filter(|_| dynamic)
+            .find_map(|layer| image.configs.get(layer).and_then(|values| values.get(name)));
+        set.cloned()
+            .unwrap_or_else(|| self.config.values.text(name).to_owned())
+    }
+
+    /// As [`Broker::setting`], for numbers.
+    pub(crate) fn number(&self, image: &Image, name: &str) -> i64 {
+        self.setting(image, name).parse().unwrap_or(0)
+    }
+
+    /// Whether the request's principal may.
+    pub(crate) fn allows(
+        &self,
+        context: &RequestContext,
+        operation: Operation,
+        on: Resource<'_>,
+    ) -> bool {
+        self.authorizer.allows(context, operation, on)
+    }
+
+    /// Live brokers that have the listener `listener`, by node.
+    pub(crate) fn endpoints(&self, image: &Image, listener: &str) -> BTreeMap<NodeId, Endpoint> {
+        image
+            .live_brokers()
+            .filter_map(|(_, broker)| endpoint(broker, listener))
+            .map(|endpoint| (endpoint.node, endpoint))
+            .collect()
+    }
+
+    /// Until when a request that waits for `timeout_ms` waits.
+    pub(crate) fn deadline(&self, context: &RequestContext, timeout_ms: i32) -> Instant {
+        let most = self.config.time("request.timeout.ms").unwrap_or_default();
+        let asked = u64::try_from(timeout_ms)
+            .map(Duration::from_millis)
+            .unwrap_or(most);
+        context.received + asked
+    }
+}
+
+fn endpoint(broker: &BrokerImage, listener: &str) -> Option<Endpoint> {
+    let found = broker
+        .listeners
+        .iter()
+        .find(|candidate| candidate.name == listener)?;
+    Some(Endpoint {
+        node: broker.node,
+        host: StrBytes::from_string(found.host.clone()),
+        port: i32::from(found.port),
+        rack: broker.rack.clone().map(StrBytes::from_string),
+    })
+}

@@ -1,0 +1,323 @@
+//! Fetch, key 1, versions 4 to 18.
+//!
+//! - Partitions are served in the order of the request; the first that has data may give one batch
+//!   larger than every limit, then all limits hold. 5+: log start. 7+: sessions (KIP-227). 9+:
+//!   leader epochs (KIP-320). 12+: divergence (KIP-595). 13+: topics by id (KIP-516). 16+: the leader
+//!   in the error itself (KIP-951).
+//! - Waits for `min_bytes` or `max_wait_ms`, and wakes on append and on movement of the high
+//!   watermark. An error or a divergence is answered at once.
+//! - Batches go out as they lie: whole, from the one that holds the offset.
+
+mod session;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use controller::{Image, TopicImage};
+use protocol::messages::fetch_response::{
+    AbortedTransaction, EpochEndOffset, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch,
+    NodeEndpoint, PartitionData,
+};
+use protocol::messages::{BrokerId, FetchRequest, ProducerId, TopicName};
+use protocol::{ErrorCode, LeaderEpoch, NodeId, Records, TopicId};
+use storage::{Isolation, Partition, ReadResult};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use super::{check_epoch, partition_of, text};
+use crate::auth::{Operation, Resource};
+use crate::broker::{Broker, NotLed};
+use crate::connection::Answer;
+use crate::context::RequestContext;
+use crate::error::storage_code;
+use crate::quotas::{Use, throttle_ms};
+pub(crate) use session::Sessions;
+use session::{SessionRequest, TopicKey, Wanted};
+
+pub(crate) async fn handle(
+    broker: &Broker,
+    context: &RequestContext,
+    request: FetchRequest,
+) -> Answer {
+    let by_id = context.version >= 13;
+    let asked = SessionRequest {
+        id: request.session_id,
+        epoch: request.session_epoch,
+        by_id,
+        topics: &request.topics,
+        forgotten: &request.forgotten_topics_data,
+    };
+    let begun = match broker.sessions.begin(&asked, Instant::now()) {
+        Ok(begun) => begun,
+        Err(code) => {
+            let response = FetchResponse::default().with_error_code(code.code());
+            return Answer::new(response);
+        }
+    };
+    let cap = broker.config.size("fetch.max.bytes");
+    let fetching = Fetching {
+        broker,
+        context,
+        isolation: match request.isolation_level {
+            1 => Isolation::ReadCommitted,
+            _ => Isolation::ReadUncommitted,
+        },
+        max_bytes: usize::try_from(request.max_bytes).unwrap_or(0).min(cap),
+        min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(cap),
+        deadline: context.received
+            + Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)),
+    };
+    let mut round = fetching.long_poll(begun.wanted).await;
+    // Nothing is left to wait for: a wanted partition that moved since is told next time.
+    let draw = || broker.env.entropy.next_u64();
+    let now = Instant::now();
+    let session_id = broker
+        .sessions
+        .finish(begun.mode, by_id, &mut round.answers, now, draw);
+    broker.metrics.fetched_bytes.inc_by(round.bytes as u64);
+    let mute = broker.quota.charge(context, Use::Fetch(round.bytes));
+    let node_endpoints = fetching.endpoints(&round.leaders);
+    let response = FetchResponse::default()
+        .with_throttle_time_ms(throttle_ms(mute))
+        .with_session_id(session_id)
+        .with_responses(by_topic(round.answers))
+        .with_node_endpoints(node_endpoints);
+    Answer {
+        response: Some(response.into()),
+        mute,
+    }
+}
+
+struct Fetching<'a> {
+    broker: &'a Broker,
+    context: &'a RequestContext,
+    isolation: Isolation,
+    max_bytes: usize,
+    min_bytes: usize,
+    deadline: Instant,
+}
+
+/// One pass over everything wanted.
+#[derive(Default)]
+struct Round {
+    answers: Vec<(Wanted, PartitionData)>,
+    bytes: usize,
+    /// An error or a divergence: answered at once.
+    urgent: bool,
+    leaders: BTreeSet<NodeId>,
+}
+
+/// Why a partition has nothing for this reader.
+enum Failed {
+    Code(ErrorCode),
+    NotLed(NotLed),
+    Storage(storage::Error, Partition),
+    Diverged(LeaderEpoch, i64, Partition),
+}
+
+impl Fetching<'_> {
+    async fn long_poll(&self, wanted: Vec<Wanted>) -> Round {
+        let image = self.broker.image();
+        let round = self.round(&image, &wanted).await;
+        if self.is_enough(&round) {
+            return round;
+        }
+        let notify = Arc::new(Notify::new());
+        loop {
+            // Subscribed before looking, so that nothing slips through between.
+            let image = self.broker.image();
+            for one in &wanted {
+                if let Ok(partition) = self.locate(&image, one) {
+                    partition.wake_on_change(&notify);
+                }
+            }
+            let round = self.round(&image, &wanted).await;
+            if self.is_enough(&round) {
+                return round;
+            }
+            if timeout_at(self.deadline, notify.notified()).await.is_err() {
+                return round;
+            }
+        }
+    }
+
+    fn is_enough(&self, round: &Round) -> bool {
+        round.urgent
+            || round.answers.is_empty()
+            || round.bytes >= self.min_bytes
+            || Instant::now() >= self.deadline
+    }
+
+    async fn round(&self, image: &Image, wanted: &[Wanted]) -> Round {
+        let mut round = Round::default();
+        for one in wanted {
+            let left = self.max_bytes.saturating_sub(round.bytes);
+            let limit = one.max_bytes.min(left);
+            let read = self.read(image, one, limit, round.bytes == 0).await;
+            let data = match read {
+                Ok(read) => {
+                    round.bytes += read.bytes;
+                    found(read)
+                }
+                Err(failed) => {
+                    round.urgent = true;
+                    self.failed(failed, &mut round.leaders)
+                }
+            };
+            round
+                .answers
+                .push((one.clone(), data.with_partition_index(one.partition)));
+        }
+        round
+    }
+
+    fn locate(&self, image: &Image, wanted: &Wanted) -> Result<Partition, Failed> {
+        let topic: &Arc<TopicImage> = match &wanted.topic {
+            TopicKey::Name(name) => image
+                .topic(name)
+                .ok_or(Failed::Code(ErrorCode::UnknownTopicOrPartition))?,
+            TopicKey::Id(id) => image
+                .topic_by_id(*id)
+                .ok_or(Failed::Code(ErrorCode::UnknownTopicId))?,
+        };
+        if !self
+            .broker
+            .allows(self.context, Operation::Read, Resource::Topic(&topic.name))
+        {
+            return Err(Failed::Code(ErrorCode::TopicAuthorizationFailed));
+        }
+        let unknown = Failed::Code(ErrorCode::UnknownTopicOrPartition);
+        let tp = partition_of(topic, wanted.partition).ok_or(unknown)?;
+        self.broker.led(image, tp).map_err(Failed::NotLed)
+    }
+
+    async fn read(
+        &self,
+        image: &Image,
+        wanted: &Wanted,
+        limit: usize,
+        min_one: bool,
+    ) -> Result<ReadResult, Failed> {
+        let partition = self.locate(image, wanted)?;
+        check_epoch(&partition, wanted.current_leader_epoch).map_err(Failed::Code)?;
+        if wanted.last_fetched_epoch >= 0 {
+            let asked = LeaderEpoch(wanted.last_fetched_epoch);
+            let known = partition.epoch_end_offset(asked);
+            let (epoch, end) = known.unwrap_or((LeaderEpoch(-1), partition.log_start()));
+            let truncated = epoch < asked || end < wanted.fetch_offset;
+            // What retention dropped is out of range, not diverged.
+            if truncated && known.is_some() {
+                return Err(Failed::Diverged(epoch, end, partition));
+            }
+        }
+        let read = partition.read(
+            wanted.fetch_offset,
+            limit,
+            min_one && self.max_bytes > 0,
+            self.isolation,
+        );
+        match read.await {
+            Ok(read) => Ok(read),
+            Err(error) => Err(Failed::Storage(error, partition)),
+        }
+    }
+
+    fn failed(&self, failed: Failed, leaders: &mut BTreeSet<NodeId>) -> PartitionData {
+        let data = PartitionData::default().with_high_watermark(-1);
+        match failed {
+            Failed::Code(code) => data.with_error_code(code.code()),
+            Failed::NotLed(not_led) => {
+                let data = data.with_error_code(ErrorCode::NotLeaderOrFollower.code());
+                let (Some(leader), true) = (not_led.leader, self.context.version >= 16) else {
+                    return data;
+                };
+                leaders.insert(leader);
+                data.with_current_leader(
+                    LeaderIdAndEpoch::default()
+                        .with_leader_id(BrokerId(leader.0))
+                        .with_leader_epoch(not_led.leader_epoch.0),
+                )
+            }
+            Failed::Storage(error, partition) => {
+                let code = storage_code(&error);
+                if code == ErrorCode::CorruptMessage {
+                    tracing::error!(partition = %partition.topic_partition(), %error, "damaged");
+                }
+                positioned(&partition, data.with_error_code(code.code()))
+            }
+            Failed::Diverged(epoch, end_offset, partition) => {
+                let diverging = EpochEndOffset::default()
+                    .with_epoch(epoch.0)
+                    .with_end_offset(end_offset);
+                positioned(&partition, data.with_diverging_epoch(diverging))
+            }
+        }
+    }
+
+    fn endpoints(&self, leaders: &BTreeSet<NodeId>) -> Vec<NodeEndpoint> {
+        if leaders.is_empty() {
+            return Vec::new();
+        }
+        let known = self
+            .broker
+            .endpoints(&self.broker.image(), &self.context.listener);
+        let named = known
+            .into_values()
+            .filter(|endpoint| leaders.contains(&endpoint.node));
+        let told = |endpoint: crate::broker::Endpoint| {
+            NodeEndpoint::default()
+                .with_node_id(BrokerId(endpoint.node.0))
+                .with_host(endpoint.host)
+                .with_port(endpoint.port)
+                .with_rack(endpoint.rack)
+        };
+        named.map(told).collect()
+    }
+}
+
+fn positioned(partition: &Partition, data: PartitionData) -> PartitionData {
+    let position = partition.position();
+    data.with_high_watermark(position.high_watermark)
+        .with_last_stable_offset(position.last_stable_offset)
+        .with_log_start_offset(position.log_start)
+}
+
+fn found(read: ReadResult) -> PartitionData {
+    let aborted = read.aborted.map(|aborted| {
+        let told = |one: storage::AbortedTransaction| {
+            AbortedTransaction::default()
+                .with_producer_id(ProducerId(one.producer_id))
+                .with_first_offset(one.first_offset)
+        };
+        aborted.into_iter().map(told).collect()
+    });
+    PartitionData::default()
+        .with_high_watermark(read.position.high_watermark)
+        .with_last_stable_offset(read.position.last_stable_offset)
+        .with_log_start_offset(read.position.log_start)
+        .with_aborted_transactions(aborted)
+        .with_records(Some(Records::from(read.batches)))
+}
+
+/// Neighbours of one topic share an entry; the order of the request stays.
+fn by_topic(answers: Vec<(Wanted, PartitionData)>) -> Vec<FetchableTopicResponse> {
+    let mut topics: Vec<(TopicKey, FetchableTopicResponse)> = Vec::new();
+    for (wanted, data) in answers {
+        match topics.last_mut() {
+            Some((key, topic)) if *key == wanted.topic => topic.partitions.push(data),
+            _ => {
+                let (name, id) = match &wanted.topic {
+                    TopicKey::Name(name) => (TopicName(text(&**name)), TopicId::default()),
+                    TopicKey::Id(id) => (TopicName::default(), *id),
+                };
+                let topic = FetchableTopicResponse::default()
+                    .with_topic(name)
+                    .with_topic_id(id.0)
+                    .with_partitions(vec![data]);
+                topics.push((wanted.topic, topic));
+            }
+        }
+    }
+    topics.into_iter().map(|(_, topic)| topic).collect()
+}

@@ -1,0 +1,334 @@
+//! Produce, key 0, versions 3 to 13 (advertised from 0: KAFKA-18659).
+//!
+//! - Exactly one v2 batch per partition; zstd from 7 on; 8+: errors of single records (KIP-467); 10+: the
+//!   leader in the error itself (KIP-951); 13: topics by id only (KIP-516).
+//! - A batch is answered when it and all before it in the log are durable, for acks=0 and 1 too. A
+//!   time-out does not take a queued batch back.
+//! - acks=0 has no answer; an error then closes the connection.
+
+mod check;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use controller::{Image, TopicImage};
+use protocol::messages::produce_request::PartitionProduceData;
+use protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse,
+    TopicProduceResponse,
+};
+use protocol::messages::{BrokerId, ProduceRequest, ProduceResponse, TopicName};
+use protocol::{ErrorCode, NodeId, TopicId, TopicPartition};
+use storage::{AppendContext, Appended};
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
+
+use super::{partition_of, text, topic_names};
+use crate::auth::{Operation, Resource};
+use crate::broker::{Broker, NotLed};
+use crate::connection::{Answer, Hangup, Pending};
+use crate::context::RequestContext;
+use crate::error::storage_code;
+use crate::quotas::{Use, throttle_ms};
+use crate::topics::TopicSettings;
+use check::Refused;
+
+/// Appends everything, in order; the rest waits for durability.
+pub(crate) async fn start(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    request: ProduceRequest,
+) -> Result<Pending, Hangup> {
+    let deadline = broker.deadline(context, request.timeout_ms);
+    let image = broker.image();
+    let producing = Producing {
+        broker,
+        context,
+        image: &image,
+        acks: request.acks,
+        deadline,
+    };
+    let transactional = request.transactional_id.is_some();
+    let mut bytes = 0;
+    let mut topics = Vec::with_capacity(request.topic_data.len());
+    for topic in request.topic_data {
+        let found = producing.topic(&topic.name, topic.topic_id, transactional);
+        let mut partitions = Vec::with_capacity(topic.partition_data.len());
+        for data in topic.partition_data {
+            bytes += data.records.as_ref().map_or(0, bytes::Bytes::len);
+            let index = data.index;
+            let appended = match &found {
+                Ok((topic, settings)) => producing.partition(topic, settings, data).await,
+                Err(refused) => Err(refused.clone().into()),
+            };
+            partitions.push((index, appended));
+        }
+        topics.push(Topic {
+            name: topic.name,
+            id: topic.topic_id,
+            partitions,
+        });
+    }
+    let mute = broker.quota.charge(context, Use::Produce(bytes));
+    let finish = Finish {
+        broker: Arc::clone(broker),
+        listener: Arc::clone(&context.listener),
+        version: context.version,
+        deadline,
+    };
+    let wants_answer = request.acks != 0;
+    Ok(Box::pin(async move {
+        let (response, failed) = finish.wait(topics).await;
+        if wants_answer {
+            let response = response.with_throttle_time_ms(throttle_ms(mute));
+            return Ok(Answer {
+                response: Some(response.into()),
+                mute,
+            });
+        }
+        match failed {
+            true => Err(Hangup("a produce without acknowledgement failed")),
+            false => Ok(Answer {
+                response: None,
+                mute,
+            }),
+        }
+    }))
+}
+
+struct Topic {
+    name: TopicName,
+    id: Uuid,
+    partitions: Vec<(i32, Result<Appended, Failed>)>,
+}
+
+/// Why a partition took nothing.
+#[derive(Clone, Debug)]
+enum Failed {
+    Refused(Refused),
+    NotLed(NotLed),
+}
+
+impl From<Refused> for Failed {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+struct Producing<'a> {
+    broker: &'a Arc<Broker>,
+    context: &'a RequestContext,
+    image: &'a Image,
+    acks: i16,
+    deadline: Instant,
+}
+
+impl Producing<'_> {
+    fn topic(
+        &self,
+        name: &TopicName,
+        id: Uuid,
+        transactional: bool,
+    ) -> Result<(Arc<TopicImage>, Arc<TopicSettings>), Refused> {
+        let refuse = |code: ErrorCode| Refused::new(code, code.message());
+        if !matches!(self.acks, -1..=1) {
+            return Err(refuse(ErrorCode::InvalidRequiredAcks));
+        }
+        if transactional {
+            let message = "transactions are not served yet";
+            return Err(Refused::new(ErrorCode::InvalidTxnState, message));
+        }
+        let topic = if self.context.version >= 13 {
+            self.image
+                .topic_by_id(TopicId(id))
+                .ok_or_else(|| refuse(ErrorCode::UnknownTopicId))?
+        } else {
+            let unknown = || refuse(ErrorCode::UnknownTopicOrPartition);
+            self.image.topic(name).ok_or_else(unknown)?
+        };
+        let resource = Resource::Topic(&topic.name);
+        if !self.broker.allows(self.context, Operation::Write, resource) {
+            return Err(refuse(ErrorCode::TopicAuthorizationFailed));
+        }
+        if topic_names::is_internal(&topic.name) {
+            let message = format!("clients may not produce to {}", topic.name);
+            return Err(Refused::new(ErrorCode::InvalidTopicException, message));
+        }
+        Ok((Arc::clone(topic), self.broker.settings(self.image, topic)))
+    }
+
+    async fn partition(
+        &self,
+        topic: &Arc<TopicImage>,
+        settings: &TopicSettings,
+        data: PartitionProduceData,
+    ) -> Result<Appended, Failed> {
+        let Some(tp) = partition_of(topic, data.index) else {
+            let code = ErrorCode::UnknownTopicOrPartition;
+            return Err(Refused::new(code, code.message()).into());
+        };
+        let partition = self.broker.led(self.image, tp).map_err(Failed::NotLed)?;
+        let records = data.records.unwrap_or_default();
+        let now_ms = self.broker.env.clock.wall_ms();
+        let view = check::check(&records, settings, self.context.version, now_ms)?;
+        let context = AppendContext {
+            deadline: self.deadline,
+            internal: false,
+        };
+        let reservation = partition.reserve(records.len(), context).await;
+        let appended = reservation
+            .and_then(|reservation| partition.append(reservation, view.bytes()))
+            .map_err(|error| self.failed(tp, &error))?;
+        if !appended.duplicate {
+            self.broker
+                .metrics
+                .produced_bytes
+                .inc_by(records.len() as u64);
+            let count = u64::try_from(view.record_count()).unwrap_or(0);
+            self.broker.metrics.produced_records.inc_by(count);
+        }
+        Ok(appended)
+    }
+
+    fn failed(&self, tp: TopicPartition, error: &storage::Error) -> Failed {
+        match error {
+            storage::Error::NotLeader { .. } => {
+                let known = self.image.partition(tp);
+                Failed::NotLed(NotLed {
+                    leader: known.and_then(|partition| partition.leader),
+                    leader_epoch: known.map_or(protocol::LeaderEpoch(-1), |partition| {
+                        partition.leader_epoch
+                    }),
+                })
+            }
+            storage::Error::Rejected { records } => {
+                let told = records.iter().map(|record| {
+                    BatchIndexAndErrorMessage::default()
+                        .with_batch_index(record.index)
+                        .with_batch_index_error_message(Some(text(record.message.clone())))
+                });
+                let refused = Refused::new(ErrorCode::InvalidRecord, error.to_string());
+                Failed::Refused(Refused {
+                    records: told.collect(),
+                    ..refused
+                })
+            }
+            error => Failed::Refused(Refused::new(storage_code(error), error.to_string())),
+        }
+    }
+}
+
+/// The second half: waits, and puts the answer together.
+struct Finish {
+    broker: Arc<Broker>,
+    listener: Arc<str>,
+    version: i16,
+    deadline: Instant,
+}
+
+impl Finish {
+    /// The answer, and whether any partition failed.
+    async fn wait(self, topics: Vec<Topic>) -> (ProduceResponse, bool) {
+        let mut failed = false;
+        let mut leaders = BTreeSet::new();
+        let mut responses = Vec::with_capacity(topics.len());
+        for topic in topics {
+            let mut partitions = Vec::with_capacity(topic.partitions.len());
+            for (index, appended) in topic.partitions {
+                let result = match appended {
+                    Ok(appended) => self.durable(appended).await,
+                    Err(failed) => Err(failed),
+                };
+                failed |= result.is_err();
+                partitions.push(match result {
+                    Ok(response) => response.with_index(index),
+                    Err(failed) => self.error(failed, &mut leaders).with_index(index),
+                });
+            }
+            let response = TopicProduceResponse::default().with_partition_responses(partitions);
+            responses.push(if self.version >= 13 {
+                response.with_topic_id(topic.id)
+            } else {
+                response.with_name(topic.name)
+            });
+        }
+        let response = ProduceResponse::default().with_responses(responses);
+        let endpoints = if self.version >= 10 {
+            self.endpoints(&leaders)
+        } else {
+            Vec::new()
+        };
+        (response.with_node_endpoints(endpoints), failed)
+    }
+
+    async fn durable(&self, appended: Appended) -> Result<PartitionProduceResponse, Failed> {
+        let response = PartitionProduceResponse::default()
+            .with_base_offset(appended.base_offset)
+            .with_log_append_time_ms(appended.log_append_time_ms)
+            .with_log_start_offset(appended.log_start);
+        match timeout_at(self.deadline, appended.durable()).await {
+            // The lease is asked again when the reply leaves.
+            Ok(Ok(())) if self.broker.may_acknowledge() => Ok(response),
+            Ok(Ok(())) => Err(unknown_leader()),
+            Ok(Err(storage::Error::NotLeader { .. })) => Err(unknown_leader()),
+            Ok(Err(error)) => Err(Refused::new(storage_code(&error), error.to_string()).into()),
+            Err(_) => {
+                let message = "still queued: it may yet become durable";
+                Err(Refused::new(ErrorCode::RequestTimedOut, message).into())
+            }
+        }
+    }
+
+    fn error(&self, failed: Failed, leaders: &mut BTreeSet<NodeId>) -> PartitionProduceResponse {
+        let response = PartitionProduceResponse::default().with_base_offset(-1);
+        match failed {
+            Failed::Refused(refused) => {
+                let response = response.with_error_code(refused.code.code());
+                if self.version < 8 {
+                    return response;
+                }
+                response
+                    .with_record_errors(refused.records)
+                    .with_error_message(Some(refused.message))
+            }
+            Failed::NotLed(not_led) => {
+                let response = response.with_error_code(ErrorCode::NotLeaderOrFollower.code());
+                let (Some(leader), true) = (not_led.leader, self.version >= 10) else {
+                    return response;
+                };
+                leaders.insert(leader);
+                response.with_current_leader(
+                    LeaderIdAndEpoch::default()
+                        .with_leader_id(BrokerId(leader.0))
+                        .with_leader_epoch(not_led.leader_epoch.0),
+                )
+            }
+        }
+    }
+
+    fn endpoints(&self, leaders: &BTreeSet<NodeId>) -> Vec<NodeEndpoint> {
+        if leaders.is_empty() {
+            return Vec::new();
+        }
+        let known = self.broker.endpoints(&self.broker.image(), &self.listener);
+        let named = known
+            .into_values()
+            .filter(|endpoint| leaders.contains(&endpoint.node));
+        named
+            .map(|endpoint| {
+                NodeEndpoint::default()
+                    .with_node_id(BrokerId(endpoint.node.0))
+                    .with_host(endpoint.host)
+                    .with_port(endpoint.port)
+                    .with_rack(endpoint.rack)
+            })
+            .collect()
+    }
+}
+
+fn unknown_leader() -> Failed {
+    Failed::NotLed(NotLed {
+        leader: None,
+        leader_epoch: protocol::LeaderEpoch(-1),
+    })
+}

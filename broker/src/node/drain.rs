@@ -1,0 +1,69 @@
+//! An ordered stop: answers what is in flight, uploads, commits, marks the log closed, says
+//! goodbye; all within a bound. What is not done then is recovered at the next start.
+
+use controller::{Command, Controller};
+use tokio::time::{Instant, timeout_at};
+
+use super::epoch::Serving;
+use super::life::Running;
+use super::{Context, NodeError};
+
+/// Stops a node that serves.
+pub(super) async fn in_order(
+    context: &Context,
+    running: &Running,
+    controller: Controller,
+    mut serving: Serving,
+) -> Result<(), NodeError> {
+    let bound = context
+        .config
+        .time("shutdown.timeout.ms")
+        .unwrap_or_default();
+    let deadline = Instant::now() + bound;
+    running.drain.cancel();
+    // Members that wait for a rebalance would wait for longer than there is.
+    running.broker.groups.stop();
+    // Long polls and the like need not be waited for all the time that there is.
+    let answers = (Instant::now() + bound / 4).min(deadline);
+    if timeout_at(answers, running.server.wait()).await.is_err() {
+        running.server.close_all();
+    }
+    serving.settle().await;
+    match timeout_at(deadline, leave(running, &mut serving)).await {
+        Ok(Ok(())) => tracing::info!("everything is uploaded and committed"),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "stopped without uploading everything: the next start does");
+        }
+        Err(_) => {
+            tracing::warn!(
+                ?bound,
+                "stopped without uploading everything: the next start does"
+            );
+        }
+    }
+    running.broker.set_epoch(None);
+    serving.shutdown().await;
+    controller.shutdown().await?;
+    Ok(())
+}
+
+async fn leave(running: &Running, serving: &mut Serving) -> Result<(), NodeError> {
+    let broker = serving.epoch.id;
+    serving.epoch.storage.drain().await?;
+    let end = serving.log.clone().close().await?;
+    let close = Command::CloseWal {
+        wal: serving.wal_id,
+        claim: None,
+        broker,
+        end,
+    };
+    running.client.submit(close).await?;
+    running.client.submit(Command::Goodbye { broker }).await?;
+    Ok(())
+}
+
+/// Stops a node that has no epoch yet.
+pub(super) async fn unregistered(controller: Controller) -> Result<(), NodeError> {
+    controller.shutdown().await?;
+    Ok(())
+}

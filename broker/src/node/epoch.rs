@@ -1,0 +1,370 @@
+//! One registration: from the epoch that the controller gives to its fence or the stop.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use controller::{
+    Command, ErrorKind, HighWatermark, LeaseKeeper, LeaseState, RegisterBroker,
+    WalBackend as Backend,
+};
+use protocol::{BrokerEpoch, NodeId, TopicPartition};
+use storage::{DiskReserve, Storage, StorageParts, StorageSettings};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use wal::{Log, LogSettings, WalId};
+
+use super::life::{Running, shown, storage_bytes};
+use super::store::Pause;
+use super::{Context, NodeError, Status, store};
+use crate::assignment;
+use crate::broker::Epoch;
+use crate::catalog::ControllerCatalog;
+use crate::config::{Config, WalBackend};
+use crate::{groups, takeover};
+
+/// Why an epoch did not begin.
+pub(super) enum BeginError {
+    /// Fenced meanwhile: begin again.
+    Fenced,
+    /// The node cannot go on.
+    Fatal(NodeError),
+}
+
+impl<E: Into<NodeError>> From<E> for BeginError {
+    fn from(error: E) -> Self {
+        Self::Fatal(error.into())
+    }
+}
+
+/// Why an epoch ended.
+pub(super) enum End {
+    /// The node is told to stop.
+    Stop,
+    /// Refused by the controller or a seal: register again.
+    Fenced(String),
+    /// The process must end.
+    Failed(NodeError),
+}
+
+/// An epoch that serves.
+pub(super) struct Serving {
+    pub(super) epoch: Arc<Epoch>,
+    pub(super) log: Log,
+    pub(super) wal_id: WalId,
+    lease: LeaseKeeper,
+    tasks: JoinSet<()>,
+}
+
+/// Registers, recovers what earlier epochs left, and opens a fresh log and the partitions.
+pub(super) async fn begin(context: &Context, running: &Running) -> Result<Serving, BeginError> {
+    let say = |what: &str| {
+        context
+            .status
+            .send_replace(Status::Starting(what.to_owned()))
+    };
+    say("registering with the controller");
+    let broker = register(context, running).await?;
+    tracing::info!(epoch = %broker, "registered");
+    let storage = open_storage(context, running, broker);
+    let marks = HighWatermarks {
+        storage: storage.clone(),
+        told: BTreeMap::new(),
+    };
+    let keeper = fenced_or(
+        running
+            .client
+            .keep_lease(broker, marks.into_reporter())
+            .await,
+    )?;
+    say("recovering the logs of earlier epochs");
+    let recovering = takeover::Takeover {
+        env: &context.env,
+        config: &context.config,
+        client: &running.client,
+        store: &running.store,
+        storage: &storage,
+        broker,
+        metrics: &running.wal_metrics,
+    };
+    match recovering.run().await {
+        Ok(()) => {}
+        Err(takeover::TakeoverError::Fenced) => return Err(BeginError::Fenced),
+        Err(takeover::TakeoverError::Fatal(error)) => return Err(BeginError::Fatal(error)),
+    }
+    say("opening the log");
+    let wal_id = WalId(context.env.entropy.uuid());
+    let log = open_log(context, running, &storage, wal_id).await?;
+    let backend = match context.config.wal {
+        WalBackend::Disk => Backend::Disk,
+        WalBackend::Object => Backend::Object,
+        WalBackend::Memory => Backend::Memory,
+    };
+    let open = Command::OpenWal {
+        broker,
+        wal: wal_id,
+        backend,
+    };
+    fenced_or(running.client.submit(open).await)?;
+    storage.attach(log.clone());
+    let epoch = Arc::new(Epoch {
+        id: broker,
+        storage,
+        lease: keeper.lease(),
+    });
+    running.broker.set_epoch(Some(Arc::clone(&epoch)));
+    say("opening partitions");
+    let mut tasks = JoinSet::new();
+    let (first, opened) = tokio::sync::oneshot::channel();
+    tasks.spawn(assignment::follow(
+        Arc::clone(&running.broker),
+        Arc::clone(&epoch),
+        first,
+    ));
+    tasks.spawn(groups::follow(Arc::clone(&running.broker)));
+    // A task that is gone has panicked: the supervisor below says so.
+    let _ = opened.await;
+    Ok(Serving {
+        epoch,
+        log,
+        wal_id,
+        lease: keeper,
+        tasks,
+    })
+}
+
+fn fenced_or<T>(result: Result<T, controller::Error>) -> Result<T, BeginError> {
+    result.map_err(|error| match error.kind() {
+        ErrorKind::Fenced => BeginError::Fenced,
+        ErrorKind::Retry | ErrorKind::Invalid | ErrorKind::Corrupt | ErrorKind::Internal => {
+            BeginError::Fatal(error.into())
+        }
+    })
+}
+
+/// Asks for an epoch. The directory's lock proves that no earlier process of this node lives.
+async fn register(context: &Context, running: &Running) -> Result<BrokerEpoch, NodeError> {
+    let rack = context.config.values.text("broker.rack");
+    let mut pause = Pause::default();
+    loop {
+        let register = RegisterBroker {
+            node: context.config.node_id,
+            incarnation: context.env.entropy.uuid(),
+            listeners: running.listeners.clone(),
+            rack: (!rack.is_empty()).then(|| rack.to_owned()),
+        };
+        match running.client.register(register, true).await {
+            Ok(broker) => return Ok(broker),
+            Err(error) if error.kind() == ErrorKind::Retry => {
+                store::wait(context, &format!("cannot register: {error}"), &mut pause).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn open_storage(context: &Context, running: &Running, broker_epoch: BrokerEpoch) -> Storage {
+    Storage::new(StorageParts {
+        env: context.env.clone(),
+        store: Arc::clone(&running.store.store),
+        keys: running.store.keys(&running.client),
+        node: context.config.node_id,
+        catalog: Arc::new(ControllerCatalog::new(running.client.clone())),
+        broker_epoch,
+        settings: storage_settings(&context.config, running.store.directory.clone()),
+        metrics: running.storage_metrics.clone(),
+        store_metrics: running.store.metrics.clone(),
+        hooks: context.parts.hooks.clone(),
+    })
+}
+
+fn storage_settings(config: &Config, objects: Option<PathBuf>) -> StorageSettings {
+    let mut settings = StorageSettings::within(storage_bytes(config));
+    let asked = config.size("upload.bytes") as u64;
+    settings.upload_bytes = asked.min(settings.unuploaded_bytes as u64 / 3);
+    if let Some(age) = config.time("upload.age.ms") {
+        settings.upload_age = age;
+    }
+    if let Some(interval) = config.time("log.retention.check.interval.ms") {
+        settings.retention_interval = interval;
+    }
+    settings.producer_expiration_ms = config.values.number("producer.id.expiration.ms");
+    settings.disk_reserve = objects.map(|path| DiskReserve {
+        path,
+        bytes: 2 * settings.upload_bytes,
+        interval: std::time::Duration::from_secs(1),
+    });
+    settings
+}
+
+/// Where disk logs of a node lie.
+pub(crate) fn wal_dir(config: &Config) -> PathBuf {
+    config.data_dir.join("wal")
+}
+
+/// Prefix of the logs of one node in the object store.
+pub(crate) fn wal_prefix(keys: &storage::KeySpace, node: NodeId) -> String {
+    format!("{}/wal/{node}", keys.root())
+}
+
+async fn open_log(
+    context: &Context,
+    running: &Running,
+    storage: &Storage,
+    wal_id: WalId,
+) -> Result<Log, NodeError> {
+    let (env, config) = (&context.env, &context.config);
+    let backend = match config.wal {
+        WalBackend::Disk => {
+            let full = config.size("wal.segment.bytes") as u64 / 4096 * 4096;
+            let standard = wal::disk::DiskSettings::STANDARD;
+            let settings = wal::disk::DiskSettings {
+                segment_bytes: full,
+                ..standard
+            };
+            wal::disk::create(env, &wal_dir(config), wal_id, settings).await?
+        }
+        WalBackend::Object => {
+            let pace = config.values.number("wal.object.puts.per.second");
+            let settings = wal::object::ObjectSettings {
+                puts_per_second: u32::try_from(pace).unwrap_or(u32::MAX).max(1),
+                ..wal::object::ObjectSettings::STANDARD
+            };
+            let prefix = wal_prefix(&running.store.keys(&running.client), config.node_id);
+            let store = Arc::clone(&running.store.store);
+            wal::object::create(env, store, prefix, wal_id, settings)
+        }
+        WalBackend::Memory => {
+            tracing::warn!("the log is in memory: nothing is durable before it is uploaded");
+            wal::memory::create()
+        }
+    };
+    let standard = LogSettings::standard(running.wal_metrics.clone());
+    let settings = LogSettings {
+        queue_bytes: config.size("wal.queue.bytes"),
+        ..standard
+    };
+    Ok(Log::start(
+        env,
+        wal_id,
+        backend,
+        settings,
+        storage.on_durable(),
+    ))
+}
+
+/// High watermarks that moved since they were told.
+struct HighWatermarks {
+    storage: Storage,
+    told: BTreeMap<TopicPartition, i64>,
+}
+
+impl HighWatermarks {
+    fn into_reporter(mut self) -> impl FnMut() -> Vec<HighWatermark> + Send + 'static {
+        move || self.moved()
+    }
+
+    fn moved(&mut self) -> Vec<HighWatermark> {
+        let mut moved = Vec::new();
+        for partition in self.storage.partitions() {
+            let (tp, offset) = (partition.topic_partition(), partition.high_watermark());
+            if self.told.insert(tp, offset) != Some(offset) {
+                moved.push(HighWatermark {
+                    topic_partition: tp,
+                    leader_epoch: partition.leader_epoch(),
+                    offset,
+                });
+            }
+        }
+        moved
+    }
+}
+
+impl Serving {
+    /// Until the epoch ends. Clients lose their connections while the lease has lapsed.
+    pub(super) async fn run(&mut self, context: &Context, running: &Running) -> End {
+        let mut lease = self.lease.lease().state();
+        let mut storage = self.epoch.storage.failure();
+        let mut log = self.log.failure();
+        loop {
+            tokio::select! {
+                biased;
+                failure = some(&mut log) => return log_end(&failure),
+                failure = some(&mut storage) => return storage_end(&failure),
+                Some(ended) = self.tasks.join_next() => {
+                    let what = match ended {
+                        Ok(()) => "following assignments has ended".to_owned(),
+                        Err(error) => format!("following assignments has failed: {error}"),
+                    };
+                    return End::Failed(NodeError::Failed(what));
+                }
+                changed = lease.changed() => {
+                    if changed.is_err() {
+                        return End::Fenced("the lease is no longer kept".to_owned());
+                    }
+                    let state = *lease.borrow_and_update();
+                    match state {
+                        LeaseState::Fenced => {
+                            return End::Fenced(format!("{} is fenced", shown(self.epoch.id)));
+                        }
+                        LeaseState::Lapsed => {
+                            tracing::warn!("the lease has lapsed: clients are disconnected");
+                            running.broker.metrics.lease_lapses.inc();
+                            running.server.close_all();
+                            let why = "the lease has lapsed".to_owned();
+                            context.status.send_replace(Status::Interrupted(why));
+                        }
+                        LeaseState::Held => {
+                            context.status.send_replace(Status::Ready);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends everything of the epoch at once.
+    pub(super) async fn shutdown(mut self) {
+        self.tasks.shutdown().await;
+        drop(self.lease);
+        self.epoch.storage.shutdown().await;
+        drop(self.log);
+    }
+
+    /// Ends following assignments: no partition opens or closes any more.
+    pub(super) async fn settle(&mut self) {
+        self.tasks.shutdown().await;
+    }
+}
+
+async fn some<E: Clone>(failure: &mut watch::Receiver<Option<E>>) -> E {
+    loop {
+        if let Some(error) = failure.borrow_and_update().clone() {
+            return error;
+        }
+        if failure.changed().await.is_err() {
+            // Gone without a failure: closed in order, by whoever awaits elsewhere.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn log_end(error: &wal::Error) -> End {
+    match error.kind() {
+        wal::ErrorKind::Fenced => End::Fenced(error.to_string()),
+        wal::ErrorKind::Retry
+        | wal::ErrorKind::Invalid
+        | wal::ErrorKind::Corrupt
+        | wal::ErrorKind::Internal => End::Failed(error.clone().into()),
+    }
+}
+
+fn storage_end(error: &storage::Error) -> End {
+    match error.kind() {
+        storage::ErrorKind::Fenced => End::Fenced(error.to_string()),
+        storage::ErrorKind::Retry
+        | storage::ErrorKind::Invalid
+        | storage::ErrorKind::Corrupt
+        | storage::ErrorKind::Internal => End::Failed(error.clone().into()),
+    }
+}

@@ -1,0 +1,225 @@
+//! A node's life after its sockets are bound: one broker epoch after the other.
+
+use std::sync::Arc;
+
+use controller::{Client, Controller, ControllerSettings};
+use protocol::BrokerEpoch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::epoch::{self, End, Serving};
+use super::{Bound, Context, NodeError, Status, Store, drain, store};
+use crate::broker::{Broker, BrokerParts};
+use crate::connection::{ConnectionSettings, Pipeline, ReadSettings, Shared};
+use crate::memory::FrameBudget;
+use crate::metrics::{BrokerMetrics, ConnectionMetrics};
+use crate::router::Router;
+use crate::server::Server;
+
+/// Everything that lives as long as the node does.
+pub(super) struct Running {
+    pub(super) client: Client,
+    pub(super) broker: Arc<Broker>,
+    pub(super) server: Arc<Server>,
+    pub(super) store: Store,
+    pub(super) storage_metrics: storage::StorageMetrics,
+    pub(super) wal_metrics: wal::Metrics,
+    pub(super) listeners: Vec<controller::Listener>,
+    /// Cancelled when connections are to end after what is in flight.
+    pub(super) drain: CancellationToken,
+}
+
+/// Runs the node to its end, which the status tells.
+pub(super) async fn live(context: Context, bound: Vec<Bound>) {
+    let stop = context.stop.clone();
+    let starting = start(&context, &bound);
+    let started = tokio::select! {
+        biased;
+        started = starting => started,
+        () = stop.cancelled() => {
+            context.status.send_replace(Status::Stopped);
+            return;
+        }
+    };
+    let result = match started {
+        Ok((controller, running)) => serve(&context, controller, running, bound).await,
+        Err(error) => Err(error),
+    };
+    let status = match result {
+        Ok(()) => Status::Stopped,
+        Err(error) => {
+            tracing::error!(%error, "the node has failed");
+            Status::Failed(error.to_string())
+        }
+    };
+    context.status.send_replace(status);
+}
+
+async fn start(context: &Context, bound: &[Bound]) -> Result<(Controller, Running), NodeError> {
+    let config = &context.config;
+    let store = store::open(context).await?;
+    let settings = ControllerSettings {
+        dir: config.data_dir.join("raft"),
+        node: config.node_id,
+        address: bound
+            .first()
+            .map(|bound| bound.advertised.to_string())
+            .unwrap_or_default(),
+        cluster: None,
+        generation: 1,
+        lease: config.time("lease.ms").unwrap_or_default(),
+    };
+    let controller = Controller::start(context.env.clone(), settings).await?;
+    let client = controller.client();
+    store::check(context, &store, &client).await?;
+    let running = assemble(context, client, store, bound);
+    context
+        .admin
+        .serve_broker(Arc::clone(&running.broker), running.store.shown.clone());
+    Ok((controller, running))
+}
+
+/// Puts the parts together that need no epoch.
+fn assemble(context: &Context, client: Client, store: Store, bound: &[Bound]) -> Running {
+    let config = &context.config;
+    let mut registry = context.registry.write();
+    let broker = Broker::new(BrokerParts {
+        env: context.env.clone(),
+        config: Arc::clone(config),
+        controller: client.clone(),
+        metrics: Arc::new(BrokerMetrics::new(&mut registry)),
+        authorizer: Arc::clone(&context.parts.authorizer),
+        quota: Arc::clone(&context.parts.quota),
+    });
+    store.metrics.register(&mut registry);
+    let largest = config.size("socket.request.max.bytes");
+    let budget = FrameBudget::new(frame_bytes(config), largest);
+    context.admin.watch_frames(Arc::clone(&budget));
+    let drain = CancellationToken::new();
+    let shared = Shared {
+        service: Arc::new(Router::new(Arc::clone(&broker))),
+        budget,
+        settings: ConnectionSettings {
+            read: ReadSettings {
+                max_frame: largest,
+                receive_timeout: config
+                    .time("request.receive.timeout.ms")
+                    .unwrap_or_default(),
+                idle: config.time("connections.max.idle.ms"),
+            },
+            pipeline: Pipeline {
+                requests: config.size("queued.max.requests"),
+                bytes: config.size("queued.max.request.bytes"),
+            },
+        },
+        metrics: Arc::new(ConnectionMetrics::new(&mut registry)),
+        drain: drain.clone(),
+    };
+    let server = Server::new(shared, config.size("max.connections"), context.kill.clone());
+    let listener = |bound: &Bound| controller::Listener {
+        name: bound.name.to_string(),
+        host: bound.advertised.host.clone(),
+        port: bound.advertised.port,
+        protocol: bound.protocol.clone(),
+    };
+    Running {
+        client,
+        broker,
+        server,
+        store,
+        storage_metrics: storage::StorageMetrics::register(&mut registry),
+        wal_metrics: wal::Metrics::registered(&mut registry),
+        listeners: bound.iter().map(listener).collect(),
+        drain,
+    }
+}
+
+/// The frames' part of the memory budget: a quarter, but room for two of the largest frames.
+fn frame_bytes(config: &crate::config::Config) -> usize {
+    let least = config.size("socket.request.max.bytes") * 5 / 4;
+    (config.size("memory.budget.bytes") / 4).max(least)
+}
+
+/// Storage's part: what frames leave.
+pub(super) fn storage_bytes(config: &crate::config::Config) -> usize {
+    config
+        .size("memory.budget.bytes")
+        .saturating_sub(frame_bytes(config))
+}
+
+/// One epoch after the other, until the node is told to stop.
+async fn serve(
+    context: &Context,
+    controller: Controller,
+    running: Running,
+    bound: Vec<Bound>,
+) -> Result<(), NodeError> {
+    let mut failure = controller.failure();
+    let mut accepting = JoinSet::new();
+    let mut bound = Some(bound);
+    loop {
+        let beginning = epoch::begin(context, &running);
+        let begun = tokio::select! {
+            biased;
+            reason = failed(&mut failure) => return Err(NodeError::Failed(reason)),
+            () = context.stop.cancelled() => {
+                return drain::unregistered(controller).await;
+            }
+            begun = beginning => begun,
+        };
+        let mut serving = match begun {
+            Ok(serving) => serving,
+            Err(epoch::BeginError::Fenced) => continue,
+            Err(epoch::BeginError::Fatal(error)) => return Err(error),
+        };
+        for bound in bound.take().into_iter().flatten() {
+            accepting.spawn(Arc::clone(&running.server).run(bound.listener, bound.name));
+        }
+        context.status.send_replace(Status::Ready);
+        let end = tokio::select! {
+            biased;
+            reason = failed(&mut failure) => End::Failed(NodeError::Failed(reason)),
+            () = context.stop.cancelled() => End::Stop,
+            end = serving.run(context, &running) => end,
+        };
+        match end {
+            End::Stop => {
+                context.status.send_replace(Status::Draining);
+                return drain::in_order(context, &running, controller, serving).await;
+            }
+            End::Failed(error) => {
+                give_up(&running, serving).await;
+                return Err(error);
+            }
+            End::Fenced(why) => {
+                tracing::warn!(%why, "registering again");
+                context.status.send_replace(Status::Interrupted(why));
+                give_up(&running, serving).await;
+            }
+        }
+    }
+}
+
+/// Ends an epoch without order: nothing is acknowledged from here on, and what is not committed is
+/// recovered from the log.
+async fn give_up(running: &Running, serving: Serving) {
+    running.broker.set_epoch(None);
+    running.server.close_all();
+    serving.shutdown().await;
+}
+
+async fn failed(failure: &mut tokio::sync::watch::Receiver<Option<String>>) -> String {
+    loop {
+        if let Some(reason) = failure.borrow_and_update().clone() {
+            return reason;
+        }
+        if failure.changed().await.is_err() {
+            return "the controller has ended".to_owned();
+        }
+    }
+}
+
+/// How logs and messages name an epoch.
+pub(super) fn shown(epoch: BrokerEpoch) -> String {
+    format!("broker epoch {epoch}")
+}
