@@ -274,9 +274,16 @@ pub(crate) struct Gate {
     steps: AtomicU64,
     /// Twice the step's number, and one more to stop after it; 0 never stops.
     stop_at: AtomicU64,
+    /// Milliseconds that every step takes.
+    slow_ms: AtomicU64,
 }
 
 impl Gate {
+    pub(crate) fn slow(&self, step: Duration) {
+        self.slow_ms
+            .store(step.as_millis() as u64, Ordering::Relaxed);
+    }
+
     pub(crate) fn stop_at(&self, step: u64, after: bool) {
         self.steps.store(0, Ordering::Relaxed);
         self.stop_at
@@ -293,6 +300,7 @@ impl Gate {
 
     async fn step<T>(&self, work: impl Future<Output = T>) -> T {
         let step = self.steps.fetch_add(1, Ordering::Relaxed) + 1;
+        tokio::time::sleep(Duration::from_millis(self.slow_ms.load(Ordering::Relaxed))).await;
         let stop_at = self.stop_at.load(Ordering::Relaxed);
         let stopped = stop_at > 0 && step > stop_at / 2;
         if stopped || stop_at == 2 * step {

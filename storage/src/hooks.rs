@@ -24,7 +24,7 @@ pub struct HookBatch<'a> {
 /// under the partition's lock, [`Hooks::durable`] on the log's own task.
 pub trait Hooks: Send + Sync + 'static {
     /// Judges a batch before it gets its place; calls for one partition come in order of offsets.
-    /// The bytes are those of the producer: base offset and leader epoch are not yet set in them.
+    /// Base offset and leader epoch are set in the bytes as they will be served.
     ///
     /// # Errors
     /// The records that are refused; the batch is then not appended.

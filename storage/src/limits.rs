@@ -55,3 +55,7 @@ pub(crate) const MERGED_SEGMENTS: usize = 4;
 pub(crate) const COMPACTION_KEY_BYTES: usize = 32 << 20;
 /// What a remembered key takes beyond its bytes, about.
 pub(crate) const COMPACTION_KEY_OVERHEAD: usize = 48;
+/// Bytes after whose checksum background work lets others run.
+pub(crate) const YIELD_BYTES: usize = 1 << 20;
+/// Bytes of blocks that a compaction reads and checks at a time.
+pub(crate) const COMPACTION_WINDOW_BYTES: u64 = 2 << 20;

@@ -37,8 +37,6 @@ pub struct StorageMetrics {
     pub block_misses: Counter,
     /// Bytes fetched from the store for readers.
     pub read_bytes: Counter,
-    /// Blocks or indexes whose checksum failed at first.
-    pub checksum_retries: Counter,
     /// Blocks or indexes whose checksum failed for good. Alarm.
     pub damaged: Counter,
     /// Objects that the catalog names and the store has not. Alarm.
@@ -62,124 +60,106 @@ impl StorageMetrics {
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         let registry = registry.sub_registry_with_prefix("storage");
-        let gauges = [
-            (
-                "unuploaded_bytes",
-                "Durable bytes not yet in objects",
-                &metrics.unuploaded_bytes,
-            ),
-            (
-                "unuploaded_age_ms",
-                "Age of the oldest of them",
-                &metrics.unuploaded_age_ms,
-            ),
-            (
-                "memory_user_bytes",
-                "Un-uploaded memory of users",
-                &metrics.memory_user_bytes,
-            ),
-            (
-                "memory_internal_bytes",
-                "The same, internal",
-                &metrics.memory_internal_bytes,
-            ),
-            (
-                "hot_bytes",
-                "Uploaded bytes kept for tail readers",
-                &metrics.hot_bytes,
-            ),
-            (
-                "block_cache_bytes",
-                "Bytes of cached blocks",
-                &metrics.block_cache_bytes,
-            ),
-        ];
-        for (name, help, gauge) in gauges {
-            registry.register(name, help, gauge.clone());
-        }
-        let counters = [
-            (
-                "upload_rounds",
-                "Upload rounds committed",
-                &metrics.upload_rounds,
-            ),
-            (
-                "upload_objects",
-                "Objects stored by rounds",
-                &metrics.upload_objects,
-            ),
-            (
-                "upload_bytes",
-                "Bytes stored by rounds",
-                &metrics.upload_bytes,
-            ),
-            (
-                "upload_retries",
-                "Failed puts and commits of rounds",
-                &metrics.upload_retries,
-            ),
-            (
-                "upload_conflicts",
-                "Rounds cut again",
-                &metrics.upload_conflicts,
-            ),
-            (
-                "hot_reads",
-                "Reads served from the newest data",
-                &metrics.hot_reads,
-            ),
-            (
-                "block_hits",
-                "Blocks found in the cache",
-                &metrics.block_hits,
-            ),
-            ("block_misses", "Blocks fetched", &metrics.block_misses),
-            (
-                "read_bytes",
-                "Bytes fetched for readers",
-                &metrics.read_bytes,
-            ),
-            (
-                "checksum_retries",
-                "Checksums that failed at first",
-                &metrics.checksum_retries,
-            ),
-            (
-                "damaged",
-                "Checksums that failed for good",
-                &metrics.damaged,
-            ),
-            ("lost", "Objects named and not there", &metrics.lost),
-            ("replans", "Reads planned anew", &metrics.replans),
-            (
-                "compaction_read_bytes",
-                "Bytes read to compact",
-                &metrics.compaction_read_bytes,
-            ),
-            (
-                "compaction_written_bytes",
-                "Bytes compacted",
-                &metrics.compaction_written_bytes,
-            ),
-            (
-                "compaction_slices",
-                "Slices replaced",
-                &metrics.compaction_slices,
-            ),
-            (
-                "retention_moves",
-                "Log starts moved",
-                &metrics.retention_moves,
-            ),
-            (
-                "background_failures",
-                "Background failures",
-                &metrics.background_failures,
-            ),
-        ];
-        for (name, help, counter) in counters {
-            registry.register(name, help, counter.clone());
-        }
+        metrics.register_gauges(registry);
+        metrics.register_writes(registry);
+        metrics.register_reads(registry);
         metrics
+    }
+
+    fn register_gauges(&self, registry: &mut Registry) {
+        let mut add = |name, help, gauge: &Gauge| registry.register(name, help, gauge.clone());
+        add(
+            "unuploaded_bytes",
+            "Bytes not yet in objects",
+            &self.unuploaded_bytes,
+        );
+        add(
+            "unuploaded_age_ms",
+            "Age of the oldest of them",
+            &self.unuploaded_age_ms,
+        );
+        add(
+            "memory_user_bytes",
+            "Un-uploaded, of users",
+            &self.memory_user_bytes,
+        );
+        add(
+            "memory_internal_bytes",
+            "Un-uploaded, internal",
+            &self.memory_internal_bytes,
+        );
+        add(
+            "hot_bytes",
+            "Uploaded, kept for tail readers",
+            &self.hot_bytes,
+        );
+        add(
+            "block_cache_bytes",
+            "Cached blocks",
+            &self.block_cache_bytes,
+        );
+    }
+
+    fn register_writes(&self, registry: &mut Registry) {
+        let mut add =
+            |name, help, counter: &Counter| registry.register(name, help, counter.clone());
+        add(
+            "upload_rounds",
+            "Upload rounds committed",
+            &self.upload_rounds,
+        );
+        add(
+            "upload_objects",
+            "Objects stored by rounds",
+            &self.upload_objects,
+        );
+        add("upload_bytes", "Bytes stored by rounds", &self.upload_bytes);
+        add(
+            "upload_retries",
+            "Failed puts and commits of rounds",
+            &self.upload_retries,
+        );
+        add(
+            "upload_conflicts",
+            "Rounds cut again",
+            &self.upload_conflicts,
+        );
+        add(
+            "compaction_read_bytes",
+            "Bytes read",
+            &self.compaction_read_bytes,
+        );
+        add(
+            "compaction_written_bytes",
+            "Bytes written",
+            &self.compaction_written_bytes,
+        );
+        add(
+            "compaction_slices",
+            "Slices replaced",
+            &self.compaction_slices,
+        );
+        add("retention_moves", "Log starts moved", &self.retention_moves);
+        add(
+            "background_failures",
+            "Background failures",
+            &self.background_failures,
+        );
+    }
+
+    fn register_reads(&self, registry: &mut Registry) {
+        let mut add =
+            |name, help, counter: &Counter| registry.register(name, help, counter.clone());
+        add(
+            "hot_reads",
+            "Reads served from the newest data",
+            &self.hot_reads,
+        );
+        add("block_hits", "Blocks found in the cache", &self.block_hits);
+        add("block_misses", "Blocks fetched", &self.block_misses);
+        add("read_bytes", "Bytes fetched for readers", &self.read_bytes);
+        add("damaged", "Checksums that failed for good", &self.damaged);
+        add("lost", "Objects named and not there", &self.lost);
+        add("replans", "Reads planned anew", &self.replans);
     }
 }

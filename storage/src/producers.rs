@@ -187,6 +187,7 @@ impl Producers {
     }
 
     /// First offset of the oldest open transaction: nothing from there on is stable.
+    #[cfg(test)]
     pub(crate) fn first_open(&self) -> Option<i64> {
         self.map
             .values()
@@ -195,6 +196,7 @@ impl Producers {
     }
 
     /// How many are known.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.map.len()
     }

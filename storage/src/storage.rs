@@ -365,7 +365,8 @@ impl Shared {
             at: Instant::now(),
             entries,
         };
-        self.queue.push(group, self.settings.upload_bytes);
+        self.queue
+            .push(group, self.settings.upload_bytes, self.budget.is_pressed());
         if hurry {
             self.queue.hurry();
         }

@@ -85,7 +85,8 @@ impl Worker {
         let shared = Arc::clone(&self.shared);
         let result = loop {
             let settings = &shared.settings;
-            if shared.queue.is_due(settings.upload_bytes) {
+            let pressed = shared.budget.is_pressed();
+            if shared.queue.is_due(settings.upload_bytes, pressed) {
                 match self.round(false).await {
                     Ok(()) => continue,
                     Err(error) => break Err(error),

@@ -105,13 +105,8 @@ impl<V: Weigh> BlockCache<V> {
         Claim::Fetch(Flight { owner: self, keys })
     }
 
-    /// What is cached under `key`.
-    pub(crate) fn get(&self, key: &BlockKey) -> Option<V> {
-        self.cache.get(key)
-    }
-
-    /// Keeps a piece that was read by other means.
-    pub(crate) fn insert(&self, key: BlockKey, value: V) {
+    #[cfg(test)]
+    fn insert(&self, key: BlockKey, value: V) {
         self.cache.insert(key, value);
     }
 

@@ -7,7 +7,7 @@ use object_store::path::Path;
 
 use crate::Error;
 use crate::format::{BatchEntry, SliceIndex, decode_slice_index, verify_block};
-use crate::limits::MAX_READ_AHEAD_BYTES;
+use crate::limits::COMPACTION_WINDOW_BYTES;
 use crate::partition::Slice;
 use crate::producers::{ProducerBatch, Producers};
 use crate::storage::Shared;
@@ -71,10 +71,12 @@ impl WholeObjects {
         index: &SliceIndex,
         from: usize,
     ) -> Result<Vec<Bytes>, Error> {
+        // Each window takes milliseconds to check and rewrite: others on this thread go first.
+        tokio::task::yield_now().await;
         let mut total = 0;
         let more = index.blocks[from..].iter().take_while(|block| {
             total += block.length;
-            total <= MAX_READ_AHEAD_BYTES
+            total <= COMPACTION_WINDOW_BYTES
         });
         let run = &index.blocks[from..from + more.count().max(1)];
         let key = &slice.reference.object.key;

@@ -57,11 +57,14 @@ pub(super) async fn merge_once(shared: &Arc<Shared>, min_slices: usize) -> Resul
     }
 }
 
+/// A partition led here with its slices, as they are now.
+type Led = (Arc<Inner>, Vec<Arc<Slice>>);
+
 /// What to merge: the first partition with a run that is worth it, and whoever has neighbouring
 /// slices in the same objects.
 fn plan(shared: &Shared, min_slices: usize) -> Vec<Run> {
     let settings = &shared.settings;
-    let led: Vec<(Arc<Inner>, Vec<Arc<Slice>>)> = shared
+    let led: Vec<Led> = shared
         .led()
         .into_iter()
         .filter_map(|inner| {
@@ -69,39 +72,53 @@ fn plan(shared: &Shared, min_slices: usize) -> Vec<Run> {
             Some((inner, slices))
         })
         .collect();
-    let seed = led
-        .iter()
-        .find_map(|(_, slices)| worthwhile(slices, min_slices, settings));
-    let Some(seed) = seed else { return Vec::new() };
-
-    // As many of the seed's objects as memory takes, with all that partitions here have in them.
     let mut in_object: BTreeMap<&str, u64> = BTreeMap::new();
     for slice in led.iter().flat_map(|(_, slices)| slices) {
         *in_object.entry(&slice.object).or_default() += slice.reference.bytes;
     }
+    led.iter()
+        .filter_map(|(_, slices)| worthwhile(slices, min_slices, settings))
+        .map(|seed| {
+            let chosen = fitting_objects(seed, &in_object, settings.compaction_memory_bytes);
+            runs_within(&led, &chosen)
+        })
+        .find(|runs| !runs.is_empty())
+        .unwrap_or_default()
+}
+
+/// As many of the seed's objects as memory takes, with all that partitions here have in them.
+fn fitting_objects<'a>(
+    seed: &'a [Arc<Slice>],
+    in_object: &BTreeMap<&str, u64>,
+    memory_bytes: u64,
+) -> BTreeSet<&'a str> {
     let mut chosen: BTreeSet<&str> = BTreeSet::new();
     let mut bytes = 0;
-    for slice in &seed {
-        let more = if chosen.contains(&*slice.object) {
-            0
-        } else {
-            in_object[&*slice.object]
-        };
-        if bytes + more > settings.compaction_memory_bytes && chosen.len() >= 2 {
+    for slice in seed {
+        if chosen.contains(&*slice.object) {
+            continue;
+        }
+        bytes += in_object.get(&*slice.object).copied().unwrap_or(0);
+        if bytes > memory_bytes && chosen.len() >= 2 {
             break;
         }
-        bytes += more;
         chosen.insert(&slice.object);
     }
+    chosen
+}
+
+/// Each partition's longest run within the chosen objects.
+fn runs_within(led: &[Led], chosen: &BTreeSet<&str>) -> Vec<Run> {
     let mut runs = Vec::new();
     let mut slices_named = 0;
-    for (inner, slices) in &led {
+    for (inner, slices) in led {
         let run = longest_run(slices, |slice| chosen.contains(&*slice.object));
-        if run.len() < 2 || run.len() < 2 * epochs(run) {
+        if run.len() <= epochs(run) {
             continue;
         }
         slices_named += run.len() + epochs(run);
-        if runs.len() == MAX_RUNS_PER_REPLACE || slices_named > MAX_SLICES_PER_REPLACE {
+        let full = runs.len() == MAX_RUNS_PER_REPLACE || slices_named > MAX_SLICES_PER_REPLACE;
+        if full && !runs.is_empty() {
             break;
         }
         runs.push(Run {
@@ -114,11 +131,11 @@ fn plan(shared: &Shared, min_slices: usize) -> Vec<Run> {
 
 /// A run worth merging: `min_slices` small slices, or a segment's worth of them, or several
 /// segments that are small themselves.
-fn worthwhile(
-    slices: &[Arc<Slice>],
+fn worthwhile<'a>(
+    slices: &'a [Arc<Slice>],
     min_slices: usize,
     settings: &StorageSettings,
-) -> Option<Vec<Arc<Slice>>> {
+) -> Option<&'a [Arc<Slice>]> {
     let bytes = |run: &[Arc<Slice>]| run.iter().map(|s| s.reference.bytes).sum::<u64>();
     let small = |slice: &Arc<Slice>| slice.reference.bytes < settings.segment_bytes;
     let mut run = longest_run(slices, small);
@@ -130,14 +147,14 @@ fn worthwhile(
     let run = fitting(run, settings.segment_max_bytes);
     let large = run.len() >= 2 && bytes(run) >= settings.segment_bytes;
     if (run.len() >= min_slices.max(2) || large) && run.len() >= 2 * epochs(run) {
-        return Some(run.to_vec());
+        return Some(run);
     }
     let half = settings.segment_max_bytes / 2;
     let segment = |slice: &Arc<Slice>| !small(slice) && slice.reference.bytes < half;
     let run = fitting(longest_run(slices, segment), settings.segment_max_bytes);
     let enough = run.len() >= MERGED_SEGMENTS
         || (run.len() >= 2 && bytes(run) >= settings.segment_max_bytes / 4 * 3);
-    (enough && run.len() >= 2 * epochs(run)).then(|| run.to_vec())
+    (enough && run.len() >= 2 * epochs(run)).then_some(run)
 }
 
 /// The front of `run` that holds at most `limit` bytes.

@@ -26,7 +26,12 @@ async fn merge_all(storage: &Storage, min_slices: usize) -> usize {
 
 async fn object_count(store: &dyn ObjectStore) -> usize {
     use futures::TryStreamExt;
-    store.list(None).try_collect::<Vec<_>>().await.unwrap().len()
+    store
+        .list(None)
+        .try_collect::<Vec<_>>()
+        .await
+        .unwrap()
+        .len()
 }
 
 /// `rounds` bundles of three partitions.
@@ -37,9 +42,13 @@ async fn bundled(world: &World, storage: &Storage, rounds: i64) -> Vec<Partition
     }
     for round in 0..rounds {
         for (p, partition) in partitions.iter().enumerate() {
-            put(partition, &batch(1 + p, 100 * (1 + p), round)).await.unwrap();
+            put(partition, &batch(1 + p, 100 * (1 + p), round))
+                .await
+                .unwrap();
         }
-        put(&partitions[0], &sequenced(7, 0, round as i32, 1)).await.unwrap();
+        put(&partitions[0], &sequenced(7, 0, round as i32, 1))
+            .await
+            .unwrap();
         storage.drain().await.unwrap();
     }
     partitions
@@ -69,11 +78,18 @@ async fn bundles_are_merged_once_for_all_partitions_in_them() {
     let before = read_everything(&partitions).await;
     store.gets.store(0, Ordering::Relaxed);
     assert_eq!(merge_all(&storage, 16).await, 1);
-    assert_eq!(store.gets.load(Ordering::Relaxed), 20, "each bundle is read once, whole");
+    assert_eq!(
+        store.gets.load(Ordering::Relaxed),
+        20,
+        "each bundle is read once, whole"
+    );
     for partition in &partitions {
         assert_eq!(partition.slices().len(), 1);
         agrees_with_catalog(&world, partition);
-        assert_eq!(partition.slices()[0].object, partitions[0].slices()[0].object);
+        assert_eq!(
+            partition.slices()[0].object,
+            partitions[0].slices()[0].object
+        );
     }
     assert_eq!(read_everything(&partitions).await, before);
     let condemned = crate::Catalog::condemned(world.catalog.as_ref(), i64::MAX, 100);
@@ -87,7 +103,10 @@ async fn bundles_are_merged_once_for_all_partitions_in_them() {
     world.restart();
     let storage = world.storage();
     let partition = world.open(&storage, 0, 2).await;
-    let retry = partition.produce(&sequenced(7, 0, 17, 1), context()).await.unwrap();
+    let retry = partition
+        .produce(&sequenced(7, 0, 17, 1), context())
+        .await
+        .unwrap();
     assert!(retry.duplicate && retry.base_offset == 35);
     put(&partition, &sequenced(7, 0, 20, 1)).await.unwrap();
     storage.shutdown().await;
@@ -106,16 +125,33 @@ async fn a_merge_keeps_the_checkpoint_at_the_end_of_the_run() {
         put(&partition, &sequenced(7, 0, n, 1)).await.unwrap();
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
-    let flags: Vec<bool> = partition.slices().iter().map(|slice| slice.checkpoint).collect();
+    let flags: Vec<bool> = partition
+        .slices()
+        .iter()
+        .map(|slice| slice.checkpoint)
+        .collect();
     assert_eq!(flags, [true, false, false, false, false, false]);
     assert_eq!(merge_all(&storage, 4).await, 1);
     let slices = partition.slices();
     assert!(slices.len() == 1 && slices[0].checkpoint);
-    let index = storage.shared().objects.reader().slice_index(&slices[0]).await.unwrap();
+    let index = storage
+        .shared()
+        .objects
+        .reader()
+        .slice_index(&slices[0])
+        .await
+        .unwrap();
     let state = index.producer_checkpoint.unwrap();
     let mut expected = crate::producers::Producers::default();
-    index.batches.iter().for_each(|line| expected.record(&line.into()));
-    assert_eq!(crate::producers::Producers::decode(&state).unwrap(), expected, "R5");
+    index
+        .batches
+        .iter()
+        .for_each(|line| expected.record(&line.into()));
+    assert_eq!(
+        crate::producers::Producers::decode(&state).unwrap(),
+        expected,
+        "R5"
+    );
     storage.shutdown().await;
 }
 
@@ -154,7 +190,9 @@ async fn an_overtaken_merge_leaves_nothing_behind() {
     assert_eq!(object_count(world.store.as_ref()).await, objects);
     assert_eq!(partitions[0].slices().len(), 6);
     // Unknown outcomes are asked again under the same id.
-    world.catalog.inject([Fault::Unavailable, Fault::LostAnswer]);
+    world
+        .catalog
+        .inject([Fault::Unavailable, Fault::LostAnswer]);
     assert!(merge_once(storage.shared(), 4).await.unwrap());
     agrees_with_catalog(&world, &partitions[0]);
     assert_eq!(partitions[0].slices().len(), 1);
@@ -192,7 +230,10 @@ async fn many_small_rounds_are_rewritten_few_times() {
     assert!(most <= 16, "{most} slices");
     let uploaded = storage.metrics().upload_bytes.get();
     let written = storage.metrics().compaction_written_bytes.get();
-    assert!(written <= 6 * uploaded, "{written} bytes written for {uploaded}");
+    assert!(
+        written <= 6 * uploaded,
+        "{written} bytes written for {uploaded}"
+    );
     assert_eq!(read_all(&partition, 0, 5_000).await.len(), 200);
     storage.shutdown().await;
 }
@@ -204,7 +245,10 @@ async fn large_runs_become_segments_within_bounded_memory() {
     world.settings.segment_max_bytes = 4 << 20;
     world.settings.compaction_memory_bytes = 3 << 20;
     let storage = world.storage();
-    let (big, small) = (world.open(&storage, 0, 1).await, world.open(&storage, 1, 1).await);
+    let (big, small) = (
+        world.open(&storage, 0, 1).await,
+        world.open(&storage, 1, 1).await,
+    );
     for n in 0..12 {
         put(&big, &batch(1, 500_000, n)).await.unwrap();
         put(&small, &batch(1, 100, n)).await.unwrap();
@@ -214,7 +258,10 @@ async fn large_runs_become_segments_within_bounded_memory() {
     let slices = big.slices();
     assert!(slices.len() <= 4, "{}", slices.len());
     let segment = slices.iter().find(|slice| slice.bytes >= 2 << 20).unwrap();
-    assert!(segment.object.length < segment.bytes + 10_000, "an object of its own");
+    assert!(
+        segment.object.length < segment.bytes + 10_000,
+        "an object of its own"
+    );
     for partition in [&big, &small] {
         assert_eq!(read_all(partition, 0, 600_000).await.len(), 12);
         agrees_with_catalog(&world, partition);
@@ -232,7 +279,10 @@ async fn crashes_at_every_step_of_a_merge_lose_nothing() {
             let gate = Arc::new(Gate::default());
             world.store = GateStore::new(&gate);
             let inner = world.catalog.clone();
-            world.gate_catalog = Some(Arc::new(GateCatalog { inner, gate: gate.clone() }));
+            world.gate_catalog = Some(Arc::new(GateCatalog {
+                inner,
+                gate: gate.clone(),
+            }));
             let storage = world.storage();
             let partitions = bundled(&world, &storage, 6).await;
             let before = read_everything(&partitions).await;
@@ -265,8 +315,14 @@ async fn replay(partition: &Partition) -> BTreeMap<String, (i64, Option<Vec<u8>>
     let mut next = partition.log_start();
     while next < partition.high_watermark() {
         let isolation = Isolation::ReadUncommitted;
-        let read = partition.read(next, 1 << 20, true, isolation).await.unwrap();
-        assert!(!read.batches.is_empty(), "a reader is never stuck at {next}");
+        let read = partition
+            .read(next, 1 << 20, true, isolation)
+            .await
+            .unwrap();
+        assert!(
+            !read.batches.is_empty(),
+            "a reader is never stuck at {next}"
+        );
         for bytes in &read.batches {
             let view = BatchView::new(bytes).unwrap();
             view.validate().unwrap();
@@ -285,7 +341,10 @@ async fn replay(partition: &Partition) -> BTreeMap<String, (i64, Option<Vec<u8>>
 
 async fn open_compacted(world: &World, storage: &Storage, epoch: i32) -> Partition {
     let view = world.catalog.lead(tp(0), epoch.into());
-    storage.open(view, TopicConfig::internal_compacted()).await.unwrap()
+    storage
+        .open(view, TopicConfig::internal_compacted())
+        .await
+        .unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -296,16 +355,25 @@ async fn only_the_newest_record_of_a_key_stays_at_its_offset() {
     for round in 0..6 {
         for key in ["a", "b", "c"] {
             let value = format!("{key}{round}");
-            put(&partition, &keyed(key, Some(value.as_bytes()), 999_000)).await.unwrap();
+            put(&partition, &keyed(key, Some(value.as_bytes()), 999_000))
+                .await
+                .unwrap();
         }
         if round == 3 {
-            put(&partition, &keyed("gone", None, 999_000)).await.unwrap();
+            put(&partition, &keyed("gone", None, 999_000))
+                .await
+                .unwrap();
             put(&partition, &keyed("old", None, 1)).await.unwrap();
         }
         let mut builder = BatchBuilder::new().compression(Compression::Zstd);
         for n in 0..4 {
             let key = format!("m{}", n * (round % 2));
-            builder.append(5, Some(key.as_bytes()), Some(&[round as u8]), &[("h", Some(b"x"))]);
+            builder.append(
+                5,
+                Some(key.as_bytes()),
+                Some(&[round as u8]),
+                &[("h", Some(b"x"))],
+            );
         }
         put(&partition, &builder.build().unwrap()).await.unwrap();
         storage.drain().await.unwrap();
@@ -315,16 +383,28 @@ async fn only_the_newest_record_of_a_key_stays_at_its_offset() {
     let (start, end) = (partition.log_start(), partition.high_watermark());
     assert!(partition.compact().await.unwrap());
     let after = replay(&partition).await;
-    assert_eq!(before.remove("old"), Some((25, None)), "an old tombstone goes, a young one stays");
+    assert_eq!(
+        before.remove("old"),
+        Some((25, None)),
+        "an old tombstone goes, a young one stays"
+    );
     assert_eq!(after, before);
-    assert_eq!((partition.log_start(), partition.high_watermark()), (start, end));
+    assert_eq!(
+        (partition.log_start(), partition.high_watermark()),
+        (start, end)
+    );
     let slices = partition.slices();
-    assert_eq!((slices[0].first_offset, slices.last().unwrap().end_offset), (start, end));
+    assert_eq!(
+        (slices[0].first_offset, slices.last().unwrap().end_offset),
+        (start, end)
+    );
     agrees_with_catalog(&world, &partition);
     assert!(!partition.compact().await.unwrap(), "nothing is dirty");
 
     // More comes, and supersedes what was clean; another life reads the same.
-    put(&partition, &keyed("a", Some(b"last"), 999_999)).await.unwrap();
+    put(&partition, &keyed("a", Some(b"last"), 999_999))
+        .await
+        .unwrap();
     storage.drain().await.unwrap();
     assert!(partition.compact().await.unwrap());
     before.insert("a".to_owned(), (end, Some(b"last".to_vec())));
@@ -355,12 +435,21 @@ async fn emptied_slices_of_an_epoch_keep_their_offsets() {
     assert!(partition.compact().await.unwrap());
     let slices = partition.slices();
     assert_eq!(slices.len(), 2);
-    assert_eq!((slices[0].first_offset, slices[0].end_offset, slices[0].bytes), (0, 3, 0));
+    assert_eq!(
+        (
+            slices[0].first_offset,
+            slices[0].end_offset,
+            slices[0].bytes
+        ),
+        (0, 3, 0)
+    );
     assert_eq!(replay(&partition).await["k"], (3, Some(b"new".to_vec())));
     let found = partition.offset_for_timestamp(1).await.unwrap().unwrap();
     assert_eq!(found.offset, 3);
     // It merges like any other.
-    put(&partition, &keyed("k", Some(b"newer"), 2)).await.unwrap();
+    put(&partition, &keyed("k", Some(b"newer"), 2))
+        .await
+        .unwrap();
     storage.drain().await.unwrap();
     merge_all(&storage, 2).await;
     assert_eq!(replay(&partition).await["k"].0, 4);
@@ -375,7 +464,10 @@ async fn crashes_at_every_step_of_a_rewrite_lose_nothing() {
             let gate = Arc::new(Gate::default());
             world.store = GateStore::new(&gate);
             let inner = world.catalog.clone();
-            world.gate_catalog = Some(Arc::new(GateCatalog { inner, gate: gate.clone() }));
+            world.gate_catalog = Some(Arc::new(GateCatalog {
+                inner,
+                gate: gate.clone(),
+            }));
             let storage = world.storage();
             let partition = open_compacted(&world, &storage, 0).await;
             for n in 0..10 {
@@ -412,7 +504,7 @@ async fn a_busy_offsets_partition_stays_small_by_itself() {
     world.settings.compaction_memory_bytes = 32 << 20;
     let storage = world.storage();
     let partition = open_compacted(&world, &storage, 0).await;
-    let value = vec![b'x'; 150];
+    let value = [b'x'; 150];
     let mut written = 0_u64;
     for n in 0..BATCHES {
         let mut builder = BatchBuilder::new();
@@ -423,8 +515,17 @@ async fn a_busy_offsets_partition_stays_small_by_itself() {
         }
         let batch = builder.build().unwrap();
         written += batch.len() as u64;
-        let internal = crate::AppendContext { internal: true, ..context() };
-        partition.produce(&batch, internal).await.unwrap().durable().await.unwrap();
+        let internal = crate::AppendContext {
+            internal: true,
+            ..context()
+        };
+        partition
+            .produce(&batch, internal)
+            .await
+            .unwrap()
+            .durable()
+            .await
+            .unwrap();
         tokio::time::sleep(Duration::from_millis(10)).await;
         let size = partition.size_bytes();
         assert!(size <= 16 << 20, "{size} bytes to read after {n} batches");
@@ -440,7 +541,12 @@ async fn a_busy_offsets_partition_stays_small_by_itself() {
     let found = replay(&partition).await;
     assert_eq!(found.len(), GROUPS);
     for (_, value) in found.values() {
-        assert!(value.as_ref().unwrap().ends_with(&(BATCHES as u32 - 1).to_be_bytes()));
+        assert!(
+            value
+                .as_ref()
+                .unwrap()
+                .ends_with(&(BATCHES as u32 - 1).to_be_bytes())
+        );
     }
     storage.shutdown().await;
 }

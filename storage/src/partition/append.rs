@@ -91,7 +91,8 @@ impl Partition {
         shared.check_disk()?;
         let log = shared.log()?;
         let AppendContext { deadline, internal } = context;
-        let memory = shared.budget.take(bytes, internal, deadline).await?;
+        let wake = || shared.queue.wake();
+        let memory = shared.budget.take(bytes, internal, deadline, wake).await?;
         let slot = async {
             if internal {
                 log.reserve_internal(bytes).await
@@ -200,19 +201,15 @@ impl Partition {
             };
             return Ok(self.duplicate(state, base_offset, last_offset, log_append_time_ms));
         }
-        let bytes = Bytes::from(bytes);
-        if let Some(hooks) = &self.shared.hooks {
-            let batch = HookBatch {
-                topic_partition: self.inner.topic_partition,
-                leader_epoch: self.inner.leader_epoch,
-                base_offset,
-                last_offset,
-                bytes: &bytes,
-            };
-            hooks
-                .validate(batch)
-                .map_err(|records| Error::Rejected { records })?;
-        }
+        let entry = Entry {
+            topic_partition: self.inner.topic_partition,
+            leader_epoch: self.inner.leader_epoch,
+            base_offset,
+            last_offset,
+            appended_at_ms: now_ms,
+            batches: Bytes::from(bytes),
+        };
+        self.validate(&entry)?;
         if let Some(producer) = &producer {
             state.producers.record(producer);
         }
@@ -225,26 +222,44 @@ impl Partition {
             memory: reservation.memory,
             waiting: vec![reached],
         });
-        log.append(
-            reservation.slot,
-            Entry {
-                topic_partition: self.inner.topic_partition,
-                leader_epoch: self.inner.leader_epoch,
-                base_offset,
-                last_offset,
-                appended_at_ms: now_ms,
-                batches: bytes,
-            },
-        );
-        Ok(Appended {
+        log.append(reservation.slot, entry);
+        let place = (base_offset, last_offset, log_append_time_ms);
+        Ok(self.appended(state, place, false, Durability::Waiting(durable)))
+    }
+
+    fn appended(
+        &self,
+        state: &State,
+        (base_offset, last_offset, log_append_time_ms): (i64, i64, i64),
+        duplicate: bool,
+        durable: Durability,
+    ) -> Appended {
+        Appended {
             base_offset,
             last_offset,
             log_append_time_ms,
             log_start: state.log_start,
-            duplicate: false,
-            durable: Durability::Waiting(durable),
+            duplicate,
+            durable,
             closed: self.inner.not_leader(),
-        })
+        }
+    }
+
+    /// Asks the hook, in order of offsets.
+    fn validate(&self, entry: &Entry) -> Result<(), Error> {
+        let Some(hooks) = &self.shared.hooks else {
+            return Ok(());
+        };
+        let batch = HookBatch {
+            topic_partition: entry.topic_partition,
+            leader_epoch: entry.leader_epoch,
+            base_offset: entry.base_offset,
+            last_offset: entry.last_offset,
+            bytes: &entry.batches,
+        };
+        hooks
+            .validate(batch)
+            .map_err(|records| Error::Rejected { records })
     }
 
     /// A retry is answered as its original was, and only once the high watermark has passed it.
@@ -266,15 +281,12 @@ impl Partition {
             }
             _ => Durability::Reached,
         };
-        Appended {
-            base_offset,
-            last_offset,
-            log_append_time_ms,
-            log_start: state.log_start,
-            duplicate: true,
+        self.appended(
+            state,
+            (base_offset, last_offset, log_append_time_ms),
+            true,
             durable,
-            closed: self.inner.not_leader(),
-        }
+        )
     }
 }
 

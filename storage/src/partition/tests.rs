@@ -6,7 +6,7 @@ use protocol::BatchView;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::harness::{World, batch, context, put, sequenced, tp};
+use crate::harness::{Gate, GateStore, World, batch, context, put, sequenced, tp};
 use crate::{
     AppendContext, Error, HookBatch, Hooks, Isolation, RecordError, SliceRef, TopicConfig,
 };
@@ -77,11 +77,14 @@ async fn a_duplicate_is_answered_as_its_original_once_that_is_durable() {
 #[tokio::test(start_paused = true)]
 async fn memory_is_waited_for_and_a_timeout_queues_nothing() {
     let mut world = World::new();
+    let gate = Arc::new(Gate::default());
+    world.store = GateStore::new(&gate);
     world.settings.unuploaded_bytes = 10_000;
     world.settings.upload_bytes = 1 << 30;
     let storage = world.storage();
     let partition = world.open(&storage, 0, 0).await;
     put(&partition, &batch(1, 8_000, 0)).await.unwrap();
+    gate.slow(Duration::from_secs(30));
     let deadline = Instant::now() + Duration::from_secs(1);
     let late = AppendContext {
         deadline,
@@ -104,8 +107,35 @@ async fn memory_is_waited_for_and_a_timeout_queues_nothing() {
         .unwrap();
     // Uploading makes room.
     storage.drain().await.unwrap();
+    gate.slow(Duration::ZERO);
     put(&partition, &batch(1, 8_000, 0)).await.unwrap();
     assert_eq!(partition.high_watermark(), 3);
+    storage.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_memory_starts_an_upload() {
+    let mut world = World::new();
+    world.settings.unuploaded_bytes = 10_000;
+    world.settings.unuploaded_internal_bytes = 10_000;
+    world.settings.upload_bytes = 1 << 30;
+    let storage = world.storage();
+    let partition = world.open(&storage, 0, 0).await;
+    for internal in [false, true] {
+        let start = Instant::now();
+        for _ in 0..10 {
+            let context = AppendContext {
+                internal,
+                ..context()
+            };
+            let appended = partition
+                .produce(&batch(1, 4_000, 0), context)
+                .await
+                .unwrap();
+            appended.durable().await.unwrap();
+        }
+        assert!(start.elapsed() < Duration::from_secs(1), "not by age");
+    }
     storage.shutdown().await;
 }
 

@@ -58,7 +58,7 @@ struct State {
 
 impl Queue {
     /// Appends the next durable group.
-    pub(crate) fn push(&self, group: DurableGroup, upload_bytes: u64) {
+    pub(crate) fn push(&self, group: DurableGroup, upload_bytes: u64, pressed: bool) {
         let mut state = self.state.lock();
         if let Some(last) = state.groups.back() {
             assert!(
@@ -71,7 +71,7 @@ impl Queue {
         state.groups.push_back(group);
         let due = state.queued_bytes >= upload_bytes;
         drop(state);
-        if first || due {
+        if first || due || pressed {
             self.changed.notify_one();
         }
     }
@@ -82,11 +82,16 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// True when a round should start.
-    pub(crate) fn is_due(&self, upload_bytes: u64) -> bool {
+    /// Has the uploader look whether a round is due.
+    pub(crate) fn wake(&self) {
+        self.changed.notify_one();
+    }
+
+    /// True when a round should start; `pressed` while somebody waits for memory.
+    pub(crate) fn is_due(&self, upload_bytes: u64, pressed: bool) -> bool {
         let state = self.state.lock();
-        let urgent = self.urgent.load(Ordering::Relaxed) && state.queued_bytes > 0;
-        urgent || state.queued_bytes >= upload_bytes
+        let urgent = pressed || self.urgent.load(Ordering::Relaxed);
+        (urgent && state.queued_bytes > 0) || state.queued_bytes >= upload_bytes
     }
 
     /// Waits for a push that may matter.

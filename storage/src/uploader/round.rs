@@ -13,7 +13,7 @@ use wal::{Sequence, WalId};
 
 use super::{DurableGroup, Held, wants_own_object};
 use crate::format::{BatchEntry, FinishedObject, ObjectWriter, SliceEnd, SliceStart};
-use crate::limits::{MAX_CONFLICTS, MAX_OBJECT_BYTES, PUTS_IN_FLIGHT};
+use crate::limits::{MAX_CONFLICTS, MAX_OBJECT_BYTES, PUTS_IN_FLIGHT, YIELD_BYTES};
 use crate::objects::{Backoff, Objects};
 use crate::partition::{CheckpointPlan, Committed, Inner};
 use crate::storage::Shared;
@@ -140,7 +140,7 @@ impl Committer {
     ) -> Result<Finished, Error> {
         let mut conflicts = 0;
         loop {
-            let (objects, written) = self.cut(round, &known)?;
+            let (objects, written) = self.cut(round, &known).await?;
             self.store(&objects).await?;
             let slices: Vec<SliceRef> = objects
                 .iter()
@@ -172,7 +172,7 @@ impl Committer {
     }
 
     /// Cuts the round into objects; nothing is stored yet.
-    fn cut(
+    async fn cut(
         &self,
         round: &Round,
         known: &KnownEnds,
@@ -225,11 +225,11 @@ impl Committer {
             }
             if wants_own_object(part.bytes) {
                 let mut own = ObjectWriter::new();
-                written.push(self.write(&mut own, round, key, part)?);
+                written.push(self.write(&mut own, round, key, part).await?);
                 objects.push(own.finish(self.objects.new_key())?);
                 continue;
             }
-            written.push(self.write(&mut bundle, round, key, part)?);
+            written.push(self.write(&mut bundle, round, key, part).await?);
             if bundle.block_bytes() >= MAX_OBJECT_BYTES as u64 {
                 let full = std::mem::take(&mut bundle);
                 objects.push(full.finish(self.objects.new_key())?);
@@ -242,14 +242,13 @@ impl Committer {
     }
 
     /// Writes a partition's part as one slice, or several when it holds very many batches.
-    fn write(
+    async fn write(
         &self,
         writer: &mut ObjectWriter,
         round: &Round,
         key: (TopicPartition, LeaderEpoch),
         part: Part<'_>,
     ) -> Result<Written, Error> {
-        let now_ms = self.objects.env().clock.wall_ms();
         let start = |first_offset| SliceStart {
             topic_partition: key.0,
             leader_epoch: key.1,
@@ -269,6 +268,7 @@ impl Committer {
             .entries
             .first()
             .map_or(0, |held| held.entry.base_offset);
+        let mut since_yield = 0;
         writer.start_slice(start(next))?;
         for held in &part.entries {
             let entry = &held.entry;
@@ -287,25 +287,16 @@ impl Committer {
                 let line = BatchEntry::of(&view, entry.appended_at_ms);
                 next = view.next_offset();
                 let batch = rest.split_to(view.len());
+                since_yield += batch.len();
                 writer.push(batch, line)?;
             }
+            if since_yield >= YIELD_BYTES {
+                // Checksums take time that others on this thread wait for.
+                since_yield = 0;
+                tokio::task::yield_now().await;
+            }
         }
-        let due = round.checkpoint
-            || part
-                .plan
-                .as_ref()
-                .is_some_and(|p| p.due(&self.settings, part.bytes, now_ms));
-        let checkpoint = committed.as_mut().filter(|_| due).map(|committed| {
-            committed
-                .producers
-                .expire(now_ms, self.settings.producer_expiration_ms);
-            committed.checkpoint_at_ms = now_ms;
-            Bytes::from(committed.producers.encode())
-        });
-        if let Some(committed) = &mut committed {
-            let since = committed.bytes_since_checkpoint + part.bytes;
-            committed.bytes_since_checkpoint = if checkpoint.is_some() { 0 } else { since };
-        }
+        let checkpoint = self.checkpoint(round, &part, &mut committed);
         writer.finish_slice(SliceEnd {
             end_offset: next,
             producer_checkpoint: checkpoint,
@@ -317,6 +308,32 @@ impl Committer {
             bytes: part.all_bytes,
             committed,
         })
+    }
+
+    /// The whole producer state at the end of the part, when it is due.
+    fn checkpoint(
+        &self,
+        round: &Round,
+        part: &Part<'_>,
+        committed: &mut Option<Committed>,
+    ) -> Option<Bytes> {
+        let now_ms = self.objects.env().clock.wall_ms();
+        let due = round.checkpoint
+            || part
+                .plan
+                .as_ref()
+                .is_some_and(|plan| plan.due(&self.settings, part.bytes, now_ms));
+        let committed = committed.as_mut()?;
+        if !due {
+            committed.bytes_since_checkpoint += part.bytes;
+            return None;
+        }
+        committed
+            .producers
+            .expire(now_ms, self.settings.producer_expiration_ms);
+        committed.checkpoint_at_ms = now_ms;
+        committed.bytes_since_checkpoint = 0;
+        Some(Bytes::from(committed.producers.encode()))
     }
 
     /// All objects of the round, each once, however long it takes.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use object_store::{ObjectStore, ObjectStoreExt};
 use protocol::LeaderEpoch;
 
+use super::{Committer, Round};
 use crate::harness::{
     Gate, GateCatalog, GateStore, Trims, World, batch, context, put, read_all, sequenced, tp,
 };
@@ -479,5 +480,32 @@ async fn a_full_disk_refuses_appends_and_still_uploads() {
     }
     storage.drain().await.unwrap();
     assert_eq!(world.catalog.view(tp(0)).unwrap().committed_end, 1);
+    storage.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_round_that_does_not_follow_the_trim_point_is_refused_whole() {
+    let world = World::new();
+    let storage = world.storage();
+    let partition = world.open(&storage, 0, 0).await;
+    put(&partition, &batch(1, 10, 0)).await.unwrap();
+    put(&partition, &batch(1, 10, 0)).await.unwrap();
+    let shared = storage.shared();
+    let mut groups = shared.queue.cut(u64::MAX, usize::MAX);
+    let late = groups.split_off(1);
+    let committer = Committer::new(shared, world.wal_id, None);
+    let round = |from, to, groups| Round {
+        from,
+        to,
+        groups,
+        checkpoint: false,
+    };
+    let second = round(1, 2, late);
+    let error = committer.upload(&second).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "out of order");
+    assert!(world.catalog.commits().is_empty());
+    committer.upload(&round(0, 1, groups)).await.unwrap();
+    committer.upload(&second).await.unwrap();
+    assert_eq!(world.catalog.view(tp(0)).unwrap().committed_end, 2);
     storage.shutdown().await;
 }
