@@ -270,7 +270,7 @@ async fn condemned_objects_go_after_their_grace() {
     world.condemn(&young, GRACE_MS);
     let mut worker = world.worker();
     assert_eq!(worker.round().await.unwrap().condemned, 1);
-    assert_eq!(world.left().await, [young.clone()]);
+    assert_eq!(world.left().await, [young]);
     *world.clock.0.lock() += 1;
     assert_eq!(worker.round().await.unwrap().condemned, 1);
     assert!(world.left().await.is_empty());
