@@ -496,6 +496,16 @@ pub(crate) struct Trims(Arc<AtomicU64>);
 
 struct TrimsBackend(Trims);
 
+/// A backend that tells when it is dropped.
+#[derive(Default)]
+pub(crate) struct DropTold(pub(crate) Arc<tokio::sync::Notify>, Trims);
+
+impl Drop for DropTold {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
 impl Trims {
     pub(crate) fn backend(&self) -> Box<dyn wal::Backend> {
         Box::new(TrimsBackend(self.clone()))
@@ -506,37 +516,49 @@ impl Trims {
     }
 }
 
-impl wal::Backend for TrimsBackend {
-    fn window(&self) -> usize {
-        1
-    }
+macro_rules! durable_at_once {
+    ($backend:ty, $trims:expr) => {
+        impl wal::Backend for $backend {
+            fn window(&self) -> usize {
+                1
+            }
 
-    fn attach(&mut self, _status: wal::Status) {}
+            fn attach(&mut self, _status: wal::Status) {}
 
-    fn store(
-        &mut self,
-        group: wal::backend::PendingGroup,
-    ) -> BoxFuture<'static, wal::backend::Stored> {
-        Box::pin(async move { (group.group, Ok(())) })
-    }
+            fn store(
+                &mut self,
+                group: wal::backend::PendingGroup,
+            ) -> BoxFuture<'static, wal::backend::Stored> {
+                Box::pin(async move { (group.group, Ok(())) })
+            }
 
-    fn pace(&mut self, _now: Instant, _queued: usize, _in_flight: usize) -> wal::backend::Pace {
-        wal::backend::Pace::Now
-    }
+            fn pace(
+                &mut self,
+                _now: Instant,
+                _queued: usize,
+                _in_flight: usize,
+            ) -> wal::backend::Pace {
+                wal::backend::Pace::Now
+            }
 
-    fn idle_after(&self) -> Option<Duration> {
-        None
-    }
+            fn idle_after(&self) -> Option<Duration> {
+                None
+            }
 
-    fn mark(
-        &mut self,
-        _mark: wal::backend::Mark,
-        _next: wal::Sequence,
-    ) -> BoxFuture<'static, Result<(), wal::Error>> {
-        Box::pin(async { Ok(()) })
-    }
+            fn mark(
+                &mut self,
+                _mark: wal::backend::Mark,
+                _next: wal::Sequence,
+            ) -> BoxFuture<'static, Result<(), wal::Error>> {
+                Box::pin(async { Ok(()) })
+            }
 
-    fn trim(&mut self, to: wal::Sequence) {
-        self.0.0.fetch_max(to, Ordering::Relaxed);
-    }
+            fn trim(&mut self, to: wal::Sequence) {
+                $trims(self).0.fetch_max(to, Ordering::Relaxed);
+            }
+        }
+    };
 }
+
+durable_at_once!(TrimsBackend, |backend: &mut TrimsBackend| backend.0.clone());
+durable_at_once!(DropTold, |backend: &mut DropTold| backend.1.clone());

@@ -59,3 +59,5 @@ pub(crate) const COMPACTION_KEY_OVERHEAD: usize = 48;
 pub(crate) const YIELD_BYTES: usize = 1 << 20;
 /// Bytes of blocks that a compaction reads and checks at a time.
 pub(crate) const COMPACTION_WINDOW_BYTES: u64 = 2 << 20;
+/// Memory that a queued entry takes beyond its batch, about.
+pub(crate) const ENTRY_OVERHEAD_BYTES: usize = 512;

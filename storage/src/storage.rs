@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use env::Env;
 use object_store::ObjectStore;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
 use protocol::{BrokerEpoch, LeaderEpoch, NodeId, TopicPartition};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -77,7 +77,9 @@ pub(crate) struct Shared {
     pub(crate) retained: Retained,
     pub(crate) queue: Queue,
     pub(crate) read_path: ReadPath,
-    log: OnceLock<wal::Log>,
+    /// `None` before it is attached and after shutdown, which must let go of it: a log ends, and
+    /// frees its directory, with its last handle.
+    log: RwLock<Option<wal::Log>>,
     partitions: RwLock<Partitions>,
     failure: watch::Sender<Option<Error>>,
     /// Bytes left on the disk of the object store, `u64::MAX` when nobody looks.
@@ -141,7 +143,7 @@ impl Storage {
             ),
             retained: Retained::new(settings.hot_bytes),
             queue: Queue::default(),
-            log: OnceLock::new(),
+            log: RwLock::default(),
             partitions: RwLock::default(),
             failure: watch::Sender::new(None),
             disk_available: AtomicU64::new(u64::MAX),
@@ -183,7 +185,7 @@ impl Storage {
             "a storage has one log"
         );
         let failure = log.failure();
-        assert!(shared.log.set(log).is_ok(), "a storage has one log");
+        *shared.log.write() = Some(log);
         let mut tasks = shared.tasks.lock();
         tasks.spawn(worker.run());
         tasks.spawn(compaction.run());
@@ -246,6 +248,8 @@ impl Storage {
         }
         let mut tasks = std::mem::take(&mut *self.shared.tasks.lock());
         tasks.shutdown().await;
+        let log = self.shared.log.write().take();
+        drop(log);
     }
 
     /// Bytes that are durable and in no committed object, and the age of the oldest.
@@ -292,11 +296,15 @@ async fn failed_for_good(mut failure: watch::Receiver<Option<Error>>) {
 }
 
 impl Shared {
-    pub(crate) fn log(&self) -> Result<&wal::Log, Error> {
+    /// The log, for appends.
+    ///
+    /// # Errors
+    /// `NotOpen` before there is one; what stopped this storage for good.
+    pub(crate) fn log(&self) -> Result<MappedRwLockReadGuard<'_, wal::Log>, Error> {
         if let Some(error) = self.failure.borrow().as_ref() {
             return Err(error.clone());
         }
-        self.log.get().ok_or(Error::NotOpen)
+        RwLockReadGuard::try_map(self.log.read(), Option::as_ref).map_err(|_| Error::NotOpen)
     }
 
     pub(crate) fn has_failed(&self) -> bool {

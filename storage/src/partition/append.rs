@@ -10,6 +10,7 @@ use wal::Entry;
 
 use super::{Partition, State, Status};
 use crate::budget::MemoryPermit;
+use crate::limits::ENTRY_OVERHEAD_BYTES;
 use crate::producers::{ProducerBatch, Verdict};
 use crate::{Error, HookBatch};
 
@@ -89,10 +90,13 @@ impl Partition {
     ) -> Result<Reservation, Error> {
         let shared = &self.shared;
         shared.check_disk()?;
-        let log = shared.log()?;
+        let log = shared.log()?.clone();
         let AppendContext { deadline, internal } = context;
         let wake = || shared.queue.wake();
-        let memory = shared.budget.take(bytes, internal, deadline, wake).await?;
+        let memory = shared
+            .budget
+            .take(bytes + ENTRY_OVERHEAD_BYTES, internal, deadline, wake)
+            .await?;
         let slot = async {
             if internal {
                 log.reserve_internal(bytes).await

@@ -6,7 +6,7 @@ use protocol::BatchView;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::harness::{Gate, GateStore, World, batch, context, put, sequenced, tp};
+use crate::harness::{DropTold, Gate, GateStore, World, batch, context, put, sequenced, tp};
 use crate::{
     AppendContext, Error, HookBatch, Hooks, Isolation, RecordError, SliceRef, TopicConfig,
 };
@@ -335,4 +335,24 @@ async fn hooks_see_everything_in_order_and_may_refuse() {
         ]
     );
     storage.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shut_down_storage_lets_go_of_its_log_though_handles_stay() {
+    let mut world = World::new();
+    world.settings.upload_bytes = 1 << 30;
+    let backend = DropTold::default();
+    let dropped = backend.0.clone();
+    let storage = world.storage_over(Box::new(backend));
+    let partition = world.open(&storage, 0, 0).await;
+    put(&partition, &batch(1, 10, 0)).await.unwrap();
+    storage.shutdown().await;
+    tokio::time::timeout(Duration::from_secs(5), dropped.notified())
+        .await
+        .expect("dropped");
+    let refused = partition.produce(&batch(1, 10, 0), context()).await;
+    assert!(matches!(
+        refused,
+        Err(Error::NotOpen | Error::NotLeader { .. })
+    ));
 }
