@@ -8,8 +8,10 @@
 //! clock and ids travel in the entry, so that every voter comes to the same state.
 
 mod convert;
+mod parts;
 mod response;
 mod response_convert;
+mod slices;
 #[cfg(test)]
 mod tests;
 pub(crate) mod wire;
@@ -20,7 +22,7 @@ use protocol::{BrokerEpoch, LeaderEpoch, NodeId, TopicId, TopicPartition};
 use uuid::Uuid;
 use wal::{Sequence, WalId};
 
-pub(crate) use convert::{
+pub(crate) use parts::{
     Decoded, Malformed, get_backend, get_configs, get_digest, get_id, get_int, get_register,
     get_resource, malformed, put_backend, put_configs, put_digest, put_id, put_register,
     put_resource,

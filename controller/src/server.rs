@@ -94,8 +94,14 @@ impl Controller {
             failure,
             tasks,
         };
-        controller.ensure_cluster(&settings).await?;
-        Ok(controller)
+        match controller.ensure_cluster(&settings).await {
+            Ok(()) => Ok(controller),
+            Err(error) => {
+                // Leave no task behind that holds the directory.
+                controller.shutdown().await?;
+                Err(error)
+            }
+        }
     }
 
     async fn ensure_cluster(&self, settings: &ControllerSettings) -> Result<(), Error> {

@@ -141,26 +141,12 @@ impl State {
             Command::ReportHighWatermarks { broker, marks } => {
                 self.report_high_watermarks(*broker, marks)
             }
-            Command::OpenWal {
-                broker,
-                wal,
-                backend,
-            } => self.open_wal(*broker, *wal, *backend, effects),
-            Command::ClaimWal { wal, heir } => self.claim_wal(*wal, *heir, effects),
-            Command::CloseWal {
-                wal,
-                claim,
-                broker,
-                end,
-            } => self.close_wal(*wal, *claim, *broker, *end, effects),
-            Command::AbandonWal { wal, reason: _ } => self.abandon_wal(*wal, effects),
-            Command::ReportWalCorrupt {
-                wal,
-                claim,
-                heir,
-                reason,
-            } => self.report_wal_corrupt(*wal, *claim, *heir, reason, effects),
-            Command::UnquarantineWal { wal } => self.unquarantine_wal(*wal, effects),
+            Command::OpenWal { .. }
+            | Command::ClaimWal { .. }
+            | Command::CloseWal { .. }
+            | Command::AbandonWal { .. }
+            | Command::ReportWalCorrupt { .. }
+            | Command::UnquarantineWal { .. } => self.dispatch_wal(&proposal.command, effects),
             Command::CreateTopic(create) => self.create_topic(create, now_ms, effects),
             Command::CreatePartitions {
                 topic,
@@ -210,6 +196,32 @@ impl State {
             Command::FinalizeFeature { name, level } => {
                 self.finalize_feature(name, *level, effects)
             }
+        }
+    }
+
+    fn dispatch_wal(&mut self, command: &Command, effects: &mut Effects) -> Answer {
+        match command {
+            Command::OpenWal {
+                broker,
+                wal,
+                backend,
+            } => self.open_wal(*broker, *wal, *backend, effects),
+            Command::ClaimWal { wal, heir } => self.claim_wal(*wal, *heir, effects),
+            Command::CloseWal {
+                wal,
+                claim,
+                broker,
+                end,
+            } => self.close_wal(*wal, *claim, *broker, *end, effects),
+            Command::AbandonWal { wal, reason: _ } => self.abandon_wal(*wal, effects),
+            Command::ReportWalCorrupt {
+                wal,
+                claim,
+                heir,
+                reason,
+            } => self.report_wal_corrupt(*wal, *claim, *heir, reason, effects),
+            Command::UnquarantineWal { wal } => self.unquarantine_wal(*wal, effects),
+            other => unreachable!("{other:?} is no command about logs"),
         }
     }
 

@@ -4,7 +4,7 @@ use prost::Message;
 use protocol::{BrokerEpoch, LeaderEpoch, NodeId, TopicId};
 use wal::WalId;
 
-use super::convert::{
+use super::parts::{
     Decoded, Malformed, get_backend, get_id, get_int, get_mark, get_partition, malformed, put_at,
     put_backend, put_id, put_partition,
 };

@@ -280,6 +280,56 @@ async fn damage_to_what_was_acknowledged_is_named() {
     assert_eq!(found(&host.env()).await, last);
 }
 
+/// Stored logs must stay readable: a byte that changes here breaks them.
+#[test]
+fn the_bytes_of_entries_votes_and_snapshots_are_golden() {
+    use openraft::{EntryPayload, impls::BasicNode};
+    use prost::Message;
+
+    use super::types::{decode_entry, encode_entry, put_log_id, put_vote};
+
+    let nodes = [(1, BasicNode::new("a:1")), (2, BasicNode::new("b:2"))];
+    let members =
+        openraft::Membership::new(vec![[1].into()], std::collections::BTreeMap::from(nodes));
+    let members = members.unwrap();
+    let payloads = [
+        EntryPayload::Blank,
+        EntryPayload::Normal(ProposalBytes([1, 2, 3].into())),
+        EntryPayload::Membership(members.clone()),
+    ];
+    let mut all = Vec::new();
+    for payload in payloads {
+        let entry = Entry {
+            log_id: log_id(7, 300),
+            payload,
+        };
+        let bytes = encode_entry(&entry);
+        assert_eq!(decode_entry(&bytes).unwrap(), entry);
+        all.push(bytes);
+    }
+    all.push(put_vote(&Vote::new_committed(4, 1)).encode_to_vec());
+    all.push(put_log_id(&log_id(5, 6)).encode_to_vec());
+    all.push(wire::TruncateFrom { index: 9 }.encode_to_vec());
+    let last_membership = super::types::StoredMembers::new(Some(log_id(1, 0)), members);
+    let meta = snapshots::SnapshotMeta {
+        last_log_id: Some(log_id(5, 6)),
+        last_membership,
+    };
+    let file = snapshots::encode(&meta, b"state");
+    assert_eq!(
+        snapshots::decode(&file).unwrap(),
+        (meta, b"state"[..].into())
+    );
+    all.push(file);
+    let hex = |bytes: &Vec<u8>| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let lines: String = all.iter().map(|bytes| hex(bytes) + "\n").collect();
+    let golden = include_str!("tests/records.v1.hex");
+    if lines != golden {
+        println!("GOLDENRAFT\n{lines}END");
+    }
+    assert!(lines == golden, "the stored form of the raft log changed");
+}
+
 #[test]
 fn a_damaged_snapshot_gives_way_to_the_one_before() {
     let host = SimHost::alone(8);

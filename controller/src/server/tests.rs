@@ -135,6 +135,24 @@ async fn everything_acknowledged_is_there_after_a_kill_and_a_restart() {
         client.submit(round).await.unwrap();
     }
     println!("200 commits one by one {:?}", began.elapsed());
+    let began = Instant::now();
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..1000 {
+        let client = client.clone();
+        let command = Command::AllocateProducerIds { broker, count: 1 };
+        waiting.spawn(async move { client.submit(command).await.unwrap() });
+    }
+    let given = waiting
+        .join_all()
+        .await
+        .into_iter()
+        .map(|answer| match answer {
+            Response::ProducerIds { first, .. } => first,
+            other => panic!("{other:?}"),
+        });
+    let given: std::collections::BTreeSet<_> = given.collect();
+    assert_eq!(given.len(), 1000, "no id is given twice");
+    println!("1000 commands at once {:?}", began.elapsed());
     let before = client.partition(TP).await.unwrap().unwrap();
     let cluster = client.image().borrow().cluster;
     // No shutdown: the files are as a kill leaves them.

@@ -5,7 +5,7 @@ use crate::command::{OldSlice, ReplaceRun, ReplaceSlices};
 
 /// Steps in all; each is one command.
 const RUNS: u64 = 20;
-const STEPS: u64 = 5_000;
+const STEPS: u64 = 10_000;
 
 /// xorshift: the same run for the same seed.
 struct Dice(u64);
@@ -432,7 +432,10 @@ impl Run {
 fn random_commands_do_what_a_small_model_says() {
     let began = std::time::Instant::now();
     for seed in 1..=RUNS {
-        let mut world = World::default();
+        let mut world = World {
+            check_every: 61,
+            ..World::default()
+        };
         world.create(4);
         let mut model = Model::default();
         let part = Part {
@@ -443,7 +446,7 @@ fn random_commands_do_what_a_small_model_says() {
         let mut run = Run {
             world,
             model,
-            dice: Dice(seed * 0x9e37_79b9_7f4a_7c15),
+            dice: Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
         };
         for _ in 0..STEPS {
             run.step();
@@ -451,7 +454,7 @@ fn random_commands_do_what_a_small_model_says() {
         let state = &run.world.state;
         let committed: i64 = run.model.parts.values().map(|part| part.end).sum();
         assert!(
-            committed > 500,
+            committed > 50,
             "seed {seed} committed {committed} offsets only"
         );
         let bytes = state.encode();

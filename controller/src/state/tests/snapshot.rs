@@ -82,6 +82,18 @@ fn a_state_reads_back_equal() {
     );
 }
 
+/// Stored snapshots must stay readable: a byte that changes here breaks them.
+#[test]
+fn the_bytes_of_a_state_are_golden() {
+    let bytes = full().state.encode();
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let golden = include_str!("state.v1.hex").trim_end();
+    if hex != golden {
+        println!("GOLDENSTATE\n{hex}\nEND");
+    }
+    assert!(hex == golden, "the stored form of the state changed");
+}
+
 #[test]
 fn the_image_grown_step_by_step_is_the_image_of_the_whole() {
     let mut world = World::default();
