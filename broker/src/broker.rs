@@ -12,7 +12,7 @@ use controller::{BrokerImage, Client, ConfigResource, Image, Lease, TopicImage};
 use env::Env;
 use parking_lot::RwLock;
 use protocol::messages::StrBytes;
-use protocol::{BrokerEpoch, LeaderEpoch, NodeId, TopicId, TopicPartition};
+use protocol::{BrokerEpoch, LeaderEpoch, NodeId, TopicPartition};
 use storage::{Partition, Storage};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -190,11 +190,6 @@ impl Broker {
     /// A topic's settings.
     pub(crate) fn settings(&self, image: &Image, topic: &Arc<TopicImage>) -> Arc<TopicSettings> {
         self.topics.settings(&self.config, image, topic)
-    }
-
-    /// A topic by id.
-    pub(crate) fn topic_by_id(&self, image: &Image, id: TopicId) -> Option<Arc<TopicImage>> {
-        image.topic_by_id(id).cloned()
     }
 
     /// The value of a broker-wide name: dynamic for this broker, for all, else as configured.

@@ -41,9 +41,6 @@ pub(crate) const PRODUCER_ID_BLOCK: u32 = 1000;
 /// Longest topic name (Kafka's).
 pub(crate) const MAX_TOPIC_NAME: usize = 249;
 
-/// Longest client id, software name or version that is shown or logged.
-pub(crate) const MAX_SHOWN_NAME: usize = 128;
-
 /// Partitions of one fetch session.
 pub(crate) const MAX_SESSION_PARTITIONS: usize = 100_000;
 
@@ -58,3 +55,11 @@ pub(crate) const RETRY_MOST: Duration = Duration::from_secs(5);
 
 /// Partitions opened at once.
 pub(crate) const PARTITION_OPENS: usize = 32;
+
+/// Pauses before the sweeps of a closed log: puts of its dead owner land late.
+pub(crate) const SWEEPS: [Duration; 4] = [
+    Duration::ZERO,
+    Duration::from_secs(30),
+    Duration::from_secs(300),
+    Duration::from_secs(3600),
+];

@@ -80,6 +80,7 @@ impl FrameBudget {
 
 impl FrameLease {
     /// Bytes held.
+    #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }

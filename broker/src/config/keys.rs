@@ -131,7 +131,7 @@ static KEYS: &[Key] = &[
     Key::new("wal.backend", Kind::Choice(&["disk", "object", "memory"]), "disk", "Where records become durable: disk (fsync), object (the object store), memory (not at all)."),
     Key::new("wal.segment.bytes", Kind::Long { min: 1_048_576, max: 1_073_741_824 }, "67108864", "Size of a segment file of the disk WAL."),
     Key::new("wal.queue.bytes", long(1_048_576), "67108864", "Bytes that may wait for the WAL."),
-    Key::new("wal.object.puts.per.second", Kind::Double { min: 0.1, max: 1000.0 }, "8", "Pace of the object WAL; more is faster and costs more."),
+    Key::new("wal.object.puts.per.second", Kind::Int { min: 1, max: 1000 }, "8", "Pace of the object WAL; more is faster and costs more."),
     // The object store.
     Key::new("object.store.url", Kind::Text, "", "file:///PATH, s3://BUCKET/PREFIX?endpoint=…, gs://…, az://…, memory:; empty means a directory under data.dir."),
     Key::new("object.store.probe.interval.ms", long(0), "604800000", "A store that passed its probe is not probed again for this long."),

@@ -21,7 +21,7 @@ pub(crate) struct Frame {
     /// The bytes.
     pub(crate) bytes: Bytes,
     /// Held until the request is answered.
-    pub(crate) lease: FrameLease,
+    pub(crate) _lease: FrameLease,
 }
 
 /// Why there is no further frame.
@@ -151,7 +151,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
         Ok(Frame {
             bytes: bytes.freeze(),
-            lease,
+            _lease: lease,
         })
     }
 }

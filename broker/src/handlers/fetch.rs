@@ -20,7 +20,7 @@ use protocol::messages::fetch_response::{
     NodeEndpoint, PartitionData,
 };
 use protocol::messages::{BrokerId, FetchRequest, ProducerId, TopicName};
-use protocol::{ErrorCode, LeaderEpoch, NodeId, Records, TopicId};
+use protocol::{Batches, ErrorCode, LeaderEpoch, NodeId, Records, TopicId};
 use storage::{Isolation, Partition, ReadResult};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
@@ -76,6 +76,7 @@ pub(crate) async fn handle(
         .sessions
         .finish(begun.mode, by_id, &mut round.answers, now, draw);
     broker.metrics.fetched_bytes.inc_by(round.bytes as u64);
+    broker.metrics.fetched_records.inc_by(round.records);
     let mute = broker.quota.charge(context, Use::Fetch(round.bytes));
     let node_endpoints = fetching.endpoints(&round.leaders);
     let response = FetchResponse::default()
@@ -101,6 +102,7 @@ struct Fetching<'a> {
 /// One pass over everything wanted.
 #[derive(Default)]
 struct Round {
+    records: u64,
     answers: Vec<(Wanted, PartitionData)>,
     bytes: usize,
     /// An error or a divergence: answered at once.
@@ -158,6 +160,7 @@ impl Fetching<'_> {
             let data = match read {
                 Ok(read) => {
                     round.bytes += read.bytes;
+                    round.records += records_in(&read);
                     found(read)
                 }
                 Err(failed) => {
@@ -281,6 +284,13 @@ fn positioned(partition: &Partition, data: PartitionData) -> PartitionData {
     data.with_high_watermark(position.high_watermark)
         .with_last_stable_offset(position.last_stable_offset)
         .with_log_start_offset(position.log_start)
+}
+
+/// Records by the headers of their batches.
+fn records_in(read: &ReadResult) -> u64 {
+    let batches = read.batches.iter().flat_map(|bytes| Batches::whole(bytes));
+    let counts = batches.flatten().map(|batch| u64::try_from(batch.record_count()).unwrap_or(0));
+    counts.sum()
 }
 
 fn found(read: ReadResult) -> PartitionData {

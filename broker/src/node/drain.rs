@@ -1,7 +1,7 @@
 //! An ordered stop: answers what is in flight, uploads, commits, marks the log closed, says
 //! goodbye; all within a bound. What is not done then is recovered at the next start.
 
-use controller::{Command, Controller};
+use controller::{CheckpointKeeper, Command, Controller};
 use tokio::time::{Instant, timeout_at};
 
 use super::epoch::Serving;
@@ -13,6 +13,7 @@ pub(super) async fn in_order(
     context: &Context,
     running: &Running,
     controller: Controller,
+    checkpoints: CheckpointKeeper,
     mut serving: Serving,
 ) -> Result<(), NodeError> {
     let bound = context
@@ -42,6 +43,11 @@ pub(super) async fn in_order(
         }
     }
     running.broker.set_epoch(None);
+    match timeout_at(deadline, checkpoints.finish()).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "no last checkpoint of the cluster's state"),
+        Err(_) => tracing::warn!(?bound, "no last checkpoint of the cluster's state"),
+    }
     serving.shutdown().await;
     controller.shutdown().await?;
     Ok(())

@@ -9,7 +9,8 @@ use controller::{
     WalBackend as Backend,
 };
 use protocol::{BrokerEpoch, NodeId, TopicPartition};
-use storage::{DiskReserve, Storage, StorageParts, StorageSettings};
+use storage::{
+    Collector, CollectorParts, CollectorSettings, DiskReserve, Storage, StorageParts, StorageSettings};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use wal::{Log, LogSettings, WalId};
@@ -53,7 +54,11 @@ pub(super) struct Serving {
     pub(super) log: Log,
     pub(super) wal_id: WalId,
     lease: LeaseKeeper,
+    /// What must go on as long as the epoch does.
     tasks: JoinSet<()>,
+    /// What may end earlier.
+    _helpers: JoinSet<()>,
+    _collector: Collector,
 }
 
 /// Registers, recovers what earlier epochs left, and opens a fresh log and the partitions.
@@ -87,11 +92,11 @@ pub(super) async fn begin(context: &Context, running: &Running) -> Result<Servin
         broker,
         metrics: &running.wal_metrics,
     };
-    match recovering.run().await {
-        Ok(()) => {}
+    let swept = match recovering.run().await {
+        Ok(swept) => swept,
         Err(takeover::TakeoverError::Fenced) => return Err(BeginError::Fenced),
         Err(takeover::TakeoverError::Fatal(error)) => return Err(BeginError::Fatal(error)),
-    }
+    };
     say("opening the log");
     let wal_id = WalId(context.env.entropy.uuid());
     let log = open_log(context, running, &storage, wal_id).await?;
@@ -124,12 +129,18 @@ pub(super) async fn begin(context: &Context, running: &Running) -> Result<Servin
     tasks.spawn(groups::follow(Arc::clone(&running.broker)));
     // A task that is gone has panicked: the supervisor below says so.
     let _ = opened.await;
+    let mut helpers = JoinSet::new();
+    let store = Arc::clone(&running.store.store);
+    helpers.spawn(takeover::sweep(context.env.clone(), store, swept));
+    let collector = collect(context, running, broker, &mut helpers);
     Ok(Serving {
         epoch,
         log,
         wal_id,
         lease: keeper,
         tasks,
+        _helpers: helpers,
+        _collector: collector,
     })
 }
 
@@ -176,6 +187,27 @@ fn open_storage(context: &Context, running: &Running, broker_epoch: BrokerEpoch)
         store_metrics: running.store.metrics.clone(),
         hooks: context.parts.hooks.clone(),
     })
+}
+
+/// Starts the one door through which objects are deleted.
+fn collect(
+    context: &Context,
+    running: &Running,
+    broker: BrokerEpoch,
+    tasks: &mut JoinSet<()>,
+) -> Collector {
+    let standard = CollectorSettings::standard();
+    let grace = context.config.time("collector.grace.ms").unwrap_or(standard.grace);
+    let parts = CollectorParts {
+        env: context.env.clone(),
+        store: Arc::clone(&running.store.store),
+        keys: running.store.keys(&running.client),
+        catalog: Arc::new(ControllerCatalog::new(running.client.clone())),
+        writer: (context.config.node_id, broker),
+        settings: CollectorSettings { grace, ..standard },
+        metrics: running.collector_metrics.clone(),
+    };
+    Collector::spawn(tasks, parts)
 }
 
 fn storage_settings(config: &Config, objects: Option<PathBuf>) -> StorageSettings {

@@ -23,6 +23,7 @@ pub(super) struct Running {
     pub(super) server: Arc<Server>,
     pub(super) store: Store,
     pub(super) storage_metrics: storage::StorageMetrics,
+    pub(super) collector_metrics: storage::CollectorMetrics,
     pub(super) wal_metrics: wal::Metrics,
     pub(super) listeners: Vec<controller::Listener>,
     /// Cancelled when connections are to end after what is in flight.
@@ -92,6 +93,8 @@ fn assemble(context: &Context, client: Client, store: Store, bound: &[Bound]) ->
         quota: Arc::clone(&context.parts.quota),
     });
     store.metrics.register(&mut registry);
+    let collector_metrics = storage::CollectorMetrics::default();
+    collector_metrics.register(&mut registry);
     let largest = config.size("socket.request.max.bytes");
     let budget = FrameBudget::new(frame_bytes(config), largest);
     context.admin.watch_frames(Arc::clone(&budget));
@@ -128,6 +131,7 @@ fn assemble(context: &Context, client: Client, store: Store, bound: &[Bound]) ->
         server,
         store,
         storage_metrics: storage::StorageMetrics::register(&mut registry),
+        collector_metrics,
         wal_metrics: wal::Metrics::registered(&mut registry),
         listeners: bound.iter().map(listener).collect(),
         drain,
@@ -156,6 +160,10 @@ async fn serve(
 ) -> Result<(), NodeError> {
     let mut failure = controller.failure();
     let mut accepting = JoinSet::new();
+    let period = context.config.time("controller.checkpoint.interval.ms").unwrap_or_default();
+    let root = running.store.keys(&running.client).root().to_owned();
+    let store = Arc::clone(&running.store.store);
+    let checkpoints = running.client.keep_checkpoints(store, root, period);
     let mut bound = Some(bound);
     loop {
         let beginning = epoch::begin(context, &running);
@@ -185,7 +193,7 @@ async fn serve(
         match end {
             End::Stop => {
                 context.status.send_replace(Status::Draining);
-                return drain::in_order(context, &running, controller, serving).await;
+                return drain::in_order(context, &running, controller, checkpoints, serving).await;
             }
             End::Failed(error) => {
                 give_up(&running, serving).await;
