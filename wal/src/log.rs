@@ -222,7 +222,11 @@ impl std::fmt::Debug for Log {
 }
 
 async fn first_value<T: Copy>(receiver: &mut watch::Receiver<Option<T>>) -> T {
-    let found = receiver.wait_for(Option::is_some).await.ok().and_then(|value| *value);
+    let found = receiver
+        .wait_for(Option::is_some)
+        .await
+        .ok()
+        .and_then(|value| *value);
     match found {
         Some(value) => value,
         // The handle that asks keeps the sender.
@@ -232,7 +236,11 @@ async fn first_value<T: Copy>(receiver: &mut watch::Receiver<Option<T>>) -> T {
 
 async fn first_error(receiver: &mut watch::Receiver<Option<Error>>) -> Error {
     // The guard must be gone before the next await: it is a lock.
-    let failed = receiver.wait_for(Option::is_some).await.ok().and_then(|error| error.clone());
+    let failed = receiver
+        .wait_for(Option::is_some)
+        .await
+        .ok()
+        .and_then(|error| error.clone());
     match failed {
         Some(error) => error,
         None => std::future::pending().await,

@@ -1,11 +1,15 @@
 //! What the tests of this crate share.
 
+mod store;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use protocol::{LeaderEpoch, TopicId, TopicPartition};
 use uuid::Uuid;
+
+pub(crate) use store::{Fault, FaultStore, Op};
 
 use crate::{Durable, Entry, Error, Group, Log, Tail, WalId};
 

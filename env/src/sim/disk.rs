@@ -56,6 +56,7 @@ struct World {
     faults: DiskFaults,
     fail_next_sync: bool,
     fail_next_write: bool,
+    ignore_syncs: bool,
     capacity: Option<u64>,
 }
 
@@ -78,6 +79,7 @@ impl SimDisk {
             faults: DiskFaults::default(),
             fail_next_sync: false,
             fail_next_write: false,
+            ignore_syncs: false,
             capacity: None,
         })))
     }
@@ -127,6 +129,11 @@ impl SimDisk {
     /// Makes the next sync of a file fail.
     pub fn fail_next_sync(&self) {
         self.world().fail_next_sync = true;
+    }
+
+    /// From now on syncs succeed and do nothing: a disk that lies. For tests of oracles.
+    pub fn ignore_syncs(&self) {
+        self.world().ignore_syncs = true;
     }
 
     /// Makes the next write fail, half done.
@@ -497,7 +504,9 @@ impl File for Handle {
                 inode.fail_sync(&world.entropy);
                 return Err(io::Error::other("simulated sync error"));
             }
-            inode.sync();
+            if !world.ignore_syncs {
+                inode.sync();
+            }
             Ok(())
         })
     }

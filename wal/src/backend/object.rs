@@ -15,6 +15,8 @@ mod pace;
 mod put;
 mod store;
 mod tail;
+#[cfg(test)]
+mod tests;
 mod trim;
 
 use std::sync::Arc;
