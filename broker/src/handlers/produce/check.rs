@@ -151,9 +151,9 @@ mod tests {
     }
 
     fn batch(compression: Compression, keys: &[Option<&str>], timestamp: i64) -> Vec<u8> {
-        let mut builder = BatchBuilder::new(compression);
+        let mut builder = BatchBuilder::new().compression(compression);
         for key in keys {
-            builder.push(timestamp, key.map(str::as_bytes), Some(b"value"), &[]);
+            builder.append(timestamp, key.map(str::as_bytes), Some(b"value"), &[]);
         }
         builder.build().unwrap().to_vec()
     }
