@@ -2,6 +2,8 @@
 
 mod disk;
 mod open;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;

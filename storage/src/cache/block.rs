@@ -116,12 +116,17 @@ impl<V: Weigh> BlockCache<V> {
     }
 
     /// Waits until the flight of `key` is over.
-    pub(crate) async fn landed(&self, key: &BlockKey, flight: &Notify) {
+    pub(crate) async fn landed(&self, key: &BlockKey, flight: &Arc<Notify>) {
         let notified = flight.notified();
         tokio::pin!(notified);
         notified.as_mut().enable();
-        // It may have landed between the claim and here.
-        if self.flights.lock().contains_key(key) {
+        // It may have landed between the claim and here, and another may have started since.
+        let still = self
+            .flights
+            .lock()
+            .get(key)
+            .is_some_and(|now| Arc::ptr_eq(now, flight));
+        if still {
             notified.await;
         }
     }
@@ -188,6 +193,25 @@ mod tests {
         assert!(
             matches!(cache.claim(&key(0), [key(1)].into_iter()), Claim::Fetch(f) if f.len() == 1)
         );
+    }
+
+    #[tokio::test]
+    async fn a_waiter_of_a_flight_that_has_landed_does_not_wait_for_the_next() {
+        let cache: BlockCache<u64> = BlockCache::new(10_000, 100);
+        let Claim::Fetch(first) = cache.claim(&key(0), std::iter::empty()) else {
+            panic!()
+        };
+        let Claim::Wait(wait) = cache.claim(&key(0), std::iter::empty()) else {
+            panic!()
+        };
+        drop(first);
+        let Claim::Fetch(_second) = cache.claim(&key(0), std::iter::empty()) else {
+            panic!()
+        };
+        let soon = std::time::Duration::from_secs(5);
+        tokio::time::timeout(soon, cache.landed(&key(0), &wait))
+            .await
+            .expect("landed");
     }
 
     #[test]

@@ -372,22 +372,25 @@ async fn evicting_what_is_not_applied_is_a_bug_that_stops() {
 /// R5: what is stored with a slice is the state at its end, not that of the moment it is stored.
 #[tokio::test(start_paused = true)]
 async fn producer_state_is_that_at_the_end_of_the_slice() {
-    let mut world = World::new();
-    let (gate, _) = gated(&mut world);
+    let world = World::new();
     let storage = world.storage();
     let partition = world.open(&storage, 0, 0).await;
     put(&partition, &sequenced(7, 0, 0, 2)).await.unwrap();
-    gate.stop_at(1, true);
-    let draining = tokio::spawn({
-        let storage = storage.clone();
-        async move { storage.drain().await }
-    });
-    settle().await;
-    // While the round is on its way, the producer goes on.
+    let shared = storage.shared();
+    let groups = shared.queue.cut(u64::MAX, usize::MAX);
+    // After the round was begun, the producer goes on, and another comes.
     put(&partition, &sequenced(7, 0, 2, 1)).await.unwrap();
     put(&partition, &sequenced(8, 0, 0, 1)).await.unwrap();
-    draining.abort();
-    storage.shutdown().await;
+    let round = Round {
+        from: 0,
+        to: groups.last().unwrap().sequence + 1,
+        groups,
+        checkpoint: true,
+    };
+    Committer::new(shared, world.wal_id, None)
+        .upload(&round)
+        .await
+        .unwrap();
     // The object is stored; its index tells the state.
     let slice = index_of_only_object(&world).await;
     let state = crate::producers::Producers::decode(&slice.producer_checkpoint.unwrap()).unwrap();
@@ -398,7 +401,7 @@ async fn producer_state_is_that_at_the_end_of_the_slice() {
     assert_eq!(slice.end_offset, 2);
     assert_eq!(state, expected);
     assert_eq!(state.len(), 1, "producer 8 wrote beyond the slice");
-    gate.open();
+    storage.shutdown().await;
 }
 
 async fn index_of_only_object(world: &World) -> crate::format::SliceIndex {
