@@ -8,6 +8,8 @@
 pub mod disk;
 pub mod memory;
 pub mod object;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

@@ -23,7 +23,7 @@
 //!
 //! ```text
 //!   SegmentLog::create(disk, dir, id, nonce, settings) -> SegmentLog
-//!   SegmentLog::open(disk, dir, id, nonce, settings, visit) -> (SegmentLog, OpenReport)
+//!   SegmentLog::open(disk, dir, id, nonce, settings, visit) -> (SegmentLog, ScanReport)
 //!   append(&[Record { tag, bytes }]) -> Sequence     one write, one sync, durable at return
 //!   mark_idle(), close(self), purge(to)              to cut a tail, append a record that says so
 //! ```
@@ -43,6 +43,9 @@ mod testing;
 mod writer;
 
 pub mod backend;
+#[cfg(any(test, feature = "test-util"))]
+pub mod conformance;
+pub mod inspect;
 
 pub use backend::{Backend, disk, memory, object};
 pub use checksum::Crc32;
@@ -53,4 +56,4 @@ pub use metrics::{Metrics, Status};
 pub use queue::Permit;
 pub use record::Record;
 pub use recovery::{Tail, TailReport};
-pub use segment::{Ending, OpenReport, SegmentLog, SegmentLogSettings};
+pub use segment::{Ending, ScanReport, SegmentLog, SegmentLogSettings};

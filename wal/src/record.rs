@@ -13,6 +13,8 @@
 mod entry;
 mod extension;
 mod header;
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 

@@ -17,10 +17,11 @@ mod frame;
 mod log;
 mod prepare;
 mod scan;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use file::{SegmentId, SegmentWriter, list_segments, sync_parent};
-pub(crate) use frame::padded_bytes;
-pub use log::{OpenReport, SegmentLog, SegmentLogSettings};
+pub use log::{SegmentLog, SegmentLogSettings};
 pub(crate) use prepare::{Preparation, Prepared};
-pub use scan::Ending;
-pub(crate) use scan::{Frame, Scanner};
+pub(crate) use scan::Scanner;
+pub use scan::{Ending, ScanReport};

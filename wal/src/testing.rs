@@ -46,6 +46,11 @@ impl Acked {
         self.0.lock().clone()
     }
 
+    /// Number of entries.
+    pub(crate) fn count(&self) -> usize {
+        self.0.lock().iter().map(|group| group.entries.len()).sum()
+    }
+
     pub(crate) fn entries(&self) -> Vec<Entry> {
         self.groups()
             .into_iter()
@@ -67,7 +72,7 @@ pub(crate) async fn append(log: &Log, entry: Entry) {
 pub(crate) async fn durable_or_failed(log: &Log, entries: usize, acked: &Acked) -> Option<Error> {
     let failure = log.failure();
     loop {
-        if acked.entries().len() >= entries {
+        if acked.count() >= entries {
             return None;
         }
         if let Some(error) = failure.borrow().clone() {

@@ -18,7 +18,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ use crate::limits::{
 };
 use crate::metrics::Status;
 use crate::record::{Encoded, GroupKind, GroupMeta};
-use crate::segment::{Preparation, SegmentId, SegmentWriter, list_segments, sync_parent};
+use crate::segment::{Preparation, SegmentId, SegmentWriter, sync_parent};
 use crate::{Entry, Error, Sequence, WalId};
 use prepare::Preparer;
 pub use tail::recover;
@@ -345,15 +345,4 @@ fn write_now(
     }
     writer.write(meta, entries)?;
     Ok(true)
-}
-
-/// Segment files of the log in `{dir}/{wal_id}`, oldest first.
-pub(crate) fn segment_paths(
-    disk: &dyn Disk,
-    dir: &Path,
-    wal_id: WalId,
-) -> Result<Vec<PathBuf>, Error> {
-    let dir = dir.join(wal_id.to_string());
-    let segments = list_segments(disk, &dir).map_err(|e| Error::io("list", &dir, e))?;
-    Ok(segments.into_iter().map(|(_, path)| path).collect())
 }

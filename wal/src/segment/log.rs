@@ -7,8 +7,7 @@ use env::{DirLock, Disk};
 
 use super::file::{SegmentId, SegmentWriter, sync_parent};
 use super::prepare::{Preparation, Prepared};
-pub use super::scan::ScanReport as OpenReport;
-use super::scan::Scanner;
+use super::scan::{ScanReport, Scanner};
 use crate::limits::BLOCK_BYTES;
 use crate::record::{Body, Encoded, GroupKind, GroupMeta, Record};
 use crate::{Error, Sequence, WalId};
@@ -82,7 +81,7 @@ impl SegmentLog {
         nonce: u128,
         settings: SegmentLogSettings,
         visit: &mut dyn FnMut(Sequence, Vec<Record>) -> Result<(), Error>,
-    ) -> Result<(Self, OpenReport), Error> {
+    ) -> Result<(Self, ScanReport), Error> {
         if disk
             .file_len(dir)
             .map_err(|e| Error::io("look at", dir, e))?
@@ -106,7 +105,9 @@ impl SegmentLog {
                 .map_err(|e| Error::sync(&segment.path, e))?;
         }
         let mut ends = Vec::new();
+        let mut last = None;
         while let Some(frame) = scanner.next()? {
+            last = Some((scanner.at, frame.position, frame.bytes));
             let meta = frame.group.header.meta;
             let past = if meta.kind.is_numbered() {
                 meta.sequence + 1
@@ -129,6 +130,10 @@ impl SegmentLog {
             }
         }
         let report = scanner.report();
+        if let Some((at, position, bytes)) = last {
+            write_again(&scanner.segments[at], position, bytes)?;
+        }
+        write_again(&scanner.segments[scanner.at], 0, BLOCK_BYTES as u64)?;
         let writer = resume(disk, dir, scanner, id, &ends, report)?;
         let mut log = Self::assemble(writer, dir, id, nonce, settings, report.end, lock);
         log.idle = matches!(report.ending, super::Ending::Idle | super::Ending::Closed);
@@ -280,6 +285,28 @@ fn lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DirLock>, Error> {
     })
 }
 
+/// Writes what stands there once more, and syncs it.
+///
+/// The process before may have ended because its last sync failed. Then the page cache shows bytes
+/// as clean that never reached the disk, and a sync alone does not write them: the next power loss
+/// would leave a hole below groups that follow. Only the last group and the header of the segment
+/// in work can be such bytes, since nothing is written after a failed sync; every group before is
+/// proven by the one after it.
+fn write_again(segment: &FoundSegment, position: u64, bytes: u64) -> Result<(), Error> {
+    let len = usize::try_from(bytes).expect("a group was read into memory before");
+    let mut buffer = vec![0; len];
+    let path = &segment.path;
+    segment
+        .file
+        .read_exact_at(&mut buffer, position)
+        .map_err(|e| Error::io("read", path, e))?;
+    segment
+        .file
+        .write_all_at(&buffer, position)
+        .map_err(|e| Error::write(path, e))?;
+    segment.file.sync_data().map_err(|e| Error::sync(path, e))
+}
+
 /// A writer that goes on where the scan ended.
 fn resume(
     disk: Arc<dyn Disk>,
@@ -287,7 +314,7 @@ fn resume(
     scanner: Scanner,
     id: WalId,
     ends: &[Sequence],
-    report: OpenReport,
+    report: ScanReport,
 ) -> Result<SegmentWriter, Error> {
     let (at, position) = (scanner.at, scanner.position);
     let mut current = None;

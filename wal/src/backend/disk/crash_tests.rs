@@ -51,7 +51,7 @@ async fn scenario(host: &SimHost, oracle: &Oracle) -> Result<(), Error> {
         }
         sent += chunk.len();
         let failure = log.failure();
-        while oracle.acked.entries().len() < sent {
+        while oracle.acked.count() < sent {
             if host.disk.crashed() || failure.borrow().is_some() {
                 return Ok(());
             }
@@ -274,7 +274,7 @@ fn a_full_disk_is_waited_out_and_nothing_is_lost() {
         let refused = log.reserve(10).await.unwrap_err();
         assert!(matches!(refused, Error::DiskFull { .. }), "{refused}");
         assert_eq!(refused.kind(), crate::ErrorKind::Retry);
-        assert!(oracle.acked.entries().len() < 10);
+        assert!(oracle.acked.count() < 10);
         assert!(
             log.failure().borrow().is_none(),
             "a full disk is no failure"

@@ -1,10 +1,14 @@
 use std::path::Path;
+use std::time::Duration;
 
 use env::Env;
+use env::sim::SimHost;
 
 use super::{DiskSettings, create, recover, remove_others};
-use crate::testing::{Acked, append, durable_or_failed, entry, read_all, wal_id};
-use crate::{Ending, Error, Log, LogSettings, Metrics};
+use crate::testing::{Acked, append, durable_or_failed, entry, read_all, run_paused, wal_id};
+use crate::{Ending, Error, ErrorKind, Group, Log, LogSettings, Metrics};
+
+const SIM: &str = "/data/wal";
 
 const SMALL: DiskSettings = DiskSettings {
     segment_bytes: 64 * 1024,
@@ -61,4 +65,173 @@ async fn a_log_that_lives_is_not_read_and_an_absent_one_is_named() {
         [wal_id(1)]
     );
     assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none());
+}
+
+/// A small log on a simulated disk; returns its groups. `clean` or killed after 100 ms of idleness.
+async fn small_log(host: &SimHost, clean: bool, trim: u64) -> Vec<Group> {
+    let (env, acked) = (host.env(), Acked::default());
+    let log = start(&env, Path::new(SIM), &acked).await;
+    for n in 0..40 {
+        append(&log, entry(n, [100, 5000, 3000][n as usize % 3])).await;
+        assert!(
+            durable_or_failed(&log, n as usize + 1, &acked)
+                .await
+                .is_none()
+        );
+        if n % 10 == 4 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    log.trim(trim);
+    if clean {
+        log.close().await.unwrap();
+    } else {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    host.disk.kill();
+    acked.groups()
+}
+
+async fn read_from(host: &SimHost, trim: u64) -> Result<(Vec<Group>, Ending), Error> {
+    let mut tail = recover(&host.env(), Path::new(SIM), wal_id(1), trim).await?;
+    let groups = read_all(&mut tail).await?;
+    let report = tail.report();
+    Ok((groups, report.ending))
+}
+
+#[test]
+fn every_flipped_block_is_corruption_after_a_clean_stop_or_an_idle_moment() {
+    run_paused(async {
+        for (clean, ending) in [(true, Ending::Closed), (false, Ending::Idle)] {
+            let host = SimHost::alone(1);
+            let groups = small_log(&host, clean, 0).await;
+            assert_eq!(read_from(&host, 0).await.unwrap(), (groups.clone(), ending));
+            let mut flips = 0;
+            for path in host.disk.files() {
+                let stored = host.disk.contents(&path).unwrap();
+                for block in 0..stored.len() / 4096 {
+                    let bytes = &stored[block * 4096..][..4096];
+                    if path.extension().is_none_or(|e| e != "wal") || bytes.iter().all(|b| *b == 0)
+                    {
+                        continue;
+                    }
+                    for at in [0, 60, 103, 1500, 4095] {
+                        host.disk.flip(&path, (block * 4096 + at) as u64, 1);
+                        let place = format!("{} block {block} byte {at}", path.display());
+                        match read_from(&host, 0).await {
+                            Err(error) => assert_eq!(error.kind(), ErrorKind::Corrupt, "{place}"),
+                            // Of the last block, the mark itself: no data, and reported all the same.
+                            Ok((found, Ending::Torn { bytes: 4096 })) => assert_eq!(found, groups),
+                            Ok((_, ending)) => panic!("{place}: undetected, {ending:?}"),
+                        }
+                        host.disk.flip(&path, (block * 4096 + at) as u64, 1);
+                        flips += 1;
+                    }
+                }
+            }
+            assert!(flips > 250, "{flips}");
+        }
+    });
+}
+
+#[test]
+fn r10_a_log_that_lost_its_front_middle_or_end_is_corrupt() {
+    run_paused(async {
+        let host = SimHost::alone(2);
+        let groups = small_log(&host, true, 0).await;
+        let segments: Vec<_> = host
+            .disk
+            .files()
+            .into_iter()
+            .filter(|p| p.extension().is_some_and(|e| e == "wal"))
+            .collect();
+        assert!(segments.len() > 3);
+        let env = host.env();
+        for lost in [0, 1] {
+            let kept = host.disk.contents(&segments[lost]).unwrap();
+            env.disk.remove_file(&segments[lost]).unwrap();
+            let error = read_from(&host, 0).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+            host.disk.replace(&segments[lost], kept);
+        }
+        // The controller says that more was committed than the log holds.
+        let error = read_from(&host, groups.len() as u64 + 5).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        // An old copy of a segment put back.
+        let kept = host.disk.contents(&segments[1]).unwrap();
+        host.disk
+            .replace(&segments[1], host.disk.contents(&segments[0]).unwrap());
+        assert_eq!(
+            read_from(&host, 0).await.unwrap_err().kind(),
+            ErrorKind::Corrupt
+        );
+        host.disk.replace(&segments[1], kept);
+        assert_eq!(read_from(&host, 0).await.unwrap().0, groups);
+    });
+}
+
+#[test]
+fn r4_files_are_reused_only_behind_the_trim_point() {
+    run_paused(async {
+        let host = SimHost::alone(3);
+        let (env, acked) = (host.env(), Acked::default());
+        let log = start(&env, Path::new(SIM), &acked).await;
+        for n in 0..400 {
+            append(&log, entry(n, 3000)).await;
+            assert!(
+                durable_or_failed(&log, n as usize + 1, &acked)
+                    .await
+                    .is_none()
+            );
+            if n % 10 == 9 && n > 20 {
+                log.trim(log.durable_end() - 12);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        let trim = log.durable_end() - 12;
+        assert!(
+            log.metrics().segments_recycled.get() > 3,
+            "files are reused"
+        );
+        assert!(
+            host.disk.used() < 10 * SMALL.segment_bytes,
+            "{}",
+            host.disk.used()
+        );
+        drop(log);
+        host.disk.power_loss();
+        let (groups, _) = read_from(&host, trim).await.unwrap();
+        assert_eq!(groups, acked.groups()[trim as usize..]);
+        // Below the trim point groups are gone, and that is said, never papered over.
+        assert_eq!(
+            read_from(&host, 0).await.unwrap_err().kind(),
+            ErrorKind::Corrupt
+        );
+    });
+}
+
+#[test]
+fn an_empty_or_foreign_volume_is_refused() {
+    run_paused(async {
+        let host = SimHost::alone(4);
+        small_log(&host, true, 0).await;
+        let dir = Path::new(SIM).join(wal_id(1).to_string());
+        let foreign = Path::new(SIM).join(wal_id(2).to_string());
+        let env = host.env();
+        env.disk.create_dir_all(&foreign).unwrap();
+        let empty = recover(&env, Path::new(SIM), wal_id(2), 0)
+            .await
+            .unwrap_err();
+        assert!(matches!(empty, Error::Missing { .. }), "{empty}");
+        for path in env.disk.read_dir(&dir).unwrap() {
+            let bytes = host.disk.contents(&path).unwrap();
+            host.disk
+                .replace(&foreign.join(path.file_name().unwrap()), bytes);
+        }
+        let error = recover(&env, Path::new(SIM), wal_id(2), 0)
+            .await
+            .unwrap_err();
+        assert!(matches!(error, Error::Foreign { .. }), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+    });
 }

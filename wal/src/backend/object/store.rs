@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use env::{Entropy, Env};
+use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore, PutMode, PutOptions, PutPayload};
 
@@ -131,6 +132,34 @@ impl LogObjects {
             Ok((group, sequence))
         })
         .await
+    }
+
+    /// All sequence numbers that a listing shows, sorted.
+    pub(crate) async fn list(&self) -> Result<Vec<Sequence>, Error> {
+        let listed = self.store.list(Some(&self.prefix)).try_collect::<Vec<_>>();
+        let listed = self.bounded("list", &self.prefix, listed).await?;
+        let mut sequences: Vec<_> = listed
+            .iter()
+            .filter_map(|object| self.sequence_of(&object.location))
+            .collect();
+        sequences.sort_unstable();
+        Ok(sequences)
+    }
+
+    /// The group at `sequence`, damage being an error.
+    pub(crate) async fn sound_group(
+        &self,
+        sequence: Sequence,
+    ) -> Result<Option<DecodedGroup>, Error> {
+        match self.group(sequence).await? {
+            Standing::Absent => Ok(None),
+            Standing::Group(group) => Ok(Some(group)),
+            Standing::Damaged(reason) => Err(self.corrupt(sequence, reason)),
+        }
+    }
+
+    pub(crate) fn key(&self, sequence: Sequence) -> String {
+        self.path(sequence).to_string()
     }
 
     /// Reads until what came is sound: a body that is short or wrong may be the connection's
