@@ -27,8 +27,9 @@ fail() {
 equal() {
     if [[ "$2" != "$3" ]]; then
         fail "$1: expected '$2', got '$3'"
+    else
+        ok "$1"
     fi
-    ok "$1"
 }
 
 # A name nobody else uses, so that scripts can share a broker.

@@ -6,6 +6,12 @@ source "$(dirname "$0")/../lib.sh"
 guard_bootstrap "${1:-}"
 bootstrap=$1
 jars kafka-tools "$compat_dir/kafka-tools/pom.xml"
+# The steps are many and mostly independent: all failures are shown, not only the first.
+failures=0
+fail() {
+    printf '  FAIL  %s\n' "$*" >&2
+    failures=$((failures + 1))
+}
 topic=$(fresh_name tools)
 group="$topic-group"
 work=$(mktemp -d)
@@ -36,8 +42,9 @@ says() {
     out=$("$@" 2>&1) || code=$?
     if ((code != 0)) || [[ "$out" != *"$text"* ]]; then
         fail "$step: expected '$text' and exit code 0, got $code and: $out"
+    else
+        ok "$step"
     fi
-    ok "$step"
 }
 # refuses STEP TEXT COMMAND... : fails, and its output holds TEXT
 refuses() {
@@ -46,8 +53,9 @@ refuses() {
     out=$("$@" 2>&1) || code=$?
     if ((code == 0)) || [[ "$out" != *"$text"* ]]; then
         fail "$step: expected '$text' and an error, got $code and: $out"
+    else
+        ok "$step"
     fi
-    ok "$step"
 }
 
 topic_command() {
@@ -93,7 +101,7 @@ for i in range(50):
     tool org.apache.kafka.tools.consumer.ConsoleConsumer --topic "$topic" --from-beginning \
         --max-messages 250 --timeout-ms 30000 --formatter-property print.key=true \
         --formatter-property print.headers=true >"$work/got" 2>"$work/err" \
-        || fail "console consumer: $(cat "$work/err")"
+        || fail "console consumer: $(head -n 5 "$work/err")"
     diff <(sort "$work/expected") <(sort "$work/got") >"$work/diff" \
         || fail "console consumer: $(head -n 5 "$work/diff")"
     ok "console consumer: contents exact"
@@ -138,7 +146,10 @@ await() {
     local step=$1 deadline=$((SECONDS + 60))
     shift
     until "$@"; do
-        ((SECONDS < deadline)) || fail "$step: not within its time: $(tail -n 3 "$work"/*.err "$work"/*.json)"
+        if ((SECONDS >= deadline)); then
+            fail "$step: not within its time: $(tail -n 3 "$work"/*.err "$work"/*.json)"
+            return
+        fi
         sleep 0.2
     done
     ok "$step"
@@ -169,8 +180,11 @@ refuses_output() {
     local step=$1 text=$2 out
     shift 2
     out=$("$@" 2>&1) || true
-    [[ "$out" == *"$text"* ]] || fail "$step: expected '$text', got: $out"
-    ok "$step"
+    if [[ "$out" == *"$text"* ]]; then
+        ok "$step"
+    else
+        fail "$step: expected '$text', got: $out"
+    fi
 }
 
 consumer_groups() {
@@ -245,7 +259,7 @@ delete() {
 }
 
 topic_command
-node=$(topics --describe --topic "$topic" 2>/dev/null | sed -n 's/.*Leader: \([0-9]*\).*/\1/p' | head -n 1)
+node=$(topics --describe --topic "$topic" 2>/dev/null | sed -n 's/.*Leader: \([0-9]*\).*/\1/p' | head -n 1 || true)
 console
 get_offsets
 verifiable
@@ -255,3 +269,7 @@ delete_records
 log_dirs
 performance
 delete
+if ((failures > 0)); then
+    echo "  $failures steps failed" >&2
+    exit 1
+fi
