@@ -19,22 +19,26 @@ export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
 # With --target the flags do not reach build scripts, which have no counters to report to.
 cargo build --quiet --release --locked --manifest-path "$here/Cargo.toml" --target "$host"
 
-python3 - "$here/../testdata/java-frames.txt" "$work/seeds" <<'PYTHON'
+python3 - "$here/../testdata" "$work/seeds" <<'PYTHON'
 import pathlib, struct, sys
+data = pathlib.Path(sys.argv[1])
 frames, batches = (pathlib.Path(sys.argv[2]) / name for name in ("frames", "batches"))
 for folder in (frames, batches):
     folder.mkdir(parents=True, exist_ok=True)
-for line in open(sys.argv[1]):
-    if line.startswith("#"):
-        continue
-    key, version, side, frame = line.split()
-    frame = bytes.fromhex(frame)
-    head = b"\0" if side == "request" else b"\1" + struct.pack(">hh", int(key), int(version))
-    (frames / f"{key}-{version}-{side}").write_bytes(head + frame)
-    # A batch starts 16 bytes before its magic, which follows a leader epoch of 9 in these frames.
-    at = frame.find(b"\0\0\0\x09\x02")
-    if at >= 12:
-        (batches / f"{key}-{version}-{side}").write_bytes(frame[at - 12:])
+for name in ("java-frames.txt", "client-frames.txt"):
+    for number, line in enumerate((data / name).read_text().splitlines()):
+        if line.startswith("#"):
+            continue
+        key, version, side, frame = line.split()[-4:]
+        frame = bytes.fromhex(frame)
+        head = b"\0" if side == "request" else b"\1" + struct.pack(">hh", int(key), int(version))
+        (frames / f"{name}-{number}").write_bytes(head + frame)
+        # A batch starts 16 bytes before its magic, which follows a leader epoch: 9 in frames of
+        # the cross-check, -1 in what clients produce.
+        for mark in (b"\0\0\0\x09\x02", b"\xff\xff\xff\xff\x02"):
+            at = frame.find(mark)
+            if at >= 12:
+                (batches / f"{name}-{number}").write_bytes(frame[at - 12:])
 PYTHON
 
 for fuzzer in frames batches; do
