@@ -15,7 +15,8 @@ use crate::error::{Error, ErrorKind, Refusal};
 use crate::image::Image;
 use crate::lease::{Lease, Sessions};
 use crate::limits::{
-    MAX_COMMAND_BYTES, MAX_COMMANDS_IN_FLIGHT, MAX_KEYS_PER_QUERY, SUBMIT_RETRY, SUBMIT_TIMEOUT,
+    MAX_COMMAND_BYTES, MAX_COMMANDS_IN_FLIGHT, MAX_KEYS_PER_QUERY, MAX_MARKS_PER_COMMAND,
+    SUBMIT_RETRY, SUBMIT_TIMEOUT,
 };
 use crate::raft::errors::{READ_POLICY, classify_read, classify_write};
 use crate::raft::{ProposalBytes, Raft, Shared};
@@ -272,8 +273,10 @@ impl Client {
             if !self.inner.shared.read(|state| state.is_live(broker)) {
                 return Err(Refusal::StaleBroker { broker }.into());
             }
-        } else {
-            // Committing says both that the leader leads and that the broker lives.
+        }
+        // Committing says both that the leader leads and that the broker lives.
+        for marks in marks.chunks(MAX_MARKS_PER_COMMAND) {
+            let marks = marks.to_vec();
             let report = Command::ReportHighWatermarks { broker, marks };
             self.propose(self.command_id(), report).await?;
         }
@@ -284,7 +287,7 @@ impl Client {
     }
 
     /// Takes a lease for a registered broker, and keeps it: a renewal every third of it, with the
-    /// high watermarks that `marks` gives (those that moved; at most 1 MiB of them).
+    /// high watermarks that `marks` gives (those that moved).
     ///
     /// # Errors
     /// As [`renew`](Self::renew), for the first renewal.

@@ -81,6 +81,8 @@ pub const ELECTION_MIN_MS: u64 = 1000;
 /// Longest election timeout, milliseconds.
 pub const ELECTION_MAX_MS: u64 = 2000;
 
+/// High watermarks that one command reports.
+pub const MAX_MARKS_PER_COMMAND: usize = 10_000;
 /// How often leases are looked at.
 pub const LEASE_TICK: Duration = Duration::from_millis(250);
 /// A tick this late means that the controller itself was held up: nobody is fenced for it.

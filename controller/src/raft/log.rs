@@ -369,10 +369,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let last = contents
             .entries
             .last_key_value()
-            .map(|(_, entry)| entry.log_id.clone());
+            .map(|(_, entry)| entry.log_id);
         Ok(LogState {
-            last_purged_log_id: contents.purged.clone(),
-            last_log_id: last.or_else(|| contents.purged.clone()),
+            last_purged_log_id: contents.purged,
+            last_log_id: last.or(contents.purged),
         })
     }
 
@@ -393,7 +393,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
-        Ok(self.inner.contents.lock().committed.clone())
+        Ok(self.inner.contents.lock().committed)
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
@@ -450,7 +450,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 return Ok(());
             }
             contents.entries = contents.entries.split_off(&next_of(&log_id));
-            contents.purged = Some(log_id.clone());
+            contents.purged = Some(log_id);
             // Written again, because what held it may go.
             let vote = contents
                 .vote

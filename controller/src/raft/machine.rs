@@ -99,7 +99,7 @@ impl Shared {
 impl Inner {
     fn meta(&self) -> SnapshotMeta {
         SnapshotMeta {
-            last_log_id: self.last.clone(),
+            last_log_id: self.last,
             last_membership: self.membership.clone(),
         }
     }
@@ -168,7 +168,7 @@ impl Machine {
         let answer = match entry.payload {
             EntryPayload::Blank => Vec::new(),
             EntryPayload::Membership(members) => {
-                inner.membership = StoredMembers::new(Some(entry.log_id.clone()), members);
+                inner.membership = StoredMembers::new(Some(entry.log_id), members);
                 Vec::new()
             }
             EntryPayload::Normal(command) => {
@@ -209,7 +209,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembers)> {
         let inner = self.shared.inner.lock();
-        Ok((inner.last.clone(), inner.membership.clone()))
+        Ok((inner.last, inner.membership.clone()))
     }
 
     async fn apply<Strm>(&mut self, mut entries: Strm) -> io::Result<()>

@@ -8,7 +8,9 @@ use uuid::Uuid;
 use wal::WalId;
 
 use super::*;
-use crate::command::{CommitUpload, CreateTopic, RegisterBroker, Response, WalBackend};
+use crate::command::{
+    CommitUpload, CreateTopic, HighWatermark, RegisterBroker, Response, WalBackend,
+};
 use crate::command::{ConfigOp, ConfigResource};
 use crate::error::Refusal;
 use crate::lease::LeaseState;
@@ -183,8 +185,7 @@ async fn snapshots_shorten_the_log_and_a_restart_starts_from_them() {
     let controller = start(dir.path()).await;
     let client = controller.client();
     let big = "x".repeat(60_000);
-    let mut level = 0;
-    for round in 1..=3u64 {
+    for round in 1..=5u16 {
         let before = *client.inner.shared.snapshot_due().borrow();
         // Nine mebibytes of entries: more than a snapshot waits for.
         for n in 0..150 {
@@ -199,8 +200,7 @@ async fn snapshots_shorten_the_log_and_a_restart_starts_from_them() {
         }
         let mut due = client.inner.shared.snapshot_due();
         due.wait_for(|due| *due > before).await.unwrap();
-        level += 1;
-        let name = "f".to_owned();
+        let (name, level) = ("f".to_owned(), round);
         client
             .submit(Command::FinalizeFeature { name, level })
             .await
@@ -227,6 +227,9 @@ async fn snapshots_shorten_the_log_and_a_restart_starts_from_them() {
     controller.shutdown().await.unwrap();
     let before = client.inner.shared.read(|state| state.clone());
     drop(client);
+    // 45 MiB went in: what only older snapshots needed is gone.
+    let log = files("log").len();
+    assert!(log <= 16, "{log} segments of 2 MiB");
     assert!(files("snapshots").len() <= 3, "{:?}", files("snapshots"));
     let controller = start(dir.path()).await;
     let after = controller.client().inner.shared.read(|state| state.clone());
@@ -341,6 +344,39 @@ async fn leases_lapse_come_back_and_are_fenced_only_by_the_log() {
         .wait_for(|state| *state == LeaseState::Fenced)
         .await
         .unwrap();
+    controller.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn renewals_carry_high_watermarks_in_as_many_commands_as_they_need() {
+    let host = SimHost::alone(2);
+    let controller = Controller::start(host.env(), sim_settings()).await.unwrap();
+    let client = controller.client();
+    let broker = client.register(register(1), true).await.unwrap();
+    let (wal, backend) = (WalId(Uuid::from_u128(5)), WalBackend::Disk);
+    client
+        .submit(Command::OpenWal {
+            broker,
+            wal,
+            backend,
+        })
+        .await
+        .unwrap();
+    client.submit(topic("logs")).await.unwrap();
+    let mark = |offset| HighWatermark {
+        topic_partition: TP,
+        leader_epoch: LeaderEpoch(0),
+        offset,
+    };
+    let marks = move || (0..25_000).map(mark).collect();
+    let keeper = client.keep_lease(broker, marks).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(keeper.lease().valid_now());
+    let reported = client
+        .inner
+        .shared
+        .read(|state| state.topics.partition(TP).unwrap().reported);
+    assert_eq!(reported, 24_999);
     controller.shutdown().await.unwrap();
 }
 

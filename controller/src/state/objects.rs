@@ -131,6 +131,11 @@ impl Objects {
             .map(|(at_ms, key)| (*at_ms, key))
     }
 
+    /// True when a slice names it.
+    pub(super) fn names(&self, key: &str) -> bool {
+        self.by_key.contains_key(key)
+    }
+
     /// True when a slice names it, or it is condemned and not yet forgotten.
     pub(crate) fn knows(&self, key: &str) -> bool {
         self.by_key.contains_key(key) || self.condemned.contains_key(key)

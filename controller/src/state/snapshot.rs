@@ -121,7 +121,7 @@ impl State {
                 .insert(get_resource(entry.resource)?, get_configs(entry.configs));
         }
         for recent in wire.recent {
-            if !decode_answer(&recent.answer)?.is_ok() {
+            if decode_answer(&recent.answer)?.is_err() {
                 return malformed("state: a remembered refusal");
             }
             let id = CommandId(get_id(&recent.id)?);

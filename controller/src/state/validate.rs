@@ -43,7 +43,7 @@ impl State {
             return Err("objects are not counted as slices name them".to_owned());
         }
         for (_, key) in self.objects.condemned() {
-            if self.objects.by_id.values().any(|object| object.key == *key) {
+            if self.objects.names(key) {
                 return Err(format!("{key} is condemned and named"));
             }
         }
