@@ -19,6 +19,8 @@ pub struct GroupMetrics {
     pub records: Counter,
     /// Records read while loading.
     pub loaded_records: Counter,
+    /// Bytes of batches read while loading.
+    pub loaded_bytes: Counter,
     /// Records met while loading that could not be read.
     pub damaged_records: Counter,
     /// Tries at the log that failed.
@@ -47,6 +49,11 @@ impl GroupMetrics {
             "loaded_records",
             "Group records read while loading",
             metrics.loaded_records.clone(),
+        );
+        registry.register(
+            "loaded_bytes",
+            "Bytes of group batches read while loading",
+            metrics.loaded_bytes.clone(),
         );
         registry.register(
             "damaged_records",

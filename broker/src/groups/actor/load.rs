@@ -31,6 +31,7 @@ pub(super) async fn load(parts: &Parts, started: Instant) -> Result<Shard, LogEr
             Ok(batches) => {
                 wait_ms = RETRY_MS.0;
                 for bytes in batches {
+                    parts.metrics.loaded_bytes.inc_by(bytes.len() as u64);
                     next = fold(parts, &bytes, &mut loader)?;
                     // A reload of many megabytes must not hold up everybody else here.
                     tokio::task::yield_now().await;
