@@ -113,12 +113,16 @@ async fn the_client_reads_lists_and_deletes() {
         body.slice(299_999..)
     );
     assert_eq!(store.head(&key).await.unwrap().size, 300_000);
-    for n in 0..1_100 {
-        let key = format!("one/two/many/{n:04}");
-        create(store.as_ref(), &key, Bytes::from_static(b"x").into(), false)
-            .await
-            .unwrap();
-    }
+    let puts = (0..1_100).map(|n| {
+        let (store, key) = (&store, format!("one/two/many/{n:04}"));
+        async move {
+            let payload = PutPayload::from_static(b"x");
+            create(store.as_ref(), &key, payload, false).await.unwrap();
+        }
+    });
+    futures::stream::iter(puts)
+        .for_each_concurrent(16, |put| put)
+        .await;
     assert_eq!(names(&store).await.len(), 1_101, "more than one page");
     let below = store
         .list_with_delimiter(Some(&Path::from("one/two")))
