@@ -447,3 +447,68 @@ async fn a_crash_at_every_disk_operation_of_a_voter_loses_no_acknowledged_comman
     }
     println!("{ops} crash points");
 }
+
+/// The same files on another machine, one bit of one of them inverted.
+fn damaged(from: &SimHost, seed: u64, path: &std::path::Path, at: u64) -> SimHost {
+    let host = SimHost::alone(seed);
+    for file in from.disk.files() {
+        let dir = file.parent().unwrap();
+        host.env().disk.create_dir_all(dir).unwrap();
+        host.disk.replace(&file, from.disk.contents(&file).unwrap());
+    }
+    host.disk.flip(path, at, 0x20);
+    host
+}
+
+#[tokio::test(start_paused = true)]
+async fn damage_to_any_block_is_detected_or_harmless_and_never_changes_the_state() {
+    for clean_stop in [true, false] {
+        let host = SimHost::alone(11);
+        let mut done = 0;
+        workload(&host, &mut done).await.unwrap();
+        let controller = Controller::start(host.env(), sim_settings()).await.unwrap();
+        let client = controller.client();
+        client.submit(topic("after.snapshot")).await.unwrap_err();
+        let name = "f".to_owned();
+        client
+            .submit(Command::FinalizeFeature { name, level: 1 })
+            .await
+            .unwrap();
+        let state = client.inner.shared.read(|state| state.clone());
+        if clean_stop {
+            controller.shutdown().await.unwrap();
+        } else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            host.disk.kill();
+        }
+        let (mut detected, mut harmless) = (0, 0);
+        for path in host.disk.files() {
+            let bytes = host.disk.contents(&path).unwrap();
+            let used = bytes
+                .iter()
+                .rposition(|byte| *byte != 0)
+                .map_or(0, |at| at as u64 + 1);
+            for block in (0..used).step_by(4096) {
+                let at = (block + 17).min(used - 1);
+                let copy = damaged(&host, 500 + block, &path, at);
+                match Controller::start(copy.env(), sim_settings()).await {
+                    Err(error) => {
+                        assert_eq!(error.kind(), ErrorKind::Corrupt, "{path:?} {at}: {error}");
+                        detected += 1;
+                    }
+                    Ok(started) => {
+                        let found = started.client().inner.shared.read(|state| state.clone());
+                        assert!(found == state, "{path:?} at {at} changed the state");
+                        started.shutdown().await.unwrap();
+                        harmless += 1;
+                    }
+                }
+            }
+        }
+        println!("blocks damaged: {detected} detected, {harmless} harmless");
+        assert!(
+            detected > 10 && harmless <= 4,
+            "{detected} detected, {harmless} harmless"
+        );
+    }
+}
