@@ -143,7 +143,7 @@ fn partition(
         .with_leader_epoch(partition.leader_epoch.0)
         .with_replica_nodes(ids(home))
         .with_isr_nodes(ids(leader))
-        .with_eligible_leader_replicas(None)
-        .with_last_known_elr(None)
+        .with_eligible_leader_replicas(Some(Vec::new()))
+        .with_last_known_elr(Some(Vec::new()))
         .with_offline_replicas(ids(home.filter(|_| leader.is_none())))
 }
