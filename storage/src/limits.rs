@@ -7,7 +7,7 @@ pub(crate) const PRODUCER_WINDOW: usize = 5;
 /// Producers remembered per partition; beyond it the longest idle are forgotten.
 pub(crate) const MAX_PRODUCERS: usize = 50_000;
 /// Slices that one upload round may name, so that its command stays below 1 MiB.
-pub(crate) const MAX_SLICES_PER_ROUND: usize = 6_000;
+pub(crate) const MAX_SLICES_PER_ROUND: usize = 5_000;
 /// Bytes of one partition in a round from which on it gets an object of its own.
 pub(crate) const OWN_OBJECT_BYTES: usize = 8 << 20;
 /// Puts in flight of one round.

@@ -170,6 +170,9 @@ impl Recovery<'_> {
             .collect();
         let finished = self.committer.upload_known(&round, known).await?;
         for slice in finished.parts.iter().flat_map(|part| &part.slices) {
+            if let Some(hooks) = &self.storage.shared().hooks {
+                hooks.finished(slice);
+            }
             if let Some(partition) = self.partitions.get_mut(&slice.topic_partition) {
                 partition.committed_end = slice.end_offset;
             }

@@ -254,6 +254,11 @@ impl Storage {
         drop(log);
     }
 
+    /// Tells the background work to end, without waiting for it: what a killed process does.
+    pub fn abort(&self) {
+        self.shared.tasks.lock().abort_all();
+    }
+
     /// Bytes that are durable and in no committed object, and the age of the oldest.
     pub fn unuploaded(&self) -> (u64, Duration) {
         let (bytes, since) = self.shared.queue.unuploaded();
