@@ -180,7 +180,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn data_keys_read_back(node in 0..i32::MAX, epoch: u64, nonce: u128, prefix in "[a-z/]{0,9}") {
+        fn data_keys_read_back(
+            node in 0..i32::MAX,
+            epoch: u64,
+            nonce: u128,
+            prefix in "[a-z/]{0,9}",
+        ) {
             let keys = KeySpace::new(&prefix, "c", 9);
             let expected = DataKey {
                 node: NodeId(node),

@@ -9,7 +9,9 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use protocol::{LeaderEpoch, TopicId, TopicPartition};
-use storage::format::{ObjectReader, ObjectWriter, SliceEnd, SliceStart, verify_object};
+use storage::format::{
+    BatchEntry, FinishedObject, ObjectReader, ObjectWriter, SliceEnd, SliceStart, verify_object,
+};
 use storage::store::{ManagedStore, RequestSettings, StoreMetrics, create};
 use tests::faults::{FaultSettings, Latency};
 use tests::simstore::SimStore;
@@ -232,15 +234,8 @@ async fn slow_gets_are_hedged() {
     );
 }
 
-#[tokio::test(start_paused = true)]
-async fn damaged_answers_are_never_served() {
-    let faults = FaultSettings {
-        truncated: 0.2,
-        flipped: 0.2,
-        ..Default::default()
-    };
-    let sim = SimStore::new(5, FaultSettings::default());
-    let (store, metrics) = managed(&sim, None);
+/// A stored object of one slice with `count` batches of equal bytes, and those bytes.
+async fn stored_object(store: &Arc<dyn ObjectStore>, count: i64) -> (FinishedObject, Bytes) {
     let mut writer = ObjectWriter::new();
     let start = SliceStart {
         topic_partition: TopicPartition::new(TopicId(uuid::Uuid::from_u128(1)), 0),
@@ -249,8 +244,8 @@ async fn damaged_answers_are_never_served() {
     };
     writer.start_slice(start).unwrap();
     let batch: Bytes = (0..50_000_u32).map(|n| (n * 7) as u8).collect();
-    for offset in 0..40 {
-        let entry = storage::format::BatchEntry {
+    for offset in 0..count {
+        let entry = BatchEntry {
             base_offset: offset,
             last_offset: offset,
             max_timestamp_ms: offset,
@@ -264,17 +259,29 @@ async fn damaged_answers_are_never_served() {
         };
         writer.push(batch.clone(), entry).unwrap();
     }
-    writer.finish_slice(SliceEnd {
-        end_offset: 40,
+    let end = SliceEnd {
+        end_offset: count,
         ..SliceEnd::default()
-    });
+    };
+    writer.finish_slice(end);
     let object = writer.finish("c/data/x".to_owned()).unwrap();
     let payload = PutPayload::from_iter(object.payload.iter().cloned());
     create(store.as_ref(), &object.object.key, payload, false)
         .await
         .unwrap();
+    (object, batch)
+}
 
-    sim.set_faults(faults);
+#[tokio::test(start_paused = true)]
+async fn damaged_answers_are_never_served() {
+    let sim = SimStore::new(5, FaultSettings::default());
+    let (store, metrics) = managed(&sim, None);
+    let (object, batch) = stored_object(&store, 40).await;
+    sim.set_faults(FaultSettings {
+        truncated: 0.2,
+        flipped: 0.2,
+        ..Default::default()
+    });
     let reader = ObjectReader::new(Arc::clone(&store), metrics.clone());
     let (mut served, mut refused) = (0, 0);
     for _ in 0..60 {
@@ -287,11 +294,7 @@ async fn damaged_answers_are_never_served() {
                 Ok(bytes) => {
                     served += 1;
                     let batches = bytes.len() / batch.len();
-                    assert_eq!(
-                        bytes,
-                        batch.repeat(batches),
-                        "served bytes are what was written"
-                    );
+                    assert_eq!(bytes, batch.repeat(batches), "served is what was written");
                 }
                 Err(error) => {
                     refused += 1;
@@ -302,9 +305,13 @@ async fn damaged_answers_are_never_served() {
     }
     assert!(served > 100, "{served} served, {refused} refused");
     assert!(metrics.damaged_reads() > 10);
+}
 
-    // At rest: every 4 KiB flipped once is found.
-    sim.set_faults(FaultSettings::default());
+#[tokio::test(start_paused = true)]
+async fn every_4_kib_of_an_object_at_rest_flipped_once_is_found() {
+    let sim = SimStore::new(5, FaultSettings::default());
+    let (store, _) = managed(&sim, None);
+    let (object, _) = stored_object(&store, 8).await;
     let path = Path::from(object.object.key.as_str());
     let good = sim.snapshot()[&path].clone();
     for block in 0..good.len().div_ceil(4096) {

@@ -201,7 +201,7 @@ proptest! {
     fn indexes_round_trip(
         first_offset in 0..i64::MAX / 2,
         shapes in prop::collection::vec(shape(), 0..40),
-        ended in prop::collection::vec((any::<i64>(), any::<i16>(), any::<i32>(), any::<bool>()), 0..4),
+        ended in prop::collection::vec(any::<(i64, i16, i32, bool)>(), 0..4),
         checkpoint in prop::option::of(prop::collection::vec(any::<u8>(), 0..40)),
         extension in prop::option::of((any::<u32>(), prop::collection::vec(any::<u8>(), 0..9))),
     ) {
