@@ -37,6 +37,13 @@ pub(crate) struct Epoch {
     pub(crate) lease: Lease,
 }
 
+/// Its background work ends with it, however it ends: a killed process uploads nothing more.
+impl Drop for Epoch {
+    fn drop(&mut self) {
+        self.storage.abort();
+    }
+}
+
 /// Shared by all connections.
 pub(crate) struct Broker {
     pub(crate) env: Env,

@@ -7,7 +7,7 @@ use env::{DirLock, Disk};
 
 use super::file::{SegmentId, SegmentWriter, sync_parent};
 use super::prepare::{Preparation, Prepared};
-use super::scan::{ScanReport, Scanner};
+use super::scan::{ScanReport, Scanner, SegmentFile};
 use crate::limits::BLOCK_BYTES;
 use crate::record::{Body, Encoded, GroupKind, GroupMeta, Record};
 use crate::{Error, Sequence, WalId};
@@ -292,7 +292,7 @@ fn lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DirLock>, Error> {
 /// would leave a hole below groups that follow. Only the last group and the header of the segment
 /// in work can be such bytes, since nothing is written after a failed sync; every group before is
 /// proven by the one after it.
-fn write_again(segment: &FoundSegment, position: u64, bytes: u64) -> Result<(), Error> {
+fn write_again(segment: &SegmentFile, position: u64, bytes: u64) -> Result<(), Error> {
     let len = usize::try_from(bytes).expect("a group was read into memory before");
     let mut buffer = vec![0; len];
     let path = &segment.path;

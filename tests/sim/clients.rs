@@ -1,0 +1,258 @@
+//! Clients: idempotent producers, a plain one, and a reader.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use broker::client::{Cluster, Error, FetchLimits, Settings};
+use env::sim::{SimEntropy, SimHost, SimNetwork};
+use protocol::messages::InitProducerIdRequest;
+use protocol::{BatchBuilder, Compression, ErrorCode, Response};
+use tests::history::{History, Outcome, Partition};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::trace::Trace;
+
+/// The topic that all write to.
+pub(crate) const TOPIC: &str = "bad-days";
+/// Producers that retry what is unknown, and may not make duplicates.
+pub(crate) const IDEMPOTENT: [u32; 2] = [1, 2];
+/// A producer that does not retry.
+pub(crate) const PLAIN: u32 = 3;
+/// How long a client waits before it asks again.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Most tries for one batch before its outcome stays unknown.
+const TRIES: u32 = 200;
+
+/// What clients share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) history: Arc<Mutex<History>>,
+    pub(crate) trace: Trace,
+    pub(crate) broker: SocketAddr,
+    pub(crate) network: SimNetwork,
+    pub(crate) partitions: i32,
+    /// True once clients shall stop.
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+impl Shared {
+    fn history(&self) -> std::sync::MutexGuard<'_, History> {
+        self.history.lock().expect("no panic under this lock")
+    }
+
+    fn stopped(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// A connection to the cluster from a host of its own.
+    pub(crate) fn cluster(&self, seed: u64, number: u32) -> Cluster {
+        let address = IpAddr::from([10, 0, 1, number as u8]);
+        let host = SimHost::new(seed, &self.network, &format!("client-{number}"), address);
+        let settings = Settings {
+            client_id: format!("client-{number}"),
+            timeout: Duration::from_secs(10),
+        };
+        Cluster::new(host.env(), vec![self.broker], settings)
+    }
+}
+
+fn partition(index: i32) -> Partition {
+    (TOPIC.to_owned(), index)
+}
+
+/// A producer's id, epoch and next sequences; new when the broker refuses it.
+struct Identity {
+    id: i64,
+    epoch: i16,
+    sequences: BTreeMap<i32, i32>,
+}
+
+async fn identity(shared: &Shared, cluster: &mut Cluster) -> Option<Identity> {
+    let request = InitProducerIdRequest::default()
+        .with_transactional_id(None)
+        .with_producer_id((-1).into())
+        .with_producer_epoch(-1);
+    while !shared.stopped() {
+        match cluster.call(request.clone()).await {
+            Ok(Response::InitProducerId(answer)) if answer.error_code == 0 => {
+                let (id, epoch) = (answer.producer_id.0, answer.producer_epoch);
+                return Some(Identity {
+                    id,
+                    epoch,
+                    sequences: BTreeMap::new(),
+                });
+            }
+            _ => sleep(PAUSE).await,
+        }
+    }
+    None
+}
+
+/// Sends values until told to stop. `number` says which producer, and so whether it is idempotent.
+pub(crate) async fn producer(shared: Shared, seed: u64, number: u32) {
+    let random = SimEntropy::new(seed);
+    let mut cluster = shared.cluster(random.below(u64::MAX), number);
+    let idempotent = IDEMPOTENT.contains(&number);
+    let mut identity = if idempotent {
+        identity(&shared, &mut cluster).await
+    } else {
+        None
+    };
+    let mut next = u64::from(number) << 32;
+    while !shared.stopped() {
+        let index = random.below(shared.partitions as u64) as i32;
+        let count = 1 + random.below(5);
+        let values: Vec<u64> = (next..next + count).collect();
+        next += count;
+        for value in &values {
+            shared.history().sending(number, &partition(index), *value);
+        }
+        let batch = build(&random, &values, index, identity.as_mut());
+        let offset = send(&shared, &mut cluster, index, &batch, idempotent).await;
+        for (value, place) in values.iter().zip(0..) {
+            let at = offset.map(|base| Outcome::Acknowledged(base + place));
+            shared
+                .history()
+                .sent(*value, at.unwrap_or(Outcome::Unknown));
+        }
+        if offset.is_none() && idempotent {
+            // Unknown for good: what comes next is another producer's, in the same order.
+            identity = self::identity(&shared, &mut cluster).await;
+        }
+        sleep(Duration::from_millis(random.below(40))).await;
+    }
+}
+
+fn build(
+    random: &SimEntropy,
+    values: &[u64],
+    index: i32,
+    identity: Option<&mut Identity>,
+) -> bytes::Bytes {
+    let codec = [Compression::None, Compression::Lz4, Compression::Zstd][random.below(3) as usize];
+    let mut batch = BatchBuilder::new().compression(codec);
+    if let Some(identity) = identity {
+        let sequence = identity.sequences.entry(index).or_default();
+        batch = batch.producer(identity.id, identity.epoch, *sequence);
+        *sequence += values.len() as i32;
+    }
+    // Sizes differ, so that blocks and groups end in different places.
+    let padding = vec![b'x'; random.below(3000) as usize];
+    for value in values {
+        let mut body = value.to_be_bytes().to_vec();
+        body.extend_from_slice(&padding);
+        batch.append(1_767_225_600_000, None, Some(&body), &[]);
+    }
+    batch.build().expect("a few small records")
+}
+
+/// The offset of the first record once it is acknowledged, `None` when that is not known.
+async fn send(
+    shared: &Shared,
+    cluster: &mut Cluster,
+    index: i32,
+    batch: &bytes::Bytes,
+    retry: bool,
+) -> Option<i64> {
+    for _ in 0..TRIES {
+        let result = try_send(cluster, index, batch).await;
+        match result {
+            Ok(offset) => {
+                shared.trace.line(&format!(
+                    "{TOPIC}-{index}: {} bytes at {offset}",
+                    batch.len()
+                ));
+                return Some(offset);
+            }
+            Err(error) => {
+                shared.trace.line(&format!("{TOPIC}-{index}: {error}"));
+                let passing = error.code().is_none_or(ErrorCode::is_retriable);
+                if !retry || !passing {
+                    return None;
+                }
+            }
+        }
+        sleep(PAUSE).await;
+    }
+    None
+}
+
+async fn try_send(cluster: &mut Cluster, index: i32, batch: &bytes::Bytes) -> Result<i64, Error> {
+    let topic = cluster.topic(TOPIC).await?;
+    let found = topic.partitions.into_iter().find(|p| p.partition == index);
+    let partition = found.ok_or(Error::Refused {
+        what: format!("partition {index}"),
+        code: ErrorCode::UnknownTopicOrPartition,
+        message: None,
+    })?;
+    cluster.produce(TOPIC, partition, batch.clone(), 5000).await
+}
+
+/// Reads one partition from its start on until told to stop, over and over the tail.
+pub(crate) async fn reader(shared: Shared, seed: u64, number: u32, index: i32) {
+    let random = SimEntropy::new(seed);
+    let mut cluster = shared.cluster(random.below(u64::MAX), number);
+    let mut seen = Vec::new();
+    let mut next = 0;
+    while !shared.stopped() {
+        // Odd sizes end budgets in the middle of batches, blocks and slices.
+        let max_bytes = 1 + random.below(20_000) as i32;
+        if read(&mut cluster, index, &mut next, max_bytes, &mut seen)
+            .await
+            .is_err()
+        {
+            sleep(PAUSE).await;
+        }
+        sleep(Duration::from_millis(5 + random.below(40))).await;
+        if random.chance(2) {
+            // A new reader from the start: old data is read again, cold or not.
+            shared
+                .history()
+                .read(&partition(index), std::mem::take(&mut seen));
+            next = 0;
+        }
+    }
+    shared.history().read(&partition(index), seen);
+}
+
+async fn read(
+    cluster: &mut Cluster,
+    index: i32,
+    next: &mut i64,
+    max_bytes: i32,
+    seen: &mut Vec<(i64, u64)>,
+) -> Result<bool, Error> {
+    let topic = cluster.topic(TOPIC).await?;
+    let found = topic.partitions.into_iter().find(|p| p.partition == index);
+    let Some(partition) = found else {
+        return Ok(false);
+    };
+    let limits = FetchLimits {
+        max_wait_ms: 500,
+        max_bytes,
+    };
+    let fetched = cluster.fetch(TOPIC, partition, *next, limits).await?;
+    let after = fetched.for_each(*next, |record| {
+        let body = record.value.expect("every value has bytes");
+        let value = u64::from_be_bytes(body[..8].try_into().expect("eight bytes"));
+        seen.push((record.offset, value));
+    });
+    *next = after.expect("what is served keeps its promises");
+    Ok(*next < fetched.high_watermark)
+}
+
+/// All of one partition, once everything is healed.
+pub(crate) async fn read_all(cluster: &mut Cluster, index: i32) -> Result<Vec<(i64, u64)>, String> {
+    let (mut seen, mut next) = (Vec::new(), 0);
+    for _ in 0..10_000 {
+        match read(cluster, index, &mut next, 1 << 20, &mut seen).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(seen),
+            Err(error) => return Err(format!("final read of partition {index}: {error}")),
+        }
+    }
+    Err(format!("final read of partition {index} does not end"))
+}

@@ -1,0 +1,123 @@
+//! One simulation: a thread of its own, a paused runtime, the world, and the verdict.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tests::history::History;
+use tracing::Level;
+use tracing::subscriber::DefaultGuard;
+
+use crate::clients::{IDEMPOTENT, PLAIN};
+use crate::interpose;
+use crate::plan::Plan;
+use crate::trace::Trace;
+use crate::world::World;
+
+/// What came of a simulation.
+pub(crate) struct Outcome {
+    pub(crate) plan: Plan,
+    /// Everything said and done.
+    pub(crate) trace: String,
+    /// Anomalies, and promises not kept.
+    pub(crate) problems: Vec<String>,
+    pub(crate) acknowledged: u64,
+    pub(crate) crashes: u64,
+    pub(crate) faults: u64,
+    pub(crate) disk_ops: u64,
+}
+
+impl Outcome {
+    /// A line of figures.
+    pub(crate) fn figures(&self) -> String {
+        format!(
+            "acknowledged {}, crashes {}, faults {}, disk operations {}",
+            self.acknowledged, self.crashes, self.faults, self.disk_ops
+        )
+    }
+}
+
+/// Runs `plan` from `seed`, on a thread that has no other world.
+pub(crate) fn simulate(seed: u64, plan: Plan) -> Outcome {
+    let thread = std::thread::Builder::new().name(format!("seed-{seed}"));
+    let running = thread.stack_size(16 << 20).spawn(move || {
+        interpose::enter(seed);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime without I/O");
+        runtime.block_on(follow_time(live(seed, plan)))
+    });
+    running
+        .expect("a thread")
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Tells libc's clock of this thread the virtual time whenever the world is looked at.
+async fn follow_time<T>(world: impl Future<Output = T>) -> T {
+    let start = tokio::time::Instant::now();
+    let mut world = std::pin::pin!(world);
+    std::future::poll_fn(|context| {
+        interpose::set_elapsed(start.elapsed());
+        world.as_mut().poll(context)
+    })
+    .await
+}
+
+/// The node's log goes to the trace, and with it into the comparison.
+fn listen(trace: &Trace) -> DefaultGuard {
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(Level::INFO)
+        .with_ansi(false)
+        .without_time()
+        .with_writer(trace.clone())
+        .finish();
+    tracing::subscriber::set_default(subscriber)
+}
+
+async fn live(seed: u64, plan: Plan) -> Outcome {
+    let trace = Trace::new();
+    let _listening = listen(&trace);
+    trace.line(&format!("seed {seed}: {plan}"));
+    let mut world = World::new(seed, plan.clone(), trace.clone());
+    let mut problems = Vec::new();
+    // Nothing may hang for ever: an hour of virtual time is a failure too.
+    if tokio::time::timeout(Duration::from_secs(3600), world.live())
+        .await
+        .is_err()
+    {
+        problems.push("the world did not come to its end within an hour".to_owned());
+    }
+    problems.append(&mut world.problems);
+    let history = world.history();
+    problems.extend(verdict(&history));
+    for problem in &problems {
+        trace.line(&format!("PROBLEM {problem}"));
+    }
+    trace.line("end");
+    Outcome {
+        plan,
+        problems,
+        acknowledged: history.acknowledged() as u64,
+        crashes: world.crashes(),
+        faults: world.faults(),
+        disk_ops: world.disk_ops(),
+        trace: trace.text(),
+    }
+}
+
+fn verdict(history: &History) -> Vec<String> {
+    let idempotent = BTreeSet::from(IDEMPOTENT);
+    assert!(
+        !idempotent.contains(&PLAIN),
+        "the plain producer is judged as one"
+    );
+    let anomalies = history.anomalies(&idempotent);
+    // The first few tell the story; thousands would hide it.
+    anomalies
+        .iter()
+        .take(20)
+        .map(|anomaly| format!("{anomaly:?}"))
+        .collect()
+}
