@@ -424,7 +424,7 @@ async fn idempotence_survives_a_restart_by_checkpoints_and_by_changes() {
     world.settings.checkpoint_bytes = 300;
     let storage = world.storage();
     let partition = world.open(&storage, 0, 0).await;
-    for n in 0..12 {
+    for n in 0..14 {
         put(&partition, &sequenced(7, 0, n, 1)).await.unwrap();
         if n % 2 == 1 {
             // By age: checkpoints only by size, every few slices.
@@ -432,7 +432,7 @@ async fn idempotence_survives_a_restart_by_checkpoints_and_by_changes() {
         }
     }
     let view = world.catalog.view(tp(0)).unwrap();
-    assert_eq!(view.committed_end, 12);
+    assert_eq!(view.committed_end, 14);
     let checkpoints = view.slices.iter().filter(|slice| slice.checkpoint).count();
     assert!(
         checkpoints > 0 && checkpoints < view.slices.len(),
@@ -443,7 +443,7 @@ async fn idempotence_survives_a_restart_by_checkpoints_and_by_changes() {
     world.restart();
     let storage = world.storage();
     let partition = world.open(&storage, 0, 1).await;
-    for n in 7..12 {
+    for n in 9..14 {
         let retry = partition
             .produce(&sequenced(7, 0, n, 1), context())
             .await
@@ -452,14 +452,14 @@ async fn idempotence_survives_a_restart_by_checkpoints_and_by_changes() {
         assert_eq!(retry.base_offset, i64::from(n));
         retry.durable().await.unwrap();
     }
-    let too_old = partition.produce(&sequenced(7, 0, 6, 1), context()).await;
+    let too_old = partition.produce(&sequenced(7, 0, 8, 1), context()).await;
     assert!(matches!(too_old, Err(Error::OutOfOrderSequence { .. })));
-    assert_eq!(put(&partition, &sequenced(7, 0, 12, 1)).await.unwrap(), 12);
+    assert_eq!(put(&partition, &sequenced(7, 0, 14, 1)).await.unwrap(), 14);
     let read = partition
         .read(0, 1 << 20, true, Isolation::ReadUncommitted)
         .await
         .unwrap();
-    assert_eq!(read.batches.len(), 13);
+    assert_eq!(read.batches.len(), 15);
     storage.shutdown().await;
 }
 
