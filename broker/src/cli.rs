@@ -1,8 +1,11 @@
 //! The command line: one file per subcommand.
 
+mod cluster;
 mod config;
 mod consume;
 mod group;
+mod object;
+mod offline;
 mod output;
 mod produce;
 mod remote;
@@ -10,6 +13,7 @@ mod serve;
 mod settings;
 mod time;
 mod topic;
+mod wal;
 
 use std::process::ExitCode;
 
@@ -37,6 +41,12 @@ enum Command {
     Produce(produce::ProduceArgs),
     /// Prints the records of a topic.
     Consume(consume::ConsumeArgs),
+    /// Reads objects without a broker, and probes stores.
+    Object(object::ObjectArgs),
+    /// Reads write-ahead logs without a broker.
+    Wal(wal::WalArgs),
+    /// Checks the cluster's checkpoints.
+    Cluster(cluster::ClusterArgs),
 }
 
 /// Runs the command that the process was started with.
@@ -50,6 +60,9 @@ pub fn main() -> ExitCode {
         Command::Produce(arguments) => {
             remotely(async |env| produce::run(env, arguments, std::io::stdin().lock()).await)
         }
+        Command::Object(arguments) => remotely(async |env| object::run(env, arguments).await),
+        Command::Wal(arguments) => remotely(async |env| wal::run(env, arguments).await),
+        Command::Cluster(arguments) => remotely(async |env| cluster::run(env, arguments).await),
         Command::Consume(arguments) => {
             remotely(async |env| consume::run(env, arguments, std::io::stdout().lock()).await)
         }
@@ -63,7 +76,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Runs a command that speaks to a cluster over the network.
+/// Runs a command that speaks to a cluster or a store.
 fn remotely(
     command: impl AsyncFnOnce(&env::Env) -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitCode> {

@@ -1,0 +1,108 @@
+//! `headwater wal inspect`: the groups of a write-ahead log, without a broker.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+use env::Env;
+use serde_json::json;
+use wal::WalId;
+use wal::inspect::{DiskInspection, Inspected, ObjectInspection, disk_logs};
+use wal::record::Body;
+
+use super::offline::Offline;
+use super::output::{Format, Rows};
+
+/// Look at write-ahead logs.
+#[derive(Args, Debug)]
+pub(crate) struct WalArgs {
+    /// Print a table or JSON.
+    #[arg(long, short = 'o', global = true, value_enum, default_value_t)]
+    output: Format,
+    #[command(subcommand)]
+    command: WalCommand,
+}
+
+#[derive(Subcommand, Debug)]
+enum WalCommand {
+    /// List the groups of every log below a directory, or of one log in an object store.
+    Inspect {
+        /// Directory of the broker (its `--data-dir`).
+        #[arg(long, default_value = "headwater-data")]
+        data_dir: PathBuf,
+        /// Only this log.
+        #[arg(long)]
+        wal: Option<uuid::Uuid>,
+        /// Read from the object store: the prefix that holds the log's folder
+        /// (`…/wal/NODE`); needs --wal.
+        #[arg(long, requires = "wal")]
+        prefix: Option<String>,
+        #[command(flatten)]
+        offline: Offline,
+    },
+}
+
+const COLUMNS: &[&str] = &[
+    "wal", "sequence", "kind", "entries", "acked_to", "bytes", "place",
+];
+
+/// Runs `headwater wal …`.
+pub(crate) async fn run(env: &Env, args: WalArgs) -> Result<()> {
+    let WalCommand::Inspect {
+        data_dir,
+        wal,
+        prefix,
+        offline,
+    } = args.command;
+    let mut rows = Rows::new(COLUMNS);
+    if let (Some(prefix), Some(wal)) = (prefix, wal) {
+        let store = offline.open(env, true).await?.store;
+        let mut log = ObjectInspection::open(env, store, &prefix, WalId(wal)).await?;
+        while let Some(group) = log.next_group().await? {
+            rows.push(row(WalId(wal), &group));
+        }
+        rows.print(args.output);
+        return Ok(());
+    }
+    let dir = data_dir.join("wal");
+    let logs = disk_logs(&*env.disk, &dir);
+    let logs = logs.with_context(|| format!("no logs in {}", dir.display()))?;
+    let mut endings = Vec::new();
+    for (id, _) in logs {
+        if wal.is_some_and(|wanted| WalId(wanted) != id) {
+            continue;
+        }
+        let mut log = DiskInspection::open(&env.disk, &dir, id)?;
+        while let Some(group) = log.next_group()? {
+            rows.push(row(id, &group));
+        }
+        endings.push(format!(
+            "{id}: ends at {}, {:?}",
+            log.report().end,
+            log.report().ending
+        ));
+    }
+    rows.print(args.output);
+    for ending in endings {
+        eprintln!("{ending}");
+    }
+    Ok(())
+}
+
+fn row(wal: WalId, inspected: &Inspected) -> Vec<serde_json::Value> {
+    let meta = inspected.group.header.meta;
+    let entries = match &inspected.group.body {
+        Body::Entries(entries) => entries.len(),
+        Body::Records(records) => records.len(),
+        Body::Mark => 0,
+    };
+    vec![
+        json!(wal.to_string()),
+        json!(meta.sequence),
+        json!(format!("{:?}", meta.kind)),
+        json!(entries),
+        json!(meta.acked_to),
+        json!(inspected.bytes),
+        json!(format!("{} at {}", inspected.place, inspected.position)),
+    ]
+}
