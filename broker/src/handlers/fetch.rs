@@ -56,6 +56,7 @@ pub(crate) async fn handle(
         }
     };
     let cap = broker.config.size("fetch.max.bytes");
+    let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(cap);
     let fetching = Fetching {
         broker,
         context,
@@ -63,8 +64,9 @@ pub(crate) async fn handle(
             1 => Isolation::ReadCommitted,
             _ => Isolation::ReadUncommitted,
         },
-        max_bytes: usize::try_from(request.max_bytes).unwrap_or(0).min(cap),
-        min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(cap),
+        max_bytes,
+        // More than may be given is never waited for.
+        min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
         deadline: context.received
             + Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)),
     };
@@ -217,7 +219,7 @@ impl Fetching<'_> {
         let read = partition.read(
             wanted.fetch_offset,
             limit,
-            min_one && self.max_bytes > 0,
+            min_one,
             self.isolation,
         );
         match read.await {

@@ -2,5 +2,7 @@
 
 mod groups;
 mod records;
+mod requests;
 mod s3;
 mod store;
+mod troubles;

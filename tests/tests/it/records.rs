@@ -220,7 +220,7 @@ fn bad_frames_cost_their_connection_and_nobody_elses() {
         let mut answer = Vec::new();
         // A reset is as good an end as any.
         let _ = stream.read_to_end(&mut answer);
-        assert_eq!(answer, [], "{bytes:?}");
+        assert!(answer.is_empty(), "{bytes:?}");
     }
     assert_eq!(broker.metric("headwater_kafka_connections_refused_total").unwrap(), 6.0);
     let mut load = Load::new(&broker);
