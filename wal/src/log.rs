@@ -152,16 +152,15 @@ impl Log {
     ///
     /// # Panics
     /// When the entry is larger than what was reserved.
-    pub fn append(&self, permit: Permit, entry: Entry) {
+    pub fn append(&self, mut permit: Permit, entry: Entry) {
         assert!(
             entry.batches.len() <= permit.reserved,
             "an entry fits its reservation"
         );
-        self.shared
-            .status
-            .metrics
-            .queued_bytes
-            .inc_by(entry.batches.len() as i64);
+        permit.count(
+            &self.shared.status.metrics.queued_bytes,
+            entry.batches.len(),
+        );
         self.shared.queue.push(Queued { entry, permit });
     }
 

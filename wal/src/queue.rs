@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
 use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::limits::{GROUP_BYTES, MAX_GROUP_ENTRIES};
@@ -15,6 +17,26 @@ pub struct Permit {
     _slot: OwnedSemaphorePermit,
     _bytes: OwnedSemaphorePermit,
     pub(crate) reserved: usize,
+    /// Bytes of its entry, while they count as queued.
+    counted: Option<(QueuedBytes, i64)>,
+}
+
+type QueuedBytes = Gauge<i64, AtomicI64>;
+
+impl Permit {
+    /// Counts `bytes` as queued for as long as the permit lives.
+    pub(crate) fn count(&mut self, gauge: &QueuedBytes, bytes: usize) {
+        gauge.inc_by(bytes as i64);
+        self.counted = Some((gauge.clone(), bytes as i64));
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some((gauge, bytes)) = self.counted.take() {
+            gauge.dec_by(bytes);
+        }
+    }
 }
 
 /// One class of permits.
@@ -53,6 +75,7 @@ impl Permits {
             _slot: slot,
             _bytes: held,
             reserved: bytes,
+            counted: None,
         }
     }
 }

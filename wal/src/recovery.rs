@@ -48,7 +48,7 @@ impl Tail {
     }
 
     /// The next group, or `None` at the end of the log. After an error of kind Retry it may be
-    /// called again and goes on where it was.
+    /// called again and goes on where it was. Not cancel-safe: poll it to its end.
     ///
     /// # Errors
     /// `Corrupt` when acknowledged data is damaged or missing: stop and alarm.

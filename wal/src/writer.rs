@@ -166,7 +166,6 @@ impl Writer {
     fn stored(&mut self, flight: InFlight) -> Result<(), Error> {
         let (group, result) = flight.stored;
         let metrics = &self.shared.status.metrics;
-        metrics.queued_bytes.dec_by(flight.bytes as i64);
         result?;
         assert_eq!(
             group.sequence, self.acked,

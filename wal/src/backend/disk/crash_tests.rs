@@ -173,7 +173,7 @@ fn crash_at(op: u64, power_loss: bool) -> bool {
         }
         let what = format!("crash at {op}, power loss {power_loss}");
         // Recovery only reads: crash it at each of its own steps, then let it finish.
-        if op % 32 == 0 {
+        if op.is_multiple_of(32) {
             crash_recovery(&host, &oracle).await;
         }
         matches!(

@@ -130,6 +130,7 @@ fn r3_nothing_is_acknowledged_before_all_that_is_before_it() {
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert!(case.acked.groups().is_empty());
         assert_eq!(log.durable_end(), 0);
+        assert_eq!(case.metrics.queued_bytes.get(), 2000);
         assert_eq!(
             case.store.sequences().await,
             [1, 2, 3, 4, 5, 6, 7],
@@ -137,6 +138,7 @@ fn r3_nothing_is_acknowledged_before_all_that_is_before_it() {
         );
         assert!(durable_or_failed(&log, 20, &case.acked).await.is_none());
         assert_eq!(case.acked.entries(), sent(0, 20));
+        assert_eq!(case.metrics.queued_bytes.get(), 0);
     });
 }
 
