@@ -185,7 +185,8 @@ pub trait Catalog: Send + Sync + 'static {
     ///
     /// # Errors
     /// `Unavailable`.
-    async fn condemned(&self, before_ms: i64, limit: usize) -> Result<Vec<Condemned>, CatalogError>;
+    async fn condemned(&self, before_ms: i64, limit: usize)
+    -> Result<Vec<Condemned>, CatalogError>;
 
     /// Forgets condemned objects that are deleted from the store.
     ///

@@ -236,7 +236,10 @@ impl Error {
             | Self::StoreUrl { .. }
             | Self::UnfitStore { .. }
             | Self::Policy { .. } => ErrorKind::Invalid,
-            Self::Damaged { .. } | Self::Foreign { .. } | Self::Unsupported { .. } | Self::Catalog(CatalogError::Corrupt(_)) => ErrorKind::Corrupt,
+            Self::Damaged { .. }
+            | Self::Foreign { .. }
+            | Self::Unsupported { .. }
+            | Self::Catalog(CatalogError::Corrupt(_)) => ErrorKind::Corrupt,
             Self::Log { source } => match source.kind() {
                 wal::ErrorKind::Retry => ErrorKind::Retry,
                 wal::ErrorKind::Fenced => ErrorKind::Fenced,
@@ -253,12 +256,18 @@ impl Error {
         key: impl Into<String>,
         source: object_store::Error,
     ) -> Self {
-        Self::Store { operation, key: key.into(), source: Arc::new(source) }
+        Self::Store {
+            operation,
+            key: key.into(),
+            source: Arc::new(source),
+        }
     }
 }
 
 impl From<wal::Error> for Error {
     fn from(source: wal::Error) -> Self {
-        Self::Log { source: Arc::new(source) }
+        Self::Log {
+            source: Arc::new(source),
+        }
     }
 }
