@@ -185,10 +185,7 @@ impl State {
             Command::AllocateProducerIds { broker, count } => {
                 self.allocate_producer_ids(*broker, *count)
             }
-            Command::ForgetCondemned { keys } => {
-                self.objects.forget(keys);
-                Ok(Response::Done)
-            }
+            Command::ForgetCondemned { keys } => self.forget_condemned(keys),
             Command::RecordCheckpoint { key } => self.record_checkpoint(key, now_ms),
             Command::RecordProbe { store_url, at_ms } => {
                 self.record_probe(store_url, *at_ms, effects)
@@ -264,6 +261,11 @@ impl State {
             self.probes.remove(&oldest);
         }
         effects.cluster = true;
+        Ok(Response::Done)
+    }
+
+    fn forget_condemned(&mut self, keys: &[String]) -> Answer {
+        self.objects.forget(keys);
         Ok(Response::Done)
     }
 
