@@ -48,100 +48,63 @@ impl Service for Router {
     }
 }
 
-async fn dispatch(
-    broker: &Broker,
-    context: &RequestContext,
-    request: Request,
-) -> Result<Answer, Hangup> {
-    use handlers::{
-        alter_configs, create_partitions, describe_cluster, describe_configs, describe_log_dirs,
-        describe_topic_partitions, incremental_alter_configs,
+/// Calls the handler that a row names: `await`ed, or not, or with the request by reference.
+macro_rules! answer {
+    ($broker:ident, $context:ident, $request:ident, $handler:ident waits) => {
+        Answer::new(handlers::$handler::handle($broker, $context, $request).await)
     };
-    use handlers::{
-        api_versions, create_topics, delete_groups, delete_records, delete_topics, describe_groups,
-        find_coordinator, heartbeat, init_producer_id, join_group, leave_group, list_groups,
-        list_offsets, metadata, offset_commit, offset_delete, offset_fetch,
-        offset_for_leader_epoch, sync_group,
+    ($broker:ident, $context:ident, $request:ident, $handler:ident) => {
+        Answer::new(handlers::$handler::handle($broker, $context, $request))
     };
-    Ok(match request {
-        Request::ApiVersions(request) => {
-            Answer::new(api_versions::handle(broker, context, &request))
+    ($broker:ident, $context:ident, $request:ident, $handler:ident looks) => {
+        Answer::new(handlers::$handler::handle($broker, $context, &$request))
+    };
+}
+
+/// The match: one row per API.
+macro_rules! dispatch {
+    ($($api:ident => $handler:ident $($how:ident)?;)*) => {
+        async fn dispatch(
+            broker: &Broker,
+            context: &RequestContext,
+            request: Request,
+        ) -> Result<Answer, Hangup> {
+            Ok(match request {
+                $(Request::$api(request) => {
+                    answer!(broker, context, request, $handler $($how)?)
+                })*
+                // By the connection, in two parts; and above.
+                Request::Produce(_) | Request::Fetch(_) => return Err(Hangup("not routed here")),
+            })
         }
-        Request::Metadata(request) => Answer::new(metadata::handle(broker, context, request).await),
-        Request::CreateTopics(request) => {
-            Answer::new(create_topics::handle(broker, context, request).await)
-        }
-        Request::DeleteTopics(request) => {
-            Answer::new(delete_topics::handle(broker, context, request).await)
-        }
-        Request::ListOffsets(request) => {
-            Answer::new(list_offsets::handle(broker, context, request).await)
-        }
-        Request::OffsetForLeaderEpoch(request) => {
-            Answer::new(offset_for_leader_epoch::handle(broker, context, request))
-        }
-        Request::InitProducerId(request) => {
-            Answer::new(init_producer_id::handle(broker, context, request).await)
-        }
-        Request::DeleteRecords(request) => {
-            Answer::new(delete_records::handle(broker, context, request).await)
-        }
-        Request::OffsetCommit(request) => {
-            Answer::new(offset_commit::handle(broker, context, request).await)
-        }
-        Request::OffsetFetch(request) => {
-            Answer::new(offset_fetch::handle(broker, context, request).await)
-        }
-        Request::FindCoordinator(request) => {
-            Answer::new(find_coordinator::handle(broker, context, request).await)
-        }
-        Request::JoinGroup(request) => {
-            Answer::new(join_group::handle(broker, context, request).await)
-        }
-        Request::Heartbeat(request) => {
-            Answer::new(heartbeat::handle(broker, context, request).await)
-        }
-        Request::LeaveGroup(request) => {
-            Answer::new(leave_group::handle(broker, context, request).await)
-        }
-        Request::SyncGroup(request) => {
-            Answer::new(sync_group::handle(broker, context, request).await)
-        }
-        Request::DescribeGroups(request) => {
-            Answer::new(describe_groups::handle(broker, context, request).await)
-        }
-        Request::ListGroups(request) => {
-            Answer::new(list_groups::handle(broker, context, request).await)
-        }
-        Request::DeleteGroups(request) => {
-            Answer::new(delete_groups::handle(broker, context, request).await)
-        }
-        Request::OffsetDelete(request) => {
-            Answer::new(offset_delete::handle(broker, context, request).await)
-        }
-        Request::DescribeConfigs(request) => {
-            Answer::new(describe_configs::handle(broker, context, request))
-        }
-        Request::AlterConfigs(request) => {
-            Answer::new(alter_configs::handle(broker, context, request).await)
-        }
-        Request::IncrementalAlterConfigs(request) => {
-            Answer::new(incremental_alter_configs::handle(broker, context, request).await)
-        }
-        Request::DescribeLogDirs(request) => {
-            Answer::new(describe_log_dirs::handle(broker, context, request).await)
-        }
-        Request::CreatePartitions(request) => {
-            Answer::new(create_partitions::handle(broker, context, request).await)
-        }
-        Request::DescribeCluster(request) => {
-            Answer::new(describe_cluster::handle(broker, context, &request))
-        }
-        Request::DescribeTopicPartitions(request) => {
-            Answer::new(describe_topic_partitions::handle(broker, context, &request))
-        }
-        // By the connection, in two parts; and above.
-        Request::Produce(_) | Request::Fetch(_) => return Err(Hangup("not routed here")),
-        _ => return Err(Hangup("not served yet")),
-    })
+    };
+}
+
+dispatch! {
+    ListOffsets => list_offsets waits;
+    Metadata => metadata waits;
+    OffsetCommit => offset_commit waits;
+    OffsetFetch => offset_fetch waits;
+    FindCoordinator => find_coordinator waits;
+    JoinGroup => join_group waits;
+    Heartbeat => heartbeat waits;
+    LeaveGroup => leave_group waits;
+    SyncGroup => sync_group waits;
+    DescribeGroups => describe_groups waits;
+    ListGroups => list_groups waits;
+    ApiVersions => api_versions looks;
+    CreateTopics => create_topics waits;
+    DeleteTopics => delete_topics waits;
+    DeleteRecords => delete_records waits;
+    InitProducerId => init_producer_id waits;
+    OffsetForLeaderEpoch => offset_for_leader_epoch;
+    DescribeConfigs => describe_configs;
+    AlterConfigs => alter_configs waits;
+    DescribeLogDirs => describe_log_dirs waits;
+    CreatePartitions => create_partitions waits;
+    DeleteGroups => delete_groups waits;
+    IncrementalAlterConfigs => incremental_alter_configs waits;
+    OffsetDelete => offset_delete waits;
+    DescribeCluster => describe_cluster looks;
+    DescribeTopicPartitions => describe_topic_partitions looks;
 }

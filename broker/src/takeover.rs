@@ -54,7 +54,11 @@ impl Takeover<'_> {
             let end = self.recover(*id, wal).await?;
             if let (Some(end), Backend::Object) = (end, wal.backend) {
                 let prefix = wal_prefix(&self.store.keys(self.client), wal.node);
-                swept.push(Swept { wal: *id, prefix, end });
+                swept.push(Swept {
+                    wal: *id,
+                    prefix,
+                    end,
+                });
             }
         }
         self.clean().await;
@@ -74,11 +78,7 @@ impl Takeover<'_> {
         dead && (wal.node == self.config.node_id || wal.backend == Backend::Object)
     }
 
-    async fn recover(
-        &self,
-        id: WalId,
-        wal: &WalImage,
-    ) -> Result<Option<Sequence>, TakeoverError> {
+    async fn recover(&self, id: WalId, wal: &WalImage) -> Result<Option<Sequence>, TakeoverError> {
         if wal.backend == Backend::Memory {
             tracing::warn!(wal = %id, "a log in memory is gone: what was not uploaded is lost");
             let reason = "a log in memory does not outlive its process".to_owned();
@@ -244,8 +244,7 @@ pub(crate) async fn sweep(env: Env, store: Arc<dyn ObjectStore>, logs: Vec<Swept
         for log in &logs {
             let settings = wal::object::ObjectSettings::STANDARD;
             let (store, prefix) = (Arc::clone(&store), log.prefix.clone());
-            let deleted =
-                wal::object::sweep(&env, store, prefix, log.wal, log.end, settings).await;
+            let deleted = wal::object::sweep(&env, store, prefix, log.wal, log.end, settings).await;
             match deleted {
                 Ok(0) => {}
                 Ok(deleted) => tracing::info!(wal = %log.wal, deleted, "swept a closed log"),

@@ -16,7 +16,9 @@ fn everything_wrong_is_told_at_once_and_nothing_starts() {
     let file = dir.path().join("headwater.toml");
     std::fs::write(&file, "[wal]\nbakend = \"disk\"\n[node]\nid = -1\n").unwrap();
     let file = file.to_str().unwrap();
-    let output = headwater(&["serve", "--config", file, "--wal", "tape", "--set", "nonsense"]);
+    let output = headwater(&[
+        "serve", "--config", file, "--wal", "tape", "--set", "nonsense",
+    ]);
     assert!(!output.status.success());
     let errors = String::from_utf8(output.stderr).unwrap();
     for part in [
@@ -32,7 +34,14 @@ fn everything_wrong_is_told_at_once_and_nothing_starts() {
 
 #[test]
 fn the_effective_configuration_is_told_with_its_sources() {
-    let arguments = ["config", "--changed", "--output", "json", "--set", "num.partitions=3"];
+    let arguments = [
+        "config",
+        "--changed",
+        "--output",
+        "json",
+        "--set",
+        "num.partitions=3",
+    ];
     let output = headwater(&arguments);
     assert!(output.status.success());
     let rows: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

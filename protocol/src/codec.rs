@@ -60,7 +60,6 @@ macro_rules! define_messages {
        $response_codec:ident $(($response_last:literal))?;)*) => {
         /// A request of any API served.
         #[derive(Clone, Debug, PartialEq)]
-        #[non_exhaustive]
         pub enum Request {
             $(#[doc = concat!("Request of API key ", stringify!($key), ".")] $name($request),)*
         }

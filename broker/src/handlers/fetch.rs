@@ -66,7 +66,9 @@ pub(crate) async fn handle(
         },
         max_bytes,
         // More than may be given is never waited for.
-        min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
+        min_bytes: usize::try_from(request.min_bytes)
+            .unwrap_or(0)
+            .min(max_bytes),
         deadline: context.received
             + Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)),
     };
@@ -216,12 +218,7 @@ impl Fetching<'_> {
                 return Err(Failed::Diverged(epoch, end, partition));
             }
         }
-        let read = partition.read(
-            wanted.fetch_offset,
-            limit,
-            min_one,
-            self.isolation,
-        );
+        let read = partition.read(wanted.fetch_offset, limit, min_one, self.isolation);
         match read.await {
             Ok(read) => Ok(read),
             Err(error) => Err(Failed::Storage(error, partition)),
@@ -291,7 +288,9 @@ fn positioned(partition: &Partition, data: PartitionData) -> PartitionData {
 /// Records by the headers of their batches.
 fn records_in(read: &ReadResult) -> u64 {
     let batches = read.batches.iter().flat_map(|bytes| Batches::whole(bytes));
-    let counts = batches.flatten().map(|batch| u64::try_from(batch.record_count()).unwrap_or(0));
+    let counts = batches
+        .flatten()
+        .map(|batch| u64::try_from(batch.record_count()).unwrap_or(0));
     counts.sum()
 }
 

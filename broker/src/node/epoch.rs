@@ -10,7 +10,9 @@ use controller::{
 };
 use protocol::{BrokerEpoch, NodeId, TopicPartition};
 use storage::{
-    Collector, CollectorParts, CollectorSettings, DiskReserve, Storage, StorageParts, StorageSettings};
+    Collector, CollectorParts, CollectorSettings, DiskReserve, Storage, StorageParts,
+    StorageSettings,
+};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use wal::{Log, LogSettings, WalId};
@@ -26,8 +28,8 @@ use crate::{groups, takeover};
 
 /// Why an epoch did not begin.
 pub(super) enum BeginError {
-    /// Fenced meanwhile: begin again.
-    Fenced,
+    /// Fenced meanwhile, or without an answer: begin again.
+    Again(String),
     /// The node cannot go on.
     Fatal(NodeError),
 }
@@ -76,27 +78,10 @@ pub(super) async fn begin(context: &Context, running: &Running) -> Result<Servin
         storage: storage.clone(),
         told: BTreeMap::new(),
     };
-    let keeper = fenced_or(
-        running
-            .client
-            .keep_lease(broker, marks.into_reporter())
-            .await,
-    )?;
+    let keeping = running.client.keep_lease(broker, marks.into_reporter());
+    let keeper = judged(keeping.await)?;
     say("recovering the logs of earlier epochs");
-    let recovering = takeover::Takeover {
-        env: &context.env,
-        config: &context.config,
-        client: &running.client,
-        store: &running.store,
-        storage: &storage,
-        broker,
-        metrics: &running.wal_metrics,
-    };
-    let swept = match recovering.run().await {
-        Ok(swept) => swept,
-        Err(takeover::TakeoverError::Fenced) => return Err(BeginError::Fenced),
-        Err(takeover::TakeoverError::Fatal(error)) => return Err(BeginError::Fatal(error)),
-    };
+    let swept = recover(context, running, broker, &storage).await?;
     say("opening the log");
     let wal_id = WalId(context.env.entropy.uuid());
     let log = open_log(context, running, &storage, wal_id).await?;
@@ -110,7 +95,7 @@ pub(super) async fn begin(context: &Context, running: &Running) -> Result<Servin
         wal: wal_id,
         backend,
     };
-    fenced_or(running.client.submit(open).await)?;
+    judged(running.client.submit(open).await)?;
     storage.attach(log.clone());
     let epoch = Arc::new(Epoch {
         id: broker,
@@ -119,16 +104,7 @@ pub(super) async fn begin(context: &Context, running: &Running) -> Result<Servin
     });
     running.broker.set_epoch(Some(Arc::clone(&epoch)));
     say("opening partitions");
-    let mut tasks = JoinSet::new();
-    let (first, opened) = tokio::sync::oneshot::channel();
-    tasks.spawn(assignment::follow(
-        Arc::clone(&running.broker),
-        Arc::clone(&epoch),
-        first,
-    ));
-    tasks.spawn(groups::follow(Arc::clone(&running.broker)));
-    // A task that is gone has panicked: the supervisor below says so.
-    let _ = opened.await;
+    let tasks = open_partitions(running, &epoch).await;
     let mut helpers = JoinSet::new();
     let store = Arc::clone(&running.store.store);
     helpers.spawn(takeover::sweep(context.env.clone(), store, swept));
@@ -144,10 +120,49 @@ pub(super) async fn begin(context: &Context, running: &Running) -> Result<Servin
     })
 }
 
-fn fenced_or<T>(result: Result<T, controller::Error>) -> Result<T, BeginError> {
+async fn recover(
+    context: &Context,
+    running: &Running,
+    broker: BrokerEpoch,
+    storage: &Storage,
+) -> Result<Vec<takeover::Swept>, BeginError> {
+    let recovering = takeover::Takeover {
+        env: &context.env,
+        config: &context.config,
+        client: &running.client,
+        store: &running.store,
+        storage,
+        broker,
+        metrics: &running.wal_metrics,
+    };
+    recovering.run().await.map_err(|error| match error {
+        takeover::TakeoverError::Fenced => BeginError::Again("fenced while recovering".to_owned()),
+        takeover::TakeoverError::Fatal(error) => BeginError::Fatal(error),
+    })
+}
+
+/// Starts to follow assignments, and waits until those of this moment are open.
+async fn open_partitions(running: &Running, epoch: &Arc<Epoch>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let (first, opened) = tokio::sync::oneshot::channel();
+    let broker = &running.broker;
+    tasks.spawn(assignment::follow(
+        Arc::clone(broker),
+        Arc::clone(epoch),
+        first,
+    ));
+    tasks.spawn(groups::follow(Arc::clone(broker)));
+    // A task that is gone has panicked: the supervisor says so.
+    let _ = opened.await;
+    tasks
+}
+
+/// What an answer of the controller means for an epoch that is beginning. One that does not come is
+/// no end: registering again is safe.
+fn judged<T>(result: Result<T, controller::Error>) -> Result<T, BeginError> {
     result.map_err(|error| match error.kind() {
-        ErrorKind::Fenced => BeginError::Fenced,
-        ErrorKind::Retry | ErrorKind::Invalid | ErrorKind::Corrupt | ErrorKind::Internal => {
+        ErrorKind::Fenced | ErrorKind::Retry => BeginError::Again(error.to_string()),
+        ErrorKind::Invalid | ErrorKind::Corrupt | ErrorKind::Internal => {
             BeginError::Fatal(error.into())
         }
     })
@@ -197,7 +212,10 @@ fn collect(
     tasks: &mut JoinSet<()>,
 ) -> Collector {
     let standard = CollectorSettings::standard();
-    let grace = context.config.time("collector.grace.ms").unwrap_or(standard.grace);
+    let grace = context
+        .config
+        .time("collector.grace.ms")
+        .unwrap_or(standard.grace);
     let parts = CollectorParts {
         env: context.env.clone(),
         store: Arc::clone(&running.store.store),

@@ -160,11 +160,15 @@ async fn serve(
 ) -> Result<(), NodeError> {
     let mut failure = controller.failure();
     let mut accepting = JoinSet::new();
-    let period = context.config.time("controller.checkpoint.interval.ms").unwrap_or_default();
+    let period = context
+        .config
+        .time("controller.checkpoint.interval.ms")
+        .unwrap_or_default();
     let root = running.store.keys(&running.client).root().to_owned();
     let store = Arc::clone(&running.store.store);
     let checkpoints = running.client.keep_checkpoints(store, root, period);
     let mut bound = Some(bound);
+    let mut pause = super::store::Pause::default();
     loop {
         let beginning = epoch::begin(context, &running);
         let begun = tokio::select! {
@@ -177,7 +181,11 @@ async fn serve(
         };
         let mut serving = match begun {
             Ok(serving) => serving,
-            Err(epoch::BeginError::Fenced) => continue,
+            Err(epoch::BeginError::Again(why)) => {
+                running.broker.set_epoch(None);
+                super::store::wait(context, &why, &mut pause).await;
+                continue;
+            }
             Err(epoch::BeginError::Fatal(error)) => return Err(error),
         };
         for bound in bound.take().into_iter().flatten() {
