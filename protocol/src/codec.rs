@@ -137,16 +137,10 @@ pub fn decode_request(frame: Bytes) -> Result<(RequestHeader, Request)> {
         reader.skip_tagged()?;
     }
     let (frame, at) = reader.into_parts();
-    guard::check(
-        Side::Request,
-        entry,
-        version,
-        &frame,
-        at,
-        request_elements(frame.len()),
-    )?;
+    let most = request_elements(frame.len());
+    let end = guard::check(Side::Request, entry, version, &frame, at, most)?;
     let request =
-        Request::read(key, frame.slice(at..), version).map_err(|source| Error::Decode {
+        Request::read(key, frame.slice(at..end), version).map_err(|source| Error::Decode {
             key,
             version,
             source,

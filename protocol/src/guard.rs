@@ -30,8 +30,8 @@ pub enum Side {
     Response,
 }
 
-/// Checks the message of `entry` and `version` that fills `frame` from byte `at` to its end. Gives
-/// the number of elements and tagged fields it holds.
+/// Checks the message of `entry` and `version` that fills `frame` from byte `at` on. Gives where it
+/// ends, which is the frame's end for a response.
 ///
 /// # Errors
 /// On the first thing wrong.
@@ -46,13 +46,15 @@ pub fn check(
     at: usize,
     max_elements: usize,
 ) -> Result<usize> {
-    walk(
-        program(side, entry, version),
-        frame,
-        at,
-        max_elements,
-        &mut (),
-    )
+    let program = program(side, entry, version);
+    let walked = walk(program, frame, at, max_elements, &mut ());
+    match walked? {
+        (_, end) if end == frame.len() || side == Side::Request => Ok(end),
+        (_, end) => Err(Error::TrailingBytes {
+            at: end,
+            extra: frame.len() - end,
+        }),
+    }
 }
 
 /// Told of every length field that is passed; tests use it to find what to damage.
@@ -88,14 +90,15 @@ pub(crate) fn program(side: Side, entry: &ApiEntry, version: i16) -> &'static Pr
     &programs[row][side as usize][(version - entry.min_version) as usize]
 }
 
-/// As [`check`], telling `observer` of every length.
+/// Walks one message, telling `observer` of every length; gives the number of elements and where
+/// the message ends.
 pub(crate) fn walk<O: Observer>(
     program: &Program,
     frame: &[u8],
     at: usize,
     max_elements: usize,
     observer: &mut O,
-) -> Result<usize> {
+) -> Result<(usize, usize)> {
     let mut walker = Walker {
         frame,
         at,
@@ -104,13 +107,7 @@ pub(crate) fn walk<O: Observer>(
         observer,
     };
     walker.run(program)?;
-    match frame.len() - walker.at {
-        0 => Ok(walker.elements),
-        extra => Err(Error::TrailingBytes {
-            at: walker.at,
-            extra,
-        }),
-    }
+    Ok((walker.elements, walker.at))
 }
 
 struct Walker<'a, O> {

@@ -9,10 +9,12 @@ use std::time::Duration;
 use broker::client::Cluster;
 use broker::config::Config;
 use broker::{Node, NodeParts};
+use env::Env;
 use env::sim::{NetworkFaults, SimClock, SimDisk, SimEntropy, SimHost, SimNetwork, SimThreads};
 use protocol::Response;
 use protocol::messages::CreateTopicsRequest;
 use protocol::messages::create_topics_request::CreatableTopic;
+use storage::store::{ManagedStore, RequestSettings, StoreMetrics};
 use tests::history::History;
 use tests::simstore::SimStore;
 use tokio::sync::{Notify, watch};
@@ -111,7 +113,9 @@ impl Machine {
     async fn one_process(&self, plan: &Plan) {
         self.say("process starts");
         let running = async {
-            let node = match Node::start(self.host.env(), config(plan), self.parts()).await {
+            let env = self.host.env();
+            let parts = self.parts(&env);
+            let node = match Node::start(env, config(plan), parts).await {
                 Ok(node) => node,
                 Err(error) => return self.say(&format!("process did not start: {error}")),
             };
@@ -146,10 +150,13 @@ impl Machine {
         }
     }
 
-    fn parts(&self) -> NodeParts {
+    /// The store behind what every node puts before a store: checks of what comes back, retries.
+    fn parts(&self, env: &Env) -> NodeParts {
         let store = Arc::new(self.store.clone());
+        let requests = RequestSettings::standard();
+        let store = ManagedStore::new(env, store, StoreMetrics::default(), requests);
         NodeParts {
-            store: Some((store, String::new())),
+            store: Some((Arc::new(store), String::new())),
             ..NodeParts::default()
         }
     }

@@ -65,7 +65,7 @@ impl Kind {
                 Ok(number) if number < min => Err(format!("{number} is below {min}")),
                 Ok(number) if number > max => Err(format!("{number} is above {max}")),
                 Ok(number) => Ok(number.to_string()),
-                Err(_) => Err(format!("{value:?} is not a whole number")),
+                Err(_) => Err(format!("Not a number of type {}", self.kafka_type())),
             },
             Self::Double { min, max } => match value.parse::<f64>() {
                 Ok(number) if number >= min && number <= max => Ok(value.to_owned()),
@@ -83,6 +83,18 @@ impl Kind {
                     None => Ok(chosen.join(",")),
                 }
             }
+        }
+    }
+
+    /// Kafka's name of the type, in capitals.
+    fn kafka_type(self) -> &'static str {
+        match self {
+            Self::Bool => "BOOLEAN",
+            Self::Text | Self::Choice(_) => "STRING",
+            Self::Int { .. } => "INT",
+            Self::Long { .. } => "LONG",
+            Self::Double { .. } => "DOUBLE",
+            Self::List | Self::Choices(_) => "LIST",
         }
     }
 

@@ -115,12 +115,12 @@ pub fn find(name: &str) -> Option<&'static TopicKey> {
 pub fn check(name: &str, value: &str) -> Result<String, String> {
     let Some(key) = find(name) else {
         return Err(match suggest(name, TOPIC_KEYS.iter().map(|key| key.name)) {
-            Some(near) => format!("unknown topic config name: {name}; is {near} meant?"),
-            None => format!("unknown topic config name: {name}"),
+            Some(near) => format!("Unknown topic config name: {name}; is {near} meant?"),
+            None => format!("Unknown topic config name: {name}"),
         });
     };
     let checked = key.kind.check(value);
-    checked.map_err(|message| format!("invalid value for configuration {name}: {message}"))
+    checked.map_err(|message| format!("Invalid value {value} for configuration {name}: {message}"))
 }
 
 /// Where a topic's value may come from: Kafka's numbers in DescribeConfigs.

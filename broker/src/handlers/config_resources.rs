@@ -101,11 +101,11 @@ impl Named {
         let checked = match self {
             Self::Topic(_) => topics::check(name, value),
             Self::Broker | Self::Cluster => match keys::find(name) {
-                None => Err(format!("unknown broker config name: {name}")),
+                None => Err(format!("Unknown broker config name: {name}")),
                 Some(key) => key
                     .kind
                     .check(value)
-                    .map_err(|why| format!("invalid value for configuration {name}: {why}")),
+                    .map_err(|why| format!("Invalid value {value} for configuration {name}: {why}")),
             },
         };
         checked.map_err(|message| (ErrorCode::InvalidConfig, message))
@@ -230,7 +230,7 @@ fn operation(
             Some(_) => Ok(ConfigOp::Delete),
             None => Err((
                 ErrorCode::InvalidConfig,
-                format!("unknown config name: {name}"),
+                format!("Unknown config name: {name}"),
             )),
         };
     }

@@ -169,7 +169,7 @@ fn wanted(
     if image.topic(&name).is_some() {
         return Err((
             ErrorCode::TopicAlreadyExists,
-            format!("topic {name} already exists"),
+            format!("Topic '{name}' already exists."),
         ));
     }
     if let Some(other) = topic_names::collision(image, &name) {

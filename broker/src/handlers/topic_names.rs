@@ -17,10 +17,10 @@ pub(crate) fn is_internal(name: &str) -> bool {
 /// What is wrong with a name, if anything.
 pub(crate) fn problem(name: &str) -> Option<String> {
     if name.is_empty() {
-        return Some("the empty string is not allowed".to_owned());
+        return Some("Topic name is invalid: the empty string is not allowed".to_owned());
     }
     if name == "." || name == ".." {
-        return Some(format!("{name:?} is not allowed"));
+        return Some(format!("Topic name is invalid: '{name}' is not allowed"));
     }
     if name.len() > MAX_TOPIC_NAME {
         return Some(format!(
@@ -29,8 +29,10 @@ pub(crate) fn problem(name: &str) -> Option<String> {
     }
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     if !name.bytes().all(legal) {
-        let allowed = "ASCII letters, digits, '.', '_' and '-'";
-        return Some(format!("{name:?} contains other characters than {allowed}"));
+        return Some(format!(
+            "Topic name is invalid: '{name}' contains one or more characters other than ASCII \
+             alphanumerics, '.', '_' and '-'"
+        ));
     }
     None
 }

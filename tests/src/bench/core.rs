@@ -264,7 +264,7 @@ impl SlowStore {
             .args([
                 "--listen",
                 "127.0.0.1:0",
-                "--latency-median-ms",
+                "--latency-ms",
                 "30",
                 "--latency-p99-ms",
                 "150",
