@@ -6,6 +6,9 @@ use anyhow::{Context as _, bail};
 
 use crate::stage;
 
+// The target is chosen from the whole workspace, so that nothing is built again with other features
+// than those of `cargo test --workspace`.
+
 /// The test that writes a trace of one seed.
 const TRACE_TEST: &str = "determinism_trace";
 
@@ -34,7 +37,7 @@ pub(crate) struct DeterminismArgs {
 /// Runs the simulation's test target.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     require_target()?;
-    let mut program = stage::cargo(&["test", "--locked", "-p", "tests", "--test", "sim"]);
+    let mut program = stage::cargo(&["test", "--locked", "--workspace", "--test", "sim"]);
     match args.replay {
         Some(seed) => {
             program.env("HEADWATER_SIM_REPLAY", seed.to_string());
@@ -77,7 +80,13 @@ fn trace(seed: u64, file: &Path) -> anyhow::Result<Vec<u8>> {
         std::fs::remove_file(file)?;
     }
     stage::cargo(&[
-        "test", "--locked", "-p", "tests", "--test", "sim", TRACE_TEST, "--",
+        "test",
+        "--locked",
+        "--workspace",
+        "--test",
+        "sim",
+        TRACE_TEST,
+        "--",
     ])
     .args(&["--exact"])
     .env("HEADWATER_SIM_TRACE", file)
