@@ -150,7 +150,8 @@ for word in json.loads(sys.argv[1]):
 
 # What it links must be in the slim image: the C library and the compiler's own.
 while read -r library; do
-    package=$(dpkg -S "$(realpath "$library")" 2>/dev/null | cut -d: -f1 || true)
+    # Packages know their files by the path before or after /lib moved into /usr.
+    package=$({ dpkg -S "$library" || dpkg -S "$(realpath "$library")"; } 2>/dev/null | cut -d: -f1 || true)
     case "$package" in
     libc6 | libgcc-s1) ;;
     *)
