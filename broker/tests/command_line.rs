@@ -7,7 +7,7 @@ fn headwater(arguments: &[&str]) -> Output {
         .args(arguments)
         .env_remove("HEADWATER_BIN")
         .output()
-        .unwrap()
+        .expect("cargo has built it")
 }
 
 #[test]

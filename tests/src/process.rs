@@ -53,10 +53,16 @@ impl BrokerProcess {
     /// When it exits, or says nothing within a minute; with what it wrote to standard error.
     pub fn start(data_dir: &Path, kafka: &str, admin: &str, more: &[String]) -> Result<Self> {
         for address in [kafka, admin] {
-            ensure!(address.starts_with("127.0.0.1:"), "{address:?} is not loopback");
+            ensure!(
+                address.starts_with("127.0.0.1:"),
+                "{address:?} is not loopback"
+            );
         }
         let log_path = data_dir.with_extension("log");
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(&log_path)?;
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log_path)?;
         let begun = Instant::now();
         let mut child = Command::new(binary()?)
             .arg("serve")
@@ -97,7 +103,12 @@ impl BrokerProcess {
             said.push_str(&line);
             said.push('\n');
             if let (Some(kafka), Some(admin)) = (kafka_at, admin_at) {
-                return Ok(Self { child, kafka, admin, started_in: begun.elapsed() });
+                return Ok(Self {
+                    child,
+                    kafka,
+                    admin,
+                    started_in: begun.elapsed(),
+                });
             }
         }
     }
@@ -112,8 +123,14 @@ impl BrokerProcess {
     /// # Errors
     /// When it is gone.
     pub fn signal(&self, signal: &str) -> Result<()> {
-        let status = Command::new("kill").args(["-s", signal, &self.pid().to_string()]).status()?;
-        ensure!(status.success(), "kill -s {signal} {}: {status}", self.pid());
+        let status = Command::new("kill")
+            .args(["-s", signal, &self.pid().to_string()])
+            .status()?;
+        ensure!(
+            status.success(),
+            "kill -s {signal} {}: {status}",
+            self.pid()
+        );
         Ok(())
     }
 
@@ -173,8 +190,16 @@ impl BrokerProcess {
     pub fn resident_bytes(&self) -> Result<(u64, u64)> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
         let field = |name: &str| -> Result<u64> {
-            let line = status.lines().find(|l| l.starts_with(name)).context("no such field")?;
-            Ok(line.split_whitespace().nth(1).context("no value")?.parse::<u64>()? * 1024)
+            let line = status
+                .lines()
+                .find(|l| l.starts_with(name))
+                .context("no such field")?;
+            Ok(line
+                .split_whitespace()
+                .nth(1)
+                .context("no value")?
+                .parse::<u64>()?
+                * 1024)
         };
         Ok((field("VmRSS:")?, field("VmHWM:")?))
     }
@@ -196,11 +221,18 @@ impl BrokerProcess {
     pub fn get_any(&self, path: &str) -> Result<(u16, String)> {
         let mut stream = TcpStream::connect(self.admin)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: headwater\r\nConnection: close\r\n\r\n")?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: headwater\r\nConnection: close\r\n\r\n"
+        )?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         let status = answer.split(' ').nth(1).context("no status")?.parse()?;
-        let body = answer.split_once("\r\n\r\n").context("no body")?.1.to_owned();
+        let body = answer
+            .split_once("\r\n\r\n")
+            .context("no body")?
+            .1
+            .to_owned();
         Ok((status, body))
     }
 
@@ -211,7 +243,9 @@ impl BrokerProcess {
     pub fn metric(&self, name: &str) -> Result<f64> {
         let mut sum = 0.0;
         for line in self.get("/metrics")?.lines() {
-            let Some(rest) = line.strip_prefix(name) else { continue };
+            let Some(rest) = line.strip_prefix(name) else {
+                continue;
+            };
             if rest.starts_with(['{', ' ']) {
                 sum += rest.rsplit(' ').next().unwrap_or("0").parse::<f64>()?;
             }

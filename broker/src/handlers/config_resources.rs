@@ -102,10 +102,9 @@ impl Named {
             Self::Topic(_) => topics::check(name, value),
             Self::Broker | Self::Cluster => match keys::find(name) {
                 None => Err(format!("Unknown broker config name: {name}")),
-                Some(key) => key
-                    .kind
-                    .check(value)
-                    .map_err(|why| format!("Invalid value {value} for configuration {name}: {why}")),
+                Some(key) => key.kind.check(value).map_err(|why| {
+                    format!("Invalid value {value} for configuration {name}: {why}")
+                }),
             },
         };
         checked.map_err(|message| (ErrorCode::InvalidConfig, message))

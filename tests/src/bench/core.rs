@@ -75,23 +75,34 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
 
 /// Names of all benchmarks, for help.
 pub fn names() -> String {
-    ALL.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+    ALL.iter()
+        .map(|(name, _)| *name)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn broker(dir: &tempfile::TempDir, more: &[&str]) -> Result<BrokerProcess> {
     let more: Vec<String> = more.iter().map(|s| (*s).to_owned()).collect();
-    BrokerProcess::start(&dir.path().join("data"), "127.0.0.1:0", "127.0.0.1:0", &more)
+    BrokerProcess::start(
+        &dir.path().join("data"),
+        "127.0.0.1:0",
+        "127.0.0.1:0",
+        &more,
+    )
 }
 
 /// Makes a topic and waits until it can be written.
 fn create_topic(kafka: SocketAddr, name: &str, partitions: i32) -> Result<()> {
-    let admin: AdminClient<_> =
-        ClientConfig::new().set("bootstrap.servers", kafka.to_string()).create()?;
+    let admin: AdminClient<_> = ClientConfig::new()
+        .set("bootstrap.servers", kafka.to_string())
+        .create()?;
     let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
     let options = AdminOptions::new()
         .request_timeout(Some(Duration::from_secs(120)))
         .operation_timeout(Some(Duration::from_secs(120)));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     for result in runtime.block_on(admin.create_topics([&topic], &options))? {
         result.map_err(|(name, code)| anyhow::anyhow!("{name}: {code}"))?;
     }
@@ -102,7 +113,10 @@ fn create_topic(kafka: SocketAddr, name: &str, partitions: i32) -> Result<()> {
 fn wait_uploaded(broker: &BrokerProcess, at_most: f64) -> Result<()> {
     let begun = Instant::now();
     while broker.metric(UNUPLOADED)? > at_most {
-        ensure!(begun.elapsed() < Duration::from_secs(300), "uploads do not catch up");
+        ensure!(
+            begun.elapsed() < Duration::from_secs(300),
+            "uploads do not catch up"
+        );
         std::thread::sleep(Duration::from_millis(100));
     }
     Ok(())
@@ -124,7 +138,14 @@ fn start(_: &Settings) -> Result<Value> {
             let begun = Instant::now();
             if !again {
                 create_topic(broker.kafka, "first", 1)?;
-                produce(broker.kafka, "first", 1, 1, RECORD_BYTES, &[("linger.ms", "0")])?;
+                produce(
+                    broker.kafka,
+                    "first",
+                    1,
+                    1,
+                    RECORD_BYTES,
+                    &[("linger.ms", "0")],
+                )?;
                 first_ack_ms.push(ready + begun.elapsed().as_secs_f64() * 1e3);
             }
             broker.stop(Duration::from_secs(60))?;
@@ -148,13 +169,31 @@ fn throughput(settings: &Settings, wal: &str, batch: &str) -> Result<Value> {
     let dir = tempfile::tempdir()?;
     let broker = broker(&dir, &["--wal", wal])?;
     create_topic(broker.kafka, "load", PARTITIONS)?;
-    let client = [("batch.size", batch), ("linger.ms", "5"), ("batch.num.messages", "1000000")];
+    let client = [
+        ("batch.size", batch),
+        ("linger.ms", "5"),
+        ("batch.num.messages", "1000000"),
+    ];
     let warm_up = 64 * 1024;
-    produce(broker.kafka, "load", PARTITIONS, warm_up, RECORD_BYTES, &client)?;
+    produce(
+        broker.kafka,
+        "load",
+        PARTITIONS,
+        warm_up,
+        RECORD_BYTES,
+        &client,
+    )?;
     let before = broker.metric(UNUPLOADED)?;
     let (cpu, begun) = (broker.cpu_seconds()?, Instant::now());
     let records = settings.window_mib * 1024;
-    let done = produce(broker.kafka, "load", PARTITIONS, records, RECORD_BYTES, &client)?;
+    let done = produce(
+        broker.kafka,
+        "load",
+        PARTITIONS,
+        records,
+        RECORD_BYTES,
+        &client,
+    )?;
     wait_uploaded(&broker, before)?;
     let cpu = broker.cpu_seconds()? - cpu;
     let mib = settings.window_mib as f64;
@@ -175,10 +214,21 @@ fn consume(settings: &Settings) -> Result<Value> {
     let dir = tempfile::tempdir()?;
     // Small enough to be all in the cache when it was just written.
     let mib = settings.window_mib.min(48);
-    let client = [("batch.size", "262144"), ("linger.ms", "5"), ("batch.num.messages", "1000000")];
+    let client = [
+        ("batch.size", "262144"),
+        ("linger.ms", "5"),
+        ("batch.num.messages", "1000000"),
+    ];
     let server = broker(&dir, &[])?;
     create_topic(server.kafka, "hot", PARTITIONS)?;
-    produce(server.kafka, "hot", PARTITIONS, mib * 1024, RECORD_BYTES, &client)?;
+    produce(
+        server.kafka,
+        "hot",
+        PARTITIONS,
+        mib * 1024,
+        RECORD_BYTES,
+        &client,
+    )?;
     let (mut cached_bytes, mut cached_time, cpu) = (0, 0.0, server.cpu_seconds()?);
     for _ in 0..20 {
         let read = consume_all(server.kafka, "hot", PARTITIONS, mib * 1024)?;
@@ -188,7 +238,14 @@ fn consume(settings: &Settings) -> Result<Value> {
     let cached_cpu = server.cpu_seconds()? - cpu;
     create_topic(server.kafka, "cold", PARTITIONS)?;
     let records = settings.window_mib * 1024;
-    produce(server.kafka, "cold", PARTITIONS, records, RECORD_BYTES, &client)?;
+    produce(
+        server.kafka,
+        "cold",
+        PARTITIONS,
+        records,
+        RECORD_BYTES,
+        &client,
+    )?;
     server.stop(Duration::from_secs(120))?;
     evict(dir.path())?;
     let server = broker(&dir, &[])?;
@@ -275,8 +332,14 @@ impl SlowStore {
         let stdout = child.stdout.take().expect("standard output is piped");
         let mut line = String::new();
         std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line)?;
-        let at = line.find("s3://").with_context(|| format!("no URL in {line:?}"))?;
-        let url = line[at..].split_whitespace().next().unwrap_or_default().to_owned();
+        let at = line
+            .find("s3://")
+            .with_context(|| format!("no URL in {line:?}"))?;
+        let url = line[at..]
+            .split_whitespace()
+            .next()
+            .unwrap_or_default()
+            .to_owned();
         Ok(Self { child, url })
     }
 }
@@ -298,7 +361,14 @@ fn latency_object(settings: &Settings, per_second: u64, partitions: i32) -> Resu
     let before = broker.metric(puts)?;
     let begun = Instant::now();
     let client = [("linger.ms", "5")];
-    let latency = open_loop(broker.kafka, "ticks", per_second, RECORD_BYTES, length, &client)?;
+    let latency = open_loop(
+        broker.kafka,
+        "ticks",
+        per_second,
+        RECORD_BYTES,
+        length,
+        &client,
+    )?;
     let groups = broker.metric(puts)? - before;
     let mut figures = quantiles(&latency);
     figures["per_second"] = json!(per_second);
@@ -327,18 +397,41 @@ fn partitions(count: i32) -> Result<Value> {
 
 fn recovery(_: &Settings) -> Result<Value> {
     let dir = tempfile::tempdir()?;
-    let client = [("batch.size", "262144"), ("linger.ms", "5"), ("batch.num.messages", "1000000")];
+    let client = [
+        ("batch.size", "262144"),
+        ("linger.ms", "5"),
+        ("batch.num.messages", "1000000"),
+    ];
     // Held back from uploading by its own thresholds: 64 MiB stay in the WAL.
-    let hold = ["--set", "upload.bytes=268435456", "--set", "upload.age.ms=600000"];
+    let hold = [
+        "--set",
+        "upload.bytes=268435456",
+        "--set",
+        "upload.age.ms=600000",
+    ];
     let server = broker(&dir, &hold)?;
     create_topic(server.kafka, "tail", PARTITIONS)?;
-    produce(server.kafka, "tail", PARTITIONS, 64 * 1024, RECORD_BYTES, &client)?;
+    produce(
+        server.kafka,
+        "tail",
+        PARTITIONS,
+        64 * 1024,
+        RECORD_BYTES,
+        &client,
+    )?;
     let unuploaded = server.metric(UNUPLOADED)?;
     let data: PathBuf = dir.path().join("data");
     server.kill_9()?;
     let begun = Instant::now();
     let server = BrokerProcess::start(&data, "127.0.0.1:0", "127.0.0.1:0", &[])?;
-    produce(server.kafka, "tail", PARTITIONS, 8, RECORD_BYTES, &[("linger.ms", "0")])?;
+    produce(
+        server.kafka,
+        "tail",
+        PARTITIONS,
+        8,
+        RECORD_BYTES,
+        &[("linger.ms", "0")],
+    )?;
     let seconds = begun.elapsed().as_secs_f64();
     let read = consume_all(server.kafka, "tail", PARTITIONS, 64 * 1024 + 8)?;
     server.stop(Duration::from_secs(120))?;

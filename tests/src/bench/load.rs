@@ -69,7 +69,10 @@ impl ProducerContext for Context_ {
                 }
             }
             Err((error, _)) => {
-                self.0.failed.lock().get_or_insert_with(|| error.to_string());
+                self.0
+                    .failed
+                    .lock()
+                    .get_or_insert_with(|| error.to_string());
             }
         }
     }
@@ -138,8 +141,14 @@ pub fn produce(
         bail!("a delivery failed: {error}");
     }
     let acknowledged = deliveries.acknowledged.load(Ordering::Relaxed);
-    ensure!(acknowledged == records, "{acknowledged} of {records} acknowledged");
-    Ok(Produced { records, elapsed: begun.elapsed() })
+    ensure!(
+        acknowledged == records,
+        "{acknowledged} of {records} acknowledged"
+    );
+    Ok(Produced {
+        records,
+        elapsed: begun.elapsed(),
+    })
 }
 
 fn send(
@@ -211,7 +220,11 @@ pub fn open_loop(
     }
     let records = deliveries.acknowledged.load(Ordering::Relaxed) - 1;
     ensure!(records == total, "{records} of {total} acknowledged");
-    let (_, micros) = deliveries.latency.lock().take().context("the histogram was set")?;
+    let (_, micros) = deliveries
+        .latency
+        .lock()
+        .take()
+        .context("the histogram was set")?;
     Ok(Latency { micros, records })
 }
 
@@ -248,10 +261,18 @@ pub fn consume_all(
             .with_context(|| format!("nothing for a minute after {count} of {records}"))??;
         let expected = &mut next[message.partition() as usize];
         let offset = message.offset();
-        ensure!(offset == *expected, "{}: {offset} after {expected}", message.partition());
+        ensure!(
+            offset == *expected,
+            "{}: {offset} after {expected}",
+            message.partition()
+        );
         *expected += 1;
         count += 1;
         bytes += message.payload_len() as u64;
     }
-    Ok(Consumed { records: count, bytes, elapsed: begun.elapsed() })
+    Ok(Consumed {
+        records: count,
+        bytes,
+        elapsed: begun.elapsed(),
+    })
 }

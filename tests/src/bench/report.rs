@@ -23,8 +23,15 @@ impl Report {
     /// # Errors
     /// When the file cannot be opened.
     pub fn new(path: Option<&std::path::Path>) -> Result<Self> {
-        let open = |p| std::fs::OpenOptions::new().create(true).append(true).open(p);
-        Ok(Self { file: path.map(open).transpose()? })
+        let open = |p| {
+            std::fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(p)
+        };
+        Ok(Self {
+            file: path.map(open).transpose()?,
+        })
     }
 
     /// Records one benchmark's figures.

@@ -36,9 +36,21 @@ enum Command {
 
 fn main() -> Result<()> {
     match Arguments::parse().command {
-        Command::Core { only, window_mib, seconds, out } => {
+        Command::Core {
+            only,
+            window_mib,
+            seconds,
+            out,
+        } => {
             let mut report = Report::new(out.as_deref())?;
-            core::run(&core::Settings { only, window_mib, seconds }, &mut report)
+            core::run(
+                &core::Settings {
+                    only,
+                    window_mib,
+                    seconds,
+                },
+                &mut report,
+            )
         }
         Command::List => {
             println!("{}", core::names());

@@ -47,7 +47,11 @@ impl Acknowledged {
     fn wait_for(&self, count: usize) {
         let begun = Instant::now();
         while self.count() < count {
-            assert!(begun.elapsed() < LIMIT, "{} of {count} acknowledged", self.count());
+            assert!(
+                begun.elapsed() < LIMIT,
+                "{} of {count} acknowledged",
+                self.count()
+            );
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -79,7 +83,11 @@ impl Load {
             .set("retry.backoff.max.ms", "200")
             .create_with_context(acknowledged.clone())
             .unwrap();
-        Self { producer, acknowledged, sent: 0 }
+        Self {
+            producer,
+            acknowledged,
+            sent: 0,
+        }
     }
 
     fn send(&mut self, topic: &str, count: u64) {
@@ -116,7 +124,8 @@ fn read_all(broker: &BrokerProcess, topic: &str) -> Vec<(i64, String)> {
         .create()
         .unwrap();
     let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, 0, Offset::Beginning).unwrap();
+    list.add_partition_offset(topic, 0, Offset::Beginning)
+        .unwrap();
     consumer.assign(&list).unwrap();
     let (begun, mut records) = (Instant::now(), Vec::new());
     loop {
@@ -135,19 +144,31 @@ fn read_all(broker: &BrokerProcess, topic: &str) -> Vec<(i64, String)> {
 
 /// Every acknowledged record is there, at its offset, in order, once.
 fn check(records: &[(i64, String)], acknowledged: &Acknowledged, sent: u64) {
-    let by_offset: BTreeMap<i64, &str> =
-        records.iter().map(|(offset, value)| (*offset, value.as_str())).collect();
+    let by_offset: BTreeMap<i64, &str> = records
+        .iter()
+        .map(|(offset, value)| (*offset, value.as_str()))
+        .collect();
     for (number, (_, offset)) in acknowledged.0.lock().unwrap().iter() {
         let expected = format!("value {number}");
         // Librdkafka does not know the offset of what it finds was a duplicate.
         if *offset >= 0 {
-            assert_eq!(by_offset.get(offset).copied(), Some(expected.as_str()), "at {offset}");
+            assert_eq!(
+                by_offset.get(offset).copied(),
+                Some(expected.as_str()),
+                "at {offset}"
+            );
         }
     }
     let values: Vec<&str> = records.iter().map(|(_, value)| value.as_str()).collect();
     let expected: Vec<String> = (0..sent).map(|number| format!("value {number}")).collect();
     assert_eq!(values.len(), expected.len(), "lost or repeated");
-    assert!(values.iter().zip(&expected).all(|(value, expected)| value == expected), "order");
+    assert!(
+        values
+            .iter()
+            .zip(&expected)
+            .all(|(value, expected)| value == expected),
+        "order"
+    );
 }
 
 fn survives_kill_9(more: &[&str]) {
@@ -158,7 +179,8 @@ fn survives_kill_9(more: &[&str]) {
     for round in 1..=4u64 {
         load.send("log", 3000);
         // Killed in the middle: some of these are on their way.
-        load.acknowledged.wait_for(usize::try_from(round * 3000 - 1500).unwrap());
+        load.acknowledged
+            .wait_for(usize::try_from(round * 3000 - 1500).unwrap());
         broker.kill_9().unwrap();
         broker = start(dir.path(), &kafka, more);
     }
@@ -168,7 +190,12 @@ fn survives_kill_9(more: &[&str]) {
     // And once more after a clean stop, from the object store alone.
     broker.stop(LIMIT).unwrap();
     let broker = start(dir.path(), &kafka, more);
-    assert_eq!(broker.metric("headwater_broker_background_failures_total").unwrap(), 0.0);
+    assert_eq!(
+        broker
+            .metric("headwater_broker_background_failures_total")
+            .unwrap(),
+        0.0
+    );
     check(&read_all(&broker, "log"), &load.acknowledged, load.sent);
     broker.stop(LIMIT).unwrap();
 }
@@ -212,8 +239,18 @@ fn bad_frames_cost_their_connection_and_nobody_elses() {
     let undersized = [&3i32.to_be_bytes()[..], &[0; 3]].concat();
     let unknown_key = [&8i32.to_be_bytes()[..], &[0x03, 0xe7, 0, 0, 0, 0, 0, 1]].concat();
     let produce_0 = [&8i32.to_be_bytes()[..], &[0, 0, 0, 0, 0, 0, 0, 1]].concat();
-    let four_bytes = [&12i32.to_be_bytes()[..], &[0, 3, 0, 1, 0, 0, 0, 1, 0x7f, 0xff, 0xff, 0xff]];
-    for bytes in [oversized, negative, undersized, unknown_key, produce_0, four_bytes.concat()] {
+    let four_bytes = [
+        &12i32.to_be_bytes()[..],
+        &[0, 3, 0, 1, 0, 0, 0, 1, 0x7f, 0xff, 0xff, 0xff],
+    ];
+    for bytes in [
+        oversized,
+        negative,
+        undersized,
+        unknown_key,
+        produce_0,
+        four_bytes.concat(),
+    ] {
         let mut stream = TcpStream::connect(broker.kafka).unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();
         stream.write_all(&bytes).unwrap();
@@ -222,7 +259,12 @@ fn bad_frames_cost_their_connection_and_nobody_elses() {
         let _ = stream.read_to_end(&mut answer);
         assert!(answer.is_empty(), "{bytes:?}");
     }
-    assert_eq!(broker.metric("headwater_kafka_connections_refused_total").unwrap(), 6.0);
+    assert_eq!(
+        broker
+            .metric("headwater_kafka_connections_refused_total")
+            .unwrap(),
+        6.0
+    );
     let mut load = Load::new(&broker);
     load.send("log", 10);
     load.producer.flush(LIMIT).unwrap();
@@ -236,7 +278,10 @@ fn a_directory_has_one_process_and_an_empty_volume_is_refused() {
     let broker = start(dir.path(), "127.0.0.1:0", &[]);
     let data = dir.path().join("data");
     let second = BrokerProcess::start(&data, "127.0.0.1:0", "127.0.0.1:0", &[]).unwrap_err();
-    assert!(second.to_string().contains("is in use by another process"), "{second}");
+    assert!(
+        second.to_string().contains("is in use by another process"),
+        "{second}"
+    );
     let mut load = Load::new(&broker);
     load.send("log", 10);
     load.producer.flush(LIMIT).unwrap();
@@ -244,7 +289,10 @@ fn a_directory_has_one_process_and_an_empty_volume_is_refused() {
     // The volume of the log is gone: its records are, too, and nobody may pretend otherwise.
     std::fs::rename(data.join("wal"), dir.path().join("aside")).unwrap();
     let empty = BrokerProcess::start(&data, "127.0.0.1:0", "127.0.0.1:0", &[]).unwrap_err();
-    assert!(empty.to_string().contains("headwater wal abandon"), "{empty}");
+    assert!(
+        empty.to_string().contains("headwater wal abandon"),
+        "{empty}"
+    );
     std::fs::remove_dir_all(data.join("wal")).unwrap_or_default();
     std::fs::rename(dir.path().join("aside"), data.join("wal")).unwrap();
     let broker = start(dir.path(), "127.0.0.1:0", &[]);

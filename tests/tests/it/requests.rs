@@ -18,7 +18,12 @@ struct Client {
 
 macro_rules! ask {
     ($client:expr, $version:expr, $api:ident($request:expr)) => {
-        match $client.connection.call_version(Request::$api($request), $version).await.unwrap() {
+        match $client
+            .connection
+            .call_version(Request::$api($request), $version)
+            .await
+            .unwrap()
+        {
             Response::$api(response) => response,
             other => panic!("another API's answer: {other:?}"),
         }
@@ -42,10 +47,18 @@ impl Client {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
         let broker = BrokerProcess::start(&data, "127.0.0.1:0", "127.0.0.1:0", &[]).unwrap();
-        let settings = Settings { client_id: "protocol".to_owned(), timeout: LIMIT };
-        let connection =
-            Connection::open(&env::real::env(), broker.kafka, settings).await.unwrap();
-        Self { connection, _broker: broker, _dir: dir }
+        let settings = Settings {
+            client_id: "protocol".to_owned(),
+            timeout: LIMIT,
+        };
+        let connection = Connection::open(&env::real::env(), broker.kafka, settings)
+            .await
+            .unwrap();
+        Self {
+            connection,
+            _broker: broker,
+            _dir: dir,
+        }
     }
 
     async fn create(&mut self, name: &str, configs: &[(&str, &str)]) -> uuid::Uuid {
@@ -59,8 +72,9 @@ impl Client {
             .with_num_partitions(2)
             .with_replication_factor(3)
             .with_configs(configs.collect());
-        let request =
-            CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000);
+        let request = CreateTopicsRequest::default()
+            .with_topics(vec![topic])
+            .with_timeout_ms(30_000);
         let response = ask!(self, 7, CreateTopics(request));
         let topic = &response.topics[0];
         assert_eq!(topic.error_code, 0, "{:?}", topic.error_message);
@@ -148,7 +162,9 @@ fn now_ms() -> i64 {
 async fn a_wrong_produce_is_answered_with_the_reason() {
     let mut client = Client::new().await;
     client.create("log", &[("max.message.bytes", "500")]).await;
-    client.create("compacted", &[("cleanup.policy", "compact")]).await;
+    client
+        .create("compacted", &[("cleanup.policy", "compact")])
+        .await;
     let good = batch(&[Some("k")], now_ms());
     let mut flipped = good.to_vec();
     flipped[70] ^= 1;
@@ -158,7 +174,12 @@ async fn a_wrong_produce_is_answered_with_the_reason() {
     let large = batch(&[Some(&"k".repeat(600))], now_ms());
     let future = batch(&[Some("k")], now_ms() + 7_200_000);
     for (topic, partition, records, expected) in [
-        ("nothing", 0, good.clone(), ErrorCode::UnknownTopicOrPartition),
+        (
+            "nothing",
+            0,
+            good.clone(),
+            ErrorCode::UnknownTopicOrPartition,
+        ),
         ("log", 2, good.clone(), ErrorCode::UnknownTopicOrPartition),
         ("log", -1, good.clone(), ErrorCode::UnknownTopicOrPartition),
         ("log", 0, Bytes::from(flipped), ErrorCode::CorruptMessage),
@@ -167,15 +188,26 @@ async fn a_wrong_produce_is_answered_with_the_reason() {
         ("log", 0, Bytes::new(), ErrorCode::InvalidRecord),
         ("log", 0, large, ErrorCode::MessageTooLarge),
         ("log", 0, future, ErrorCode::InvalidTimestamp),
-        ("compacted", 0, batch(&[None], now_ms()), ErrorCode::InvalidRecord),
+        (
+            "compacted",
+            0,
+            batch(&[None], now_ms()),
+            ErrorCode::InvalidRecord,
+        ),
         ("log", 0, good.clone(), ErrorCode::None),
         ("compacted", 0, good.clone(), ErrorCode::None),
     ] {
-        assert_eq!(client.refused(topic, partition, records).await, expected, "{topic}");
+        assert_eq!(
+            client.refused(topic, partition, records).await,
+            expected,
+            "{topic}"
+        );
     }
     let acks = client.produce("log", 0, 2, good.clone()).await;
     assert_eq!(acks.error_code, ErrorCode::InvalidRequiredAcks.code());
-    let keyless = client.produce("compacted", 1, -1, batch(&[Some("k"), None], now_ms())).await;
+    let keyless = client
+        .produce("compacted", 1, -1, batch(&[Some("k"), None], now_ms()))
+        .await;
     assert_eq!(keyless.record_errors[0].batch_index, 1);
     // Nothing of all that was kept.
     assert_eq!(client.offset(7, -1).await, (0, 1, -1));
@@ -203,7 +235,9 @@ async fn wrong_topics_are_refused_one_by_one() {
         topic("zero", 1, 0),
         topic("config", 1, 1).with_configs(vec![config]),
     ];
-    let request = CreateTopicsRequest::default().with_topics(topics).with_timeout_ms(30_000);
+    let request = CreateTopicsRequest::default()
+        .with_topics(topics)
+        .with_timeout_ms(30_000);
     let response = ask!(client, 7, CreateTopics(request));
     let codes: Vec<ErrorCode> = response
         .topics
@@ -230,27 +264,52 @@ async fn offsets_epochs_and_ids_are_told_in_every_version() {
     let id = client.create("log", &[]).await;
     let start = now_ms();
     for at in 0..5 {
-        let answer = client.produce("log", 0, -1, batch(&[None, None], start + at)).await;
+        let answer = client
+            .produce("log", 0, -1, batch(&[None, None], start + at))
+            .await;
         assert_eq!((answer.error_code, answer.base_offset), (0, 2 * at));
     }
     for version in 1..=10 {
         assert_eq!(client.offset(version, -1).await, (0, 10, -1), "v{version}");
         assert_eq!(client.offset(version, -2).await, (0, 0, -1), "v{version}");
-        assert_eq!(client.offset(version, start + 2).await, (0, 4, start + 2), "v{version}");
-        assert_eq!(client.offset(version, start + 9).await, (0, -1, -1), "v{version}");
+        assert_eq!(
+            client.offset(version, start + 2).await,
+            (0, 4, start + 2),
+            "v{version}"
+        );
+        assert_eq!(
+            client.offset(version, start + 9).await,
+            (0, -1, -1),
+            "v{version}"
+        );
         let (code, offset, _) = client.offset(version, -3).await;
-        let expected = if version >= 7 { (0, 8) } else { (ErrorCode::UnsupportedVersion.code(), -1) };
+        let expected = if version >= 7 {
+            (0, 8)
+        } else {
+            (ErrorCode::UnsupportedVersion.code(), -1)
+        };
         assert_eq!((code, offset), expected, "v{version}");
     }
     for version in 4..=17 {
         // In the middle of a batch: the whole batch.
         let data = client.fetch(version, id, 3, 0).await;
-        assert_eq!((data.error_code, data.high_watermark), (0, 10), "v{version}");
-        let records = data.records.map(|records: Records| records.to_bytes()).unwrap();
+        assert_eq!(
+            (data.error_code, data.high_watermark),
+            (0, 10),
+            "v{version}"
+        );
+        let records = data
+            .records
+            .map(|records: Records| records.to_bytes())
+            .unwrap();
         let first = protocol::BatchView::split_first(&records).unwrap().0;
         assert_eq!(first.base_offset(), 2, "v{version}");
         let beyond = client.fetch(version, id, 11, 0).await;
-        assert_eq!(beyond.error_code, ErrorCode::OffsetOutOfRange.code(), "v{version}");
+        assert_eq!(
+            beyond.error_code,
+            ErrorCode::OffsetOutOfRange.code(),
+            "v{version}"
+        );
     }
     let unknown = client.fetch(13, uuid::Uuid::from_u128(7), 0, 0).await;
     assert_eq!(unknown.error_code, ErrorCode::UnknownTopicId.code());
@@ -260,7 +319,11 @@ async fn offsets_epochs_and_ids_are_told_in_every_version() {
         let request = MetadataRequest::default().with_topics(Some(vec![topic]));
         let response = ask!(client, version, Metadata(request));
         let topic = &response.topics[0];
-        assert_eq!((topic.error_code, topic.partitions.len()), (0, 2), "v{version}");
+        assert_eq!(
+            (topic.error_code, topic.partitions.len()),
+            (0, 2),
+            "v{version}"
+        );
         assert_eq!(topic.partitions[0].leader_id, BrokerId(1), "v{version}");
     }
 }
@@ -273,22 +336,34 @@ async fn a_long_poll_waits_and_deleted_records_are_gone() {
     let empty = client.fetch(12, id, 0, 300).await;
     assert!(empty.records.is_none_or(|records| records.is_empty()));
     assert!(begun.elapsed() >= Duration::from_millis(300));
-    client.produce("log", 0, -1, batch(&[None, None, None], now_ms())).await;
+    client
+        .produce("log", 0, -1, batch(&[None, None, None], now_ms()))
+        .await;
     let partition = delete_records_request::DeleteRecordsPartition::default()
         .with_partition_index(0)
         .with_offset(2);
     let topic = delete_records_request::DeleteRecordsTopic::default()
         .with_name(TopicName(text("log")))
         .with_partitions(vec![partition]);
-    let request = DeleteRecordsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000);
+    let request = DeleteRecordsRequest::default()
+        .with_topics(vec![topic])
+        .with_timeout_ms(30_000);
     let response = ask!(client, 2, DeleteRecords(request));
     let deleted = &response.topics[0].partitions[0];
     assert_eq!((deleted.error_code, deleted.low_watermark), (0, 2));
     assert_eq!(client.offset(7, -2).await, (0, 2, -1));
-    assert_eq!(client.fetch(12, id, 1, 0).await.error_code, ErrorCode::OffsetOutOfRange.code());
+    assert_eq!(
+        client.fetch(12, id, 1, 0).await.error_code,
+        ErrorCode::OffsetOutOfRange.code()
+    );
     let topic = delete_topics_request::DeleteTopicState::default().with_topic_id(id);
-    let request = DeleteTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000);
+    let request = DeleteTopicsRequest::default()
+        .with_topics(vec![topic])
+        .with_timeout_ms(30_000);
     let response = ask!(client, 6, DeleteTopics(request));
     assert_eq!(response.responses[0].error_code, 0);
-    assert_eq!(client.fetch(13, id, 0, 0).await.error_code, ErrorCode::UnknownTopicId.code());
+    assert_eq!(
+        client.fetch(13, id, 0, 0).await.error_code,
+        ErrorCode::UnknownTopicId.code()
+    );
 }

@@ -17,7 +17,11 @@ fn start(dir: &std::path::Path, kafka: &str, store: &str) -> anyhow::Result<Brok
     let flags = ["--wal", "object", "--object-store", store];
     // One put at a time is not to be slowed down by its own pace.
     let pace = ["--set", "wal.object.puts.per.second=1000"];
-    let more: Vec<String> = flags.iter().chain(&pace).map(|flag| (*flag).to_owned()).collect();
+    let more: Vec<String> = flags
+        .iter()
+        .chain(&pace)
+        .map(|flag| (*flag).to_owned())
+        .collect();
     BrokerProcess::start(&dir.join("data"), kafka, "127.0.0.1:0", &more)
 }
 
@@ -36,7 +40,11 @@ impl Pipe {
     async fn open(broker: &BrokerProcess) -> Self {
         let stream = TcpStream::connect(broker.kafka).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, received: bytes::BytesMut::new(), sent: 0 }
+        Self {
+            stream,
+            received: bytes::BytesMut::new(),
+            sent: 0,
+        }
     }
 
     async fn send(&mut self, version: i16, request: impl Into<Request>) -> i32 {
@@ -53,7 +61,10 @@ impl Pipe {
                 return frame;
             }
             let read = self.stream.read_buf(&mut self.received);
-            assert!(tokio::time::timeout(LIMIT, read).await.unwrap().unwrap() > 0, "closed");
+            assert!(
+                tokio::time::timeout(LIMIT, read).await.unwrap().unwrap() > 0,
+                "closed"
+            );
         }
     }
 
@@ -77,7 +88,9 @@ impl Pipe {
     async fn produced(&mut self) -> (i16, i64) {
         let frame = self.frame().await;
         let (_, response) = decode_response(protocol::ApiKey::Produce, 9, frame).unwrap();
-        let protocol::Response::Produce(response) = response else { panic!("{response:?}") };
+        let protocol::Response::Produce(response) = response else {
+            panic!("{response:?}")
+        };
         let answer = &response.responses[0].partition_responses[0];
         (answer.error_code, answer.base_offset)
     }
@@ -87,8 +100,9 @@ impl Pipe {
             .with_name(TopicName(text("log")))
             .with_num_partitions(1)
             .with_replication_factor(1);
-        let request =
-            CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000);
+        let request = CreateTopicsRequest::default()
+            .with_topics(vec![topic])
+            .with_timeout_ms(30_000);
         self.send(7, request).await;
         self.frame().await;
     }
@@ -101,8 +115,14 @@ async fn produces_in_flight_overlap_on_a_slow_log() {
     let broker = start(dir.path(), "127.0.0.1:0", &server.url("overlap")).unwrap();
     let mut pipe = Pipe::open(&broker).await;
     pipe.create().await;
-    let slow = Latency { median: Duration::from_millis(200), p99: Duration::from_millis(201) };
-    server.set_faults(FaultSettings { latency: Some(slow), ..FaultSettings::default() });
+    let slow = Latency {
+        median: Duration::from_millis(200),
+        p99: Duration::from_millis(201),
+    };
+    server.set_faults(FaultSettings {
+        latency: Some(slow),
+        ..FaultSettings::default()
+    });
     const COUNT: i64 = 20;
     let begun = Instant::now();
     for expected in 0..COUNT {
@@ -121,7 +141,10 @@ async fn produces_in_flight_overlap_on_a_slow_log() {
         }
     }
     let overlapping = begun.elapsed();
-    assert!(one_by_one >= 3 * overlapping, "{one_by_one:?} against {overlapping:?}");
+    assert!(
+        one_by_one >= 3 * overlapping,
+        "{one_by_one:?} against {overlapping:?}"
+    );
     server.set_faults(FaultSettings::default());
     broker.stop(LIMIT).unwrap();
     server.shutdown().await;
@@ -137,21 +160,34 @@ async fn a_store_that_is_away_is_waited_for_in_service_and_in_recovery() {
     pipe.create().await;
     pipe.produce(30_000).await;
     assert_eq!(pipe.produced().await, (0, 0));
-    let away = FaultSettings { away: true, ..FaultSettings::default() };
+    let away = FaultSettings {
+        away: true,
+        ..FaultSettings::default()
+    };
     server.set_faults(away);
     // Queued, and told that it is not durable in time; it stays queued.
     pipe.produce(500).await;
-    assert_eq!(pipe.produced().await.0, protocol::ErrorCode::RequestTimedOut.code());
+    assert_eq!(
+        pipe.produced().await.0,
+        protocol::ErrorCode::RequestTimedOut.code()
+    );
     server.set_faults(FaultSettings::default());
     pipe.produce(30_000).await;
-    assert_eq!(pipe.produced().await, (0, 2), "the one before has its place");
+    assert_eq!(
+        pipe.produced().await,
+        (0, 2),
+        "the one before has its place"
+    );
     // And while a start needs it: not ready, with the reason, until it is back.
     server.set_faults(away);
     broker.kill_9().unwrap();
     let (path, url) = (dir.path().to_owned(), server.url("away"));
     let starting = tokio::task::spawn_blocking(move || start(&path, &kafka, &url));
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert!(!starting.is_finished(), "it cannot be ready without what it must recover");
+    assert!(
+        !starting.is_finished(),
+        "it cannot be ready without what it must recover"
+    );
     server.set_faults(FaultSettings::default());
     let broker = starting.await.unwrap().unwrap();
     let mut pipe = Pipe::open(&broker).await;
