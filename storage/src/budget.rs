@@ -44,8 +44,6 @@ impl Drop for Waiting<'_> {
 /// Bytes taken; dropped, they are free again.
 #[derive(Debug)]
 pub(crate) struct MemoryPermit {
-    #[cfg(test)]
-    bytes: usize,
     _held: OwnedSemaphorePermit,
 }
 
@@ -53,7 +51,7 @@ impl MemoryPermit {
     /// How many bytes it stands for.
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+        self._held.num_permits()
     }
 }
 
@@ -96,11 +94,7 @@ impl Budget {
                     .expect("the budget is never closed")
             }
         };
-        Ok(MemoryPermit {
-            #[cfg(test)]
-            bytes,
-            _held: held,
-        })
+        Ok(MemoryPermit { _held: held })
     }
 
     /// True while somebody waits: what can be uploaded should be.

@@ -61,7 +61,7 @@ pub(crate) struct Plan {
 impl Plan {
     /// The plan of a seed: a random subset of troubles (swarm testing).
     pub(crate) fn draw(seed: u64) -> Self {
-        let random = SimEntropy::new(seed ^ 0x70_6c61_6e);
+        let random = SimEntropy::new(seed ^ 0x706c_616e);
         let troubles = ALL.into_iter().filter(|_| random.chance(40)).collect();
         Self {
             backend: if random.chance(50) { "disk" } else { "object" },

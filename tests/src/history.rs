@@ -191,9 +191,13 @@ impl History {
                 });
             }
         }
+        let finals: BTreeSet<(&Partition, i64, u64)> = self
+            .finals
+            .iter()
+            .flat_map(|(partition, records)| records.iter().map(move |(o, v)| (partition, *o, *v)))
+            .collect();
         for (partition, offset, value) in acknowledged {
-            let records = self.finals.get(partition).map_or(&[][..], Vec::as_slice);
-            if !records.iter().any(|r| *r == (offset, value)) {
+            if !finals.contains(&(partition, offset, value)) {
                 found.insert(Anomaly::LostWrite { value, offset });
             }
         }

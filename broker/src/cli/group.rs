@@ -200,9 +200,20 @@ async fn describe(cluster: &mut Cluster, remote: &Remote, group: &str) -> Result
             json!(latest.map(|l| (l - offset).max(0))),
         ]);
     }
+    let state = described.group_state.as_str();
+    print_group(remote, group, state, &members, &offsets)
+}
+
+fn print_group(
+    remote: &Remote,
+    group: &str,
+    state: &str,
+    members: &Rows,
+    offsets: &Rows,
+) -> Result<()> {
     match remote.output {
         super::output::Format::Table => {
-            println!("Group {group}, state {}\n", described.group_state.as_str());
+            println!("Group {group}, state {state}\n");
             members.print(remote.output);
             println!();
             offsets.print(remote.output);
@@ -213,9 +224,9 @@ async fn describe(cluster: &mut Cluster, remote: &Remote, group: &str) -> Result
             };
             let whole = json!({
                 "group": group,
-                "state": described.group_state.to_string(),
-                "members": parse(&members)?,
-                "offsets": parse(&offsets)?,
+                "state": state,
+                "members": parse(members)?,
+                "offsets": parse(offsets)?,
             });
             println!("{whole:#}");
         }
