@@ -222,6 +222,7 @@ fn view(state: controller::PartitionState) -> PartitionView {
         committed_end: state.committed_end,
         epochs: state.epochs,
         slices: state.slices.into_iter().map(slice_out).collect(),
+        gaps: state.gaps,
     }
 }
 

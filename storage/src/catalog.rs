@@ -126,8 +126,12 @@ pub struct PartitionView {
     pub committed_end: i64,
     /// Epochs that hold data, with the first offset of each, ascending.
     pub epochs: Vec<(LeaderEpoch, i64)>,
-    /// In order of offsets, without holes from `log_start` (or before) to `committed_end`.
+    /// In order of offsets; with `gaps`, without holes from `log_start` (or before) to
+    /// `committed_end`.
     pub slices: Vec<SliceRef>,
+    /// Offsets (first, end) that a log which was given up may have held, and that hold nothing:
+    /// in order, passed over by readers.
+    pub gaps: Vec<(i64, i64)>,
 }
 
 /// Why the catalog did not do as asked.

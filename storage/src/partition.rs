@@ -87,6 +87,8 @@ pub(crate) struct State {
     pub(crate) committed: Committed,
     /// In order of offsets; covers [log start or before, committed end).
     pub(crate) slices: Vec<Arc<Slice>>,
+    /// Offsets (first, end) that hold nothing, in order: of logs that were given up.
+    pub(crate) gaps: Vec<(i64, i64)>,
     /// Queued in the log, not yet durable, in order of offsets.
     pending: VecDeque<Pending>,
     pub(crate) hot: HotLog,
@@ -178,6 +180,7 @@ impl Inner {
             dirty_bytes: view.slices.iter().map(|slice| slice.bytes).sum(),
             clean_end: view.log_start,
             slices: view.slices.into_iter().map(Slice::new).collect(),
+            gaps: view.gaps,
             pending: VecDeque::new(),
             hot: HotLog::default(),
             wakers: Wakers::default(),
@@ -232,6 +235,12 @@ impl State {
             .filter(|slice| slice.contains(offset))
     }
 
+    /// Where the gap that holds `offset` ends, if one does.
+    pub(crate) fn gap_end(&self, offset: i64) -> Option<i64> {
+        let within = |(first, end): &&(i64, i64)| (*first..*end).contains(&offset);
+        self.gaps.iter().find(within).map(|(_, end)| *end)
+    }
+
     /// Raises log start and forgets what lies wholly below. DeleteRecords may pass the committed
     /// end: what is not uploaded yet is committed all the same.
     pub(crate) fn raise_log_start(&mut self, log_start: i64) {
@@ -247,6 +256,7 @@ impl State {
             .slices
             .partition_point(|s| s.reference.end_offset <= log_start);
         self.slices.drain(..below);
+        self.gaps.retain(|(_, end)| *end > log_start);
         // The epoch that holds log start stays, from log start on.
         let holds = self
             .epochs

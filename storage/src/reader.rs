@@ -61,6 +61,8 @@ enum Source {
     /// The hot cache; `true` when the read's limits are reached.
     Hot(Vec<Bytes>, bool),
     Slice(Arc<Slice>, Class),
+    /// Nothing is here up to this offset.
+    Gap(i64),
     End,
 }
 
@@ -165,6 +167,7 @@ impl Partition {
         loop {
             match self.source(reading)? {
                 Source::End => return Ok(()),
+                Source::Gap(end) => reading.next = end,
                 Source::Hot(batches, done) => {
                     for batch in batches {
                         let view = BatchView::new(&batch).expect("appended as one batch");
@@ -214,6 +217,9 @@ impl Partition {
                 Arc::clone(slice),
                 class_of(&state, reading.next),
             ));
+        }
+        if let Some(end) = state.gap_end(reading.next) {
+            return Ok(Source::Gap(end));
         }
         Err(Error::Missing {
             topic_partition: self.inner.topic_partition,

@@ -81,6 +81,7 @@ impl MemoryCatalog {
             committed_end: 0,
             epochs: Vec::new(),
             slices: Vec::new(),
+            gaps: Vec::new(),
         });
         assert!(view.leader_epoch <= leader_epoch, "leader epochs only rise");
         view.leader_epoch = leader_epoch;

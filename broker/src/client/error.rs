@@ -9,7 +9,7 @@ use protocol::{ApiKey, ErrorCode};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No connection could be made to any of the bootstrap addresses.
-    #[error("cannot connect to {address}: {source}; is the broker running?")]
+    #[error("cannot connect to {address}; is the broker running?")]
     Connect {
         /// The last address tried.
         address: String,
@@ -17,7 +17,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The connection broke: whether the request took effect is unknown.
-    #[error("connection to {address} broke during {api}: {source}")]
+    #[error("connection to {address} broke during {api}")]
     Broken {
         /// The peer.
         address: String,

@@ -99,6 +99,7 @@ impl Inner {
         }
         state.committed_end = view.committed_end.min(state.high_watermark);
         state.slices = view.slices.into_iter().map(Slice::new).collect();
+        state.gaps = view.gaps;
         let log_start = view.log_start.min(state.high_watermark);
         state.raise_log_start(log_start);
         state.validate();
@@ -121,10 +122,14 @@ impl Inner {
         true
     }
 
-    /// The epoch and the slices of the partition, when it is open.
+    /// The epoch and the slices of the partition above its last gap, when it is open: what may be
+    /// merged, since a run leaves no hole.
     pub(crate) fn open_slices(&self) -> Option<(LeaderEpoch, Vec<Arc<Slice>>)> {
         let state = self.state.lock();
-        (state.status == Status::Open).then(|| (self.leader_epoch, state.slices.clone()))
+        let above = state.gaps.last().map_or(0, |(_, end)| *end);
+        let slices = state.slices.iter();
+        let slices = slices.filter(|slice| slice.reference.first_offset >= above);
+        (state.status == Status::Open).then(|| (self.leader_epoch, slices.cloned().collect()))
     }
 }
 

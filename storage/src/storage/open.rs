@@ -131,29 +131,24 @@ fn check_view(view: &PartitionView) -> Result<(), Error> {
             "{tp}: {what}"
         ))))
     };
-    let mut next = None;
-    for slice in &view.slices {
-        if slice.end_offset <= slice.first_offset {
-            return corrupt("an empty slice");
-        }
-        if next.is_some_and(|next| next != slice.first_offset) {
-            return corrupt("a hole between slices");
-        }
-        next = Some(slice.end_offset);
+    let mut runs: Vec<(i64, i64)> = Vec::with_capacity(view.slices.len() + view.gaps.len());
+    runs.extend(view.slices.iter().map(|s| (s.first_offset, s.end_offset)));
+    runs.extend(&view.gaps);
+    runs.sort_unstable();
+    if runs.iter().any(|(first, end)| end <= first) {
+        return corrupt("an empty slice");
     }
-    match (view.slices.first(), next) {
-        (Some(first), Some(end)) => {
-            if first.first_offset > view.log_start {
-                return corrupt("a hole at log start");
-            }
-            if end != view.committed_end {
-                return corrupt("slices do not end at the committed end");
-            }
-        }
-        _ if view.log_start < view.committed_end => return corrupt("no slices"),
-        _ => {}
+    if runs.windows(2).any(|pair| pair[0].1 != pair[1].0) {
+        return corrupt("a hole between slices");
     }
-    Ok(())
+    match (runs.first(), runs.last()) {
+        (Some((first, _)), _) if *first > view.log_start => corrupt("a hole at log start"),
+        (_, Some((_, end))) if *end != view.committed_end => {
+            corrupt("slices do not end at the committed end")
+        }
+        (None, _) if view.log_start < view.committed_end => corrupt("no slices"),
+        _ => Ok(()),
+    }
 }
 
 /// Ends this storage when its log fails for good.

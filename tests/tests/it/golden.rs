@@ -115,3 +115,36 @@ fn what_an_earlier_build_left_is_read_and_written_on() {
     assert_eq!(own["value"], "4000");
     broker.stop(Duration::from_secs(60)).unwrap();
 }
+
+/// The memory WAL promises nothing, and its loss must not cost the partition: offsets that may have
+/// been given out are passed over, and what was uploaded before stays readable.
+#[test]
+fn a_log_that_was_given_up_leaves_a_gap_that_readers_pass() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("data");
+    let memory = ["--wal".to_owned(), "memory".to_owned()];
+    let open =
+        |more: &[String]| BrokerProcess::start(&dir, "127.0.0.1:0", "127.0.0.1:0", more).unwrap();
+    let broker = open(&memory);
+    run(&broker, &["topic", "create", "short-lived", "-p", "1"], "");
+    run(&broker, &["produce", "short-lived"], "uploaded\n");
+    broker.stop(Duration::from_secs(60)).unwrap();
+    let broker = open(&memory);
+    run(&broker, &["produce", "short-lived"], "lost\n");
+    broker.kill_9().unwrap();
+    let broker = open(&[]);
+    run(&broker, &["produce", "short-lived"], "after\n");
+    assert_eq!(
+        run(&broker, &["consume", "short-lived"], ""),
+        "uploaded\nafter\n"
+    );
+    let text = run(&broker, &["consume", "short-lived", "-o", "json"], "");
+    let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert!(last["offset"].as_i64().unwrap() > 1_000_000, "{last}");
+    broker.stop(Duration::from_secs(60)).unwrap();
+    let broker = open(&[]);
+    assert_eq!(
+        run(&broker, &["consume", "short-lived"], ""),
+        "uploaded\nafter\n"
+    );
+}
