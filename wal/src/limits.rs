@@ -7,12 +7,15 @@ pub const BLOCK_BYTES: usize = 4096;
 /// Most bytes of one group's body: one entry of the largest size that any topic may allow, and
 /// what was gathered with it. A longer length is not a group of ours.
 pub const MAX_BODY_BYTES: u64 = 1 << 30;
-/// Most entries in one group.
+/// Most entries of a group that is read.
 pub const MAX_GROUP_ENTRIES: usize = 65_536;
 /// Most bytes of a group's extension sections.
 pub const MAX_EXTENSION_BYTES: usize = 64 * 1024;
 /// A group is written at this size, whatever the pace. One entry may be larger.
 pub const GROUP_BYTES: usize = 8 << 20;
+/// Most entries of a group that is written: what one group names is committed by one command,
+/// which is bounded.
+pub const GROUP_ENTRIES: usize = 4096;
 /// Entries that may wait or be in flight.
 pub const QUEUE_ENTRIES: usize = 16_384;
 /// Bytes that may wait or be in flight.

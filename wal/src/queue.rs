@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use crate::limits::{GROUP_BYTES, MAX_GROUP_ENTRIES};
+use crate::limits::{GROUP_BYTES, GROUP_ENTRIES};
 use crate::{Entry, Sequence};
 
 /// A place in the queue. Given back when dropped, or when its entry is durable.
@@ -148,7 +148,7 @@ impl Queue {
         let mut bytes = 0;
         while let Some(front) = state.entries.front() {
             let length = front.entry.batches.len();
-            let full = bytes + length > GROUP_BYTES || group.len() == MAX_GROUP_ENTRIES;
+            let full = bytes + length > GROUP_BYTES || group.len() == GROUP_ENTRIES;
             if full && !group.is_empty() {
                 break;
             }

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::backend::{Backend, Mark, Pace, PendingGroup, Stored};
 use crate::log::{Durable, Shared};
 use crate::queue::{Permit, Stop};
-use crate::{Error, Group, Sequence};
+use crate::{Error, ErrorKind, Group, Sequence};
 
 pub(crate) struct Writer {
     shared: Arc<Shared>,
@@ -99,7 +99,7 @@ impl Writer {
                     .pace(Instant::now(), glance.bytes, flights.len())
                 {
                     Pace::Now => {
-                        flights.push_back(self.store());
+                        flights.extend(self.store());
                         continue;
                     }
                     Pace::At(when) => wait_until = Some(when),
@@ -127,8 +127,8 @@ impl Writer {
         }
     }
 
-    /// Hands the next group to the backend.
-    fn store(&mut self) -> futures::future::BoxFuture<'static, InFlight> {
+    /// Hands the next group to the backend; none when the queue was abandoned since the glance.
+    fn store(&mut self) -> Option<futures::future::BoxFuture<'static, InFlight>> {
         let mut entries = Vec::new();
         let mut permits = Vec::new();
         let mut bytes = 0;
@@ -137,10 +137,9 @@ impl Writer {
             entries.push(queued.entry);
             permits.push(queued.permit);
         }
-        assert!(
-            !entries.is_empty(),
-            "a group is made only when something waits"
-        );
+        if entries.is_empty() {
+            return None;
+        }
         let group = Group {
             sequence: self.next,
             entries,
@@ -152,7 +151,7 @@ impl Writer {
             group,
             acked_to: self.acked,
         });
-        Box::pin(async move {
+        Some(Box::pin(async move {
             let stored = store.await;
             InFlight {
                 stored,
@@ -160,7 +159,7 @@ impl Writer {
                 started,
                 _permits: permits,
             }
-        })
+        }))
     }
 
     fn stored(&mut self, flight: InFlight) -> Result<(), Error> {
@@ -189,7 +188,7 @@ impl Writer {
         match self.backend.mark(Mark::Idle, self.next).await {
             Ok(()) => self.marked = true,
             // A mark can wait; the next try is as far away as this one was.
-            Err(Error::DiskFull { .. }) => self.idle_since = Instant::now(),
+            Err(error) if error.kind() == ErrorKind::Retry => self.idle_since = Instant::now(),
             Err(error) => return Err(error),
         }
         Ok(())
@@ -198,9 +197,9 @@ impl Writer {
     async fn close(&mut self) -> Result<Sequence, Error> {
         match self.backend.mark(Mark::Closed, self.next).await {
             Ok(()) => {}
-            Err(error @ Error::DiskFull { .. }) => {
+            Err(error) if error.kind() == ErrorKind::Retry => {
                 // All groups are durable; only the proof that none is missing is not.
-                tracing::warn!(%error, "no room for the closed mark");
+                tracing::warn!(%error, "the closed mark is left out");
             }
             Err(error) => return Err(error),
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use env::sim::{DiskSpeed, SimHost};
 
 use super::{DiskSettings, create, recover};
-use crate::testing::{Acked, append, entry, read_all, run_paused, wal_id};
+use crate::testing::{Acked, append, durable_or_failed, entry, read_all, run_paused, wal_id};
 use crate::{Ending, Entry, Error, Group, Log, LogSettings, Metrics};
 
 const TINY: DiskSettings = DiskSettings {
@@ -285,6 +285,43 @@ fn a_full_disk_is_waited_out_and_nothing_is_lost() {
         let end = log.close().await.unwrap();
         assert_eq!(oracle.acked.entries(), sent);
         assert_eq!(end, oracle.acked.groups().len() as u64);
+        host.disk.power_loss();
+        recover_and_check_groups(&host, &oracle).await;
+    });
+}
+
+#[test]
+fn a_stall_without_a_waiting_group_ends_once_there_is_space() {
+    run_paused(async {
+        let (host, oracle) = (host(5), Oracle::default());
+        let env = host.env();
+        let backend = create(&env, Path::new(DIR), wal_id(1), TINY).await.unwrap();
+        host.disk.set_capacity(Some(host.disk.used()));
+        let settings = LogSettings::standard(Metrics::default());
+        let log = Log::start(&env, wal_id(1), backend, settings, oracle.acked.durable());
+        // The groups fill the first segment to its last block; the idle mark has none left, and
+        // nothing but the mark wants the next segment.
+        let mut sent = 0;
+        while log.stalled().borrow().is_none() {
+            append(&log, entry(sent, 100)).await;
+            sent += 1;
+            assert!(
+                durable_or_failed(&log, sent as usize, &oracle.acked)
+                    .await
+                    .is_none()
+            );
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert!(matches!(log.reserve(10).await, Err(Error::DiskFull { .. })));
+        host.disk.set_capacity(None);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        append(&log, entry(sent, 100)).await;
+        assert!(
+            durable_or_failed(&log, sent as usize + 1, &oracle.acked)
+                .await
+                .is_none()
+        );
+        log.close().await.unwrap();
         host.disk.power_loss();
         recover_and_check_groups(&host, &oracle).await;
     });

@@ -161,6 +161,8 @@ impl Worker {
                     state.next = Some(prepared);
                     state.failed = None;
                     drop(state);
+                    // A stall raised below may have nobody else to end it: no group need wait.
+                    self.status.unstall();
                     self.shared.ready.notify_one();
                     return true;
                 }
