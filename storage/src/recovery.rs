@@ -8,13 +8,14 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::{LeaderEpoch, TopicPartition};
 use tokio::time::Instant;
 use wal::{Group, Sequence, Tail, TailReport, WalId};
 
 use crate::Error;
+use crate::limits::MAX_SLICES_PER_ROUND;
 use crate::objects::Backoff;
 use crate::storage::Storage;
 use crate::uploader::{Committer, DurableGroup, Held, KnownEnds, Round};
@@ -88,6 +89,7 @@ impl Recovery<'_> {
     async fn run(mut self, mut tail: Tail) -> Result<Recovered, Error> {
         let mut round: Vec<DurableGroup> = Vec::new();
         let mut bytes = 0;
+        let mut named = BTreeSet::new();
         let mut next = self.from;
         while let Some(group) = self.next(&mut tail).await? {
             if group.sequence < next {
@@ -95,9 +97,13 @@ impl Recovery<'_> {
             }
             let sequence = group.sequence;
             let group = self.take(group);
-            if bytes > 0 && bytes + group.bytes() > self.upload_bytes {
+            named.extend(group.slices());
+            let full =
+                bytes + group.bytes() > self.upload_bytes || named.len() > MAX_SLICES_PER_ROUND;
+            if bytes > 0 && full {
                 self.upload(std::mem::take(&mut round), next).await?;
                 bytes = 0;
+                named = group.slices().collect();
             }
             next = sequence + 1;
             bytes += group.bytes();

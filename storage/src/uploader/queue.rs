@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
+use protocol::{LeaderEpoch, TopicPartition};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use wal::{Entry, Sequence};
@@ -34,6 +35,12 @@ impl DurableGroup {
             .iter()
             .map(|held| held.entry.batches.len() as u64)
             .sum()
+    }
+
+    /// What becomes a slice each, with repetitions.
+    pub(crate) fn slices(&self) -> impl Iterator<Item = (TopicPartition, LeaderEpoch)> {
+        let entries = self.entries.iter().map(|held| &held.entry);
+        entries.map(|entry| (entry.topic_partition, entry.leader_epoch))
     }
 }
 
@@ -125,12 +132,7 @@ impl Queue {
         for group in &state.groups {
             let more = group.bytes();
             let before = named.len();
-            named.extend(
-                group
-                    .entries
-                    .iter()
-                    .map(|h| (h.entry.topic_partition, h.entry.leader_epoch)),
-            );
+            named.extend(group.slices());
             let fits = total + more <= bytes && named.len() <= slices;
             if taken > 0 && !fits && (more > 0 || named.len() > before) {
                 break;
