@@ -6,9 +6,10 @@
 //!   put by this broker, never to commit ──┘
 //! ```
 //!
-//! **Invariant:** only keys under `data/` are deleted, and only when the catalog says that nothing
-//! names them and nothing can, or when this very broker epoch wrote them and gave them up. Age
-//! alone deletes nothing, a listing is a hint, and every step may be cut off and done again.
+//! **Invariant:** only keys under `data/`, and condemned checkpoints under `meta/`, are deleted, and
+//! only when the catalog says that nothing names them and nothing can, or when this very broker
+//! epoch wrote them and gave them up. Age alone deletes nothing, a listing is a hint, and every
+//! step may be cut off and done again.
 
 mod metrics;
 mod worker;

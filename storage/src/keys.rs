@@ -77,25 +77,35 @@ impl KeySpace {
     /// True for a data key of this cluster, of this or another generation: after a rebuild, objects
     /// of earlier generations are still named.
     pub fn is_data(&self, key: &str) -> bool {
-        let Some((cluster, _)) = self.root.rsplit_once('/') else {
-            return false;
-        };
-        let rest = key
-            .strip_prefix(cluster)
-            .and_then(|rest| rest.strip_prefix('/'));
-        let generation = rest
-            .and_then(|rest| rest.split_once('/'))
-            .map(|(generation, _)| generation);
-        let Some(generation) = generation else {
-            return false;
-        };
-        Self {
+        self.of_generation(key)
+            .is_some_and(|keys| keys.parse_data(key).is_some())
+    }
+
+    /// True for a metadata checkpoint of this cluster, of this or another generation:
+    /// `…/meta/checkpoint-{20 digits}-{32 hex digits}`.
+    pub fn is_checkpoint(&self, key: &str) -> bool {
+        let name = self.of_generation(key).and_then(|keys| {
+            let name = key.strip_prefix(&keys.root)?;
+            name.strip_prefix("/meta/checkpoint-")?.split_once('-')
+        });
+        let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        name.is_some_and(|(index, nonce)| {
+            index.len() == 20
+                && index.bytes().all(|byte| byte.is_ascii_digit())
+                && nonce.len() == 32
+                && nonce.bytes().all(is_hex)
+        })
+    }
+
+    /// The keys of the generation of this cluster that `key` names, if it does.
+    fn of_generation(&self, key: &str) -> Option<Self> {
+        let (cluster, _) = self.root.rsplit_once('/')?;
+        let rest = key.strip_prefix(cluster)?.strip_prefix('/')?;
+        let (generation, _) = rest.split_once('/')?;
+        let spelled = generation.len() == 8 && generation.bytes().all(|b| b.is_ascii_digit());
+        spelled.then(|| Self {
             root: format!("{cluster}/{generation}"),
-        }
-        .parse_data(key)
-        .is_some()
-            && generation.len() == 8
-            && generation.bytes().all(|byte| byte.is_ascii_digit())
+        })
     }
 
     /// The prefix of a log's groups, without a slash at the end.
@@ -157,6 +167,26 @@ mod tests {
             String::new(),
         ] {
             assert!(!keys.is_data(&wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn checkpoints_are_known_by_their_whole_name() {
+        let keys = KeySpace::new("p", "abc", 2);
+        let name = format!("checkpoint-{:020}-{}", 7, Uuid::from_u128(0xab).as_simple());
+        let key = keys.meta(&name);
+        assert!(keys.is_checkpoint(&key) && !keys.is_data(&key));
+        assert!(KeySpace::new("p", "abc", 1).is_checkpoint(&key));
+        for wrong in [
+            key.replace("abc", "abd"),
+            key.replace("/meta/", "/data/"),
+            key.replace("-0000", "-000"),
+            format!("{key}0"),
+            key.to_uppercase(),
+            keys.meta("checkpoint"),
+            keys.meta(&format!("x/{name}")),
+        ] {
+            assert!(!keys.is_checkpoint(&wrong), "{wrong}");
         }
     }
 

@@ -290,6 +290,27 @@ async fn a_round_takes_as_many_batches_as_there_are() {
 }
 
 #[tokio::test]
+async fn condemned_checkpoints_go_too_and_strangers_block_nobody() {
+    let world = world();
+    for n in 0..300 {
+        // First in the catalog's order, and more than a page of them.
+        world.condemn(&format!("a/stranger-{n}"), GRACE_MS + 1);
+    }
+    let name = |n: u128| format!("checkpoint-{n:020}-{}", Uuid::from_u128(n).as_simple());
+    let (old, kept) = (world.keys.meta(&name(1)), world.keys.meta(&name(2)));
+    let object = world.object(1, 1).await;
+    for key in [&old, &kept] {
+        world.put(key).await;
+    }
+    world.condemn(&old, GRACE_MS + 1);
+    world.condemn(&object, GRACE_MS + 1);
+    assert_eq!(world.worker().round().await.unwrap().condemned, 2);
+    assert_eq!(world.left().await, [kept]);
+    assert_eq!(world.parts.metrics.refusals(), 300, "each once in a round");
+    assert_eq!(world.catalog.state.lock().condemned.len(), 300);
+}
+
+#[tokio::test]
 async fn cut_off_anywhere_it_is_finished_by_the_next() {
     // After any number of deletions, and with the answer to `forget` lost.
     for deletes in 0..6 {

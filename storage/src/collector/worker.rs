@@ -1,6 +1,6 @@
 //! One round: condemned objects, objects given up, orphans.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -108,32 +108,37 @@ impl Worker {
     async fn delete_condemned(&mut self, collected: &mut Collected) -> Result<(), Error> {
         let grace = i64::try_from(self.parts.settings.grace.as_millis()).unwrap_or(i64::MAX);
         let before = self.parts.env.clock.wall_ms().saturating_sub(grace);
+        // These stay first in the catalog's order: each page begins beyond them.
+        let mut refused = BTreeSet::new();
         for _ in 0..BATCHES_PER_ROUND {
             if self.stopping() {
                 break;
             }
-            let condemned = self.parts.catalog.condemned(before, BATCH).await?;
-            let last = condemned.len() < BATCH;
+            let limit = BATCH + refused.len();
+            let condemned = self.parts.catalog.condemned(before, limit).await?;
+            let last = condemned.len() < limit;
             let mut keys = Vec::with_capacity(condemned.len());
             for object in condemned {
                 // The catalog's own filter, checked once more where it cannot be undone.
-                if object.condemned_at_ms >= before {
+                let (spaces, key) = (&self.parts.keys, object.key);
+                if object.condemned_at_ms >= before || refused.contains(&key) {
                     continue;
                 }
-                if self.parts.keys.is_data(&object.key) {
-                    keys.push(object.key);
+                if spaces.is_data(&key) || spaces.is_checkpoint(&key) {
+                    keys.push(key);
                 } else {
-                    self.refuse(&object.key);
+                    self.refuse(&key);
+                    refused.insert(key);
                 }
             }
-            if keys.is_empty() {
-                break;
+            let stuck = keys.is_empty() && BATCH + refused.len() == limit;
+            if !keys.is_empty() {
+                self.delete(Reason::Condemned, &keys).await?;
+                collected.condemned += keys.len() as u64;
+                // Forgotten only when all are gone: cut off before, they are deleted once more.
+                self.parts.catalog.forget_condemned(keys).await?;
             }
-            self.delete(Reason::Condemned, &keys).await?;
-            collected.condemned += keys.len() as u64;
-            // Forgotten only when all are gone: cut off before, they are deleted once more.
-            self.parts.catalog.forget_condemned(keys).await?;
-            if last {
+            if last || stuck {
                 break;
             }
         }
@@ -213,7 +218,7 @@ impl Worker {
 
     fn refuse(&self, key: &str) {
         self.parts.metrics.refused();
-        tracing::error!(key, "not deleted: this is no data object of ours");
+        tracing::error!(key, "not deleted: this is no object of ours that may go");
     }
 
     fn stopping(&self) -> bool {
