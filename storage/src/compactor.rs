@@ -13,6 +13,7 @@ mod input;
 mod keys;
 mod merge;
 mod output;
+mod put_off;
 #[cfg(test)]
 mod tests;
 
@@ -21,10 +22,11 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-use crate::Error;
+use self::put_off::PutOff;
 use crate::limits::{COMPACTIONS_PER_PASS, DIRTY_BYTES, MERGE_AGE, MERGE_AGED_SLICES};
 use crate::partition::{Inner, Partition, Status};
 use crate::storage::Shared;
+use crate::{Error, ErrorKind};
 
 /// The handle.
 #[derive(Clone, Debug)]
@@ -39,6 +41,7 @@ pub(crate) struct Worker {
     wanted: Arc<Notify>,
     /// When short runs were last merged too.
     aged: Instant,
+    put_off: PutOff,
 }
 
 // === impl Compactor ===
@@ -50,6 +53,7 @@ impl Compactor {
             shared: Arc::clone(shared),
             wanted: Arc::clone(&wanted),
             aged: Instant::now(),
+            put_off: PutOff::default(),
         };
         (
             Self {
@@ -101,13 +105,20 @@ impl Worker {
         } else {
             slices
         };
+        self.put_off.next_pass();
         for _ in 0..COMPACTIONS_PER_PASS {
-            match merge::merge_once(&self.shared, slices).await {
+            let before = self.put_off.len();
+            match merge::merge_once(&self.shared, slices, &mut self.put_off).await {
                 Ok(true) => {}
+                // One was overtaken: the others are looked at all the same.
+                Ok(false) if self.put_off.len() > before => {}
                 Ok(false) => break,
                 Err(error) => {
                     self.failed(&error);
-                    return;
+                    // What is damaged fails alone; other trouble is likely to be everybody's.
+                    if error.kind() != ErrorKind::Corrupt {
+                        return;
+                    }
                 }
             }
         }

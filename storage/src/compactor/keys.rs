@@ -46,12 +46,13 @@ pub(super) async fn compact(shared: &Arc<Shared>, inner: &Arc<Inner>) -> Result<
         return Ok(false);
     };
     slices.truncate(MAX_SLICES_PER_REPLACE / 2);
-    let (clean_end, dirty_bytes, retention_ms) = {
+    let (clean_end, dirty_bytes, retention_ms, whole) = {
         let state = inner.state.lock();
         (
             state.clean_end,
             state.dirty_bytes,
             state.config.delete_retention_ms,
+            state.gaps.is_empty(),
         )
     };
     let Some(end) = slices.last().map(|slice| slice.reference.end_offset) else {
@@ -67,14 +68,18 @@ pub(super) async fn compact(shared: &Arc<Shared>, inner: &Arc<Inner>) -> Result<
         slices: &slices,
         horizon_ms: shared.env.clock.wall_ms().saturating_sub(retention_ms),
         clean_end: newest.end,
+        whole,
         newest,
     };
     let mut output = Output::new(shared);
     if let Err(error) = pass.rewrite(&mut output).await {
         output.discard().await;
         return match error {
-            // Retention took it away; the next pass knows better.
-            Error::NotFound { .. } => Ok(false),
+            // Retention took it away, or the list of slices is stale: the next pass knows better.
+            Error::NotFound { .. } => {
+                shared.refresh(inner.topic_partition).await?;
+                Ok(false)
+            }
             error => Err(error),
         };
     }
@@ -159,8 +164,11 @@ struct Pass<'a> {
     slices: &'a [Arc<Slice>],
     newest: Newest,
     clean_end: i64,
-    /// Tombstones of batches older than this go.
+    /// Tombstones of batches older than this go, when `whole`.
     horizon_ms: i64,
+    /// The rewrite begins at log start. Below a gap values stay, which tombstones must go on
+    /// hiding.
+    whole: bool,
 }
 
 impl Pass<'_> {
@@ -258,7 +266,7 @@ impl Pass<'_> {
         }
         let newest = self.newest.offsets.get(key);
         let superseded = newest.is_some_and(|newest| *newest > record.offset);
-        let spent_tombstone = record.value.is_none() && old;
+        let spent_tombstone = record.value.is_none() && old && self.whole;
         !superseded && !spent_tombstone
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::input::{CheckpointFold, WholeObjects, batches};
 use super::output::Output;
+use super::put_off::PutOff;
 use crate::Error;
 use crate::format::{ObjectWriter, SliceEnd, SliceStart};
 use crate::limits::{MAX_RUNS_PER_REPLACE, MAX_SLICES_PER_REPLACE, MERGED_SEGMENTS};
@@ -22,38 +23,66 @@ impl Run {
     fn bytes(&self) -> u64 {
         self.slices.iter().map(|slice| slice.reference.bytes).sum()
     }
+
+    fn put_off(&self, put_off: &mut PutOff) {
+        let first_offset = self.slices[0].reference.first_offset;
+        put_off.add(self.inner.topic_partition, first_offset);
+    }
 }
 
-/// One merge; false when there is nothing to merge.
+/// One merge; false when nothing was merged. Runs that failed are `put_off`.
 ///
 /// # Errors
 /// What kept it from being done; nothing changed then.
-pub(super) async fn merge_once(shared: &Arc<Shared>, min_slices: usize) -> Result<bool, Error> {
-    let runs = plan(shared, min_slices);
+pub(super) async fn merge_once(
+    shared: &Arc<Shared>,
+    min_slices: usize,
+    put_off: &mut PutOff,
+) -> Result<bool, Error> {
+    let runs = plan(shared, min_slices, put_off);
     if runs.is_empty() {
         return Ok(false);
     }
     let mut output = Output::new(shared);
-    match write(shared, &runs, &mut output).await {
+    let mut writing = None;
+    let error = match write(shared, &runs, &mut output, &mut writing).await {
         Ok(()) => {
             let references = |slices: &[Arc<Slice>]| -> Vec<SliceRef> {
                 slices.iter().map(|slice| slice.reference.clone()).collect()
             };
-            let runs = runs
+            let replaced = runs
                 .iter()
                 .map(|run| (Arc::clone(&run.inner), references(&run.slices)))
                 .collect();
-            output.replace(shared, runs).await
+            let result = output.replace(shared, replaced).await;
+            if !matches!(result, Ok(true)) {
+                runs.iter().for_each(|run| run.put_off(put_off));
+            }
+            return result;
         }
-        // Retention took an object away: the next plan knows better.
-        Err(Error::NotFound { .. }) => {
-            output.discard().await;
-            Ok(false)
-        }
-        Err(error) => {
-            output.discard().await;
-            Err(error)
-        }
+        Err(error) => error,
+    };
+    output.discard().await;
+    let failed = failed_runs(&runs, writing, &error);
+    failed.iter().for_each(|run| run.put_off(put_off));
+    if !matches!(error, Error::NotFound { .. }) {
+        return Err(error);
+    }
+    // Retention took an object away, or a list of slices is stale: the next plan knows better.
+    for run in failed {
+        shared.refresh(run.inner.topic_partition).await?;
+    }
+    Ok(false)
+}
+
+/// Which of `runs` an error is about: the one being written, those in an object that is gone, else
+/// any of them.
+fn failed_runs<'a>(runs: &'a [Run], writing: Option<usize>, error: &Error) -> Vec<&'a Run> {
+    let names = |run: &&Run, key: &str| run.slices.iter().any(|slice| &*slice.object == key);
+    match (error, writing) {
+        (Error::NotFound { key }, _) => runs.iter().filter(|run| names(run, key)).collect(),
+        (_, Some(at)) => vec![&runs[at]],
+        (_, None) => runs.iter().collect(),
     }
 }
 
@@ -62,14 +91,15 @@ type Led = (Arc<Inner>, Vec<Arc<Slice>>);
 
 /// What to merge: the first partition with a run that is worth it, and whoever has neighbouring
 /// slices in the same objects.
-fn plan(shared: &Shared, min_slices: usize) -> Vec<Run> {
+fn plan(shared: &Shared, min_slices: usize, put_off: &PutOff) -> Vec<Run> {
     let settings = &shared.settings;
     let led: Vec<Led> = shared
         .led()
         .into_iter()
         .filter_map(|inner| {
             let (_, slices) = inner.open_slices()?;
-            Some((inner, slices))
+            let wanted = !put_off.holds(inner.topic_partition, &slices);
+            wanted.then_some((inner, slices))
         })
         .collect();
     let mut in_object: BTreeMap<&str, u64> = BTreeMap::new();
@@ -180,12 +210,18 @@ fn epochs(run: &[Arc<Slice>]) -> usize {
         .count()
 }
 
-/// Reads the runs and stores their new objects.
-async fn write(shared: &Shared, runs: &[Run], output: &mut Output<'_>) -> Result<(), Error> {
+/// Reads the runs and stores their new objects; `writing` tells which run it failed at, if at one.
+async fn write(
+    shared: &Shared,
+    runs: &[Run],
+    output: &mut Output<'_>,
+    writing: &mut Option<usize>,
+) -> Result<(), Error> {
     let whole = read_whole(shared, runs).await?;
     let settings = &shared.settings;
     let mut bundle = ObjectWriter::new();
-    for run in runs {
+    for (at, run) in runs.iter().enumerate() {
+        *writing = Some(at);
         if run.bytes() >= settings.segment_bytes {
             let mut own = ObjectWriter::new();
             write_run(shared, &whole, run, &mut own).await?;
@@ -194,6 +230,7 @@ async fn write(shared: &Shared, runs: &[Run], output: &mut Output<'_>) -> Result
         }
         write_run(shared, &whole, run, &mut bundle).await?;
     }
+    *writing = None;
     if !bundle.is_empty() {
         output
             .store(bundle.finish(shared.objects.new_key())?)

@@ -95,7 +95,14 @@ impl<'a> Output<'a> {
                 }
                 Err(CatalogError::Conflict(reason)) => {
                     tracing::info!(%reason, "compaction overtaken");
-                    self.discard().await;
+                    // After an unknown outcome the objects may be named.
+                    if !unknown {
+                        self.discard().await;
+                    }
+                    // A list of slices that has become stale would conflict for ever.
+                    for (inner, _) in &runs {
+                        shared.refresh(inner.topic_partition).await?;
+                    }
                     return Ok(false);
                 }
                 Err(error) => {

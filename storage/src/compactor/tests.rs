@@ -9,6 +9,7 @@ use object_store::ObjectStore;
 use protocol::{BatchBuilder, BatchView, Compression, RecordIter};
 
 use super::merge::merge_once;
+use super::put_off::PutOff;
 use crate::harness::{
     Gate, GateCatalog, GateStore, World, batch, context, keyed, put, read_all, sequenced, tp,
 };
@@ -17,7 +18,10 @@ use crate::{Isolation, Partition, Storage, TopicConfig};
 
 async fn merge_all(storage: &Storage, min_slices: usize) -> usize {
     let mut merges = 0;
-    while merge_once(storage.shared(), min_slices).await.unwrap() {
+    while merge_once(storage.shared(), min_slices, &mut PutOff::default())
+        .await
+        .unwrap()
+    {
         merges += 1;
         assert!(merges < 1_000, "compaction comes to an end");
     }
@@ -186,14 +190,22 @@ async fn an_overtaken_merge_leaves_nothing_behind() {
     let partitions = bundled(&world, &storage, 6).await;
     let objects = object_count(world.store.as_ref()).await;
     world.catalog.inject([Fault::Conflict]);
-    assert!(!merge_once(storage.shared(), 4).await.unwrap());
+    let mut put_off = PutOff::default();
+    assert!(!merge_once(storage.shared(), 4, &mut put_off).await.unwrap());
     assert_eq!(object_count(world.store.as_ref()).await, objects);
     assert_eq!(partitions[0].slices().len(), 6);
+    assert_eq!(put_off.len(), 3);
+    let again = merge_once(storage.shared(), 4, &mut put_off).await;
+    assert!(!again.unwrap(), "left alone for a while");
+    for _ in 0..16 {
+        put_off.next_pass();
+    }
+    assert_eq!(put_off.len(), 0);
     // Unknown outcomes are asked again under the same id.
     world
         .catalog
         .inject([Fault::Unavailable, Fault::LostAnswer]);
-    assert!(merge_once(storage.shared(), 4).await.unwrap());
+    assert!(merge_once(storage.shared(), 4, &mut put_off).await.unwrap());
     agrees_with_catalog(&world, &partitions[0]);
     assert_eq!(partitions[0].slices().len(), 1);
     storage.shutdown().await;
@@ -206,7 +218,11 @@ async fn retention_and_appends_may_move_meanwhile() {
     let partitions = bundled(&world, &storage, 6).await;
     let middle = partitions[0].slices()[2].first_offset + 1;
     partitions[0].delete_records(middle).await.unwrap();
-    assert!(merge_once(storage.shared(), 4).await.unwrap());
+    assert!(
+        merge_once(storage.shared(), 4, &mut PutOff::default())
+            .await
+            .unwrap()
+    );
     agrees_with_catalog(&world, &partitions[0]);
     put(&partitions[0], &batch(1, 10, 0)).await.unwrap();
     storage.drain().await.unwrap();
@@ -287,7 +303,8 @@ async fn crashes_at_every_step_of_a_merge_lose_nothing() {
             let partitions = bundled(&world, &storage, 6).await;
             let before = read_everything(&partitions).await;
             gate.stop_at(step, after);
-            let merge = merge_once(storage.shared(), 4);
+            let mut put_off = PutOff::default();
+            let merge = merge_once(storage.shared(), 4, &mut put_off);
             let died = tokio::time::timeout(Duration::from_secs(60), merge).await;
             assert!(died.is_err());
             // What is served meanwhile is right, whichever side of the change it is on.
