@@ -165,6 +165,10 @@ impl Partition {
     async fn fill(&self, reading: &mut Reading) -> Result<(), Error> {
         let mut replans = 0;
         loop {
+            // No block is fetched for a read that cannot take a byte more.
+            if !reading.takes(1) {
+                return Ok(());
+            }
             match self.source(reading)? {
                 Source::End => return Ok(()),
                 Source::Gap(end) => reading.next = end,

@@ -138,6 +138,12 @@ impl Partition {
             }
             target
         };
-        move_log_start(&self.shared, &self.inner, target).await
+        // A task of its own: a caller that gives up must not leave the catalog's log start ahead
+        // of the one here.
+        let (shared, inner) = (Arc::clone(&self.shared), Arc::clone(&self.inner));
+        let moving = tokio::spawn(async move { move_log_start(&shared, &inner, target).await });
+        moving.await.unwrap_or(Err(Error::Internal {
+            what: "moving log start did not come to an end",
+        }))
     }
 }

@@ -90,13 +90,15 @@ impl Partition {
     ) -> Result<Reservation, Error> {
         let shared = &self.shared;
         shared.check_disk()?;
-        let log = shared.log()?.clone();
+        drop(shared.log()?);
         let AppendContext { deadline, internal } = context;
         let wake = || shared.queue.wake();
         let memory = shared
             .budget
             .take(bytes + ENTRY_OVERHEAD_BYTES, internal, deadline, wake)
             .await?;
+        // Only now: who waits for memory must not keep a log alive that has been shut down.
+        let log = shared.log()?.clone();
         let slot = async {
             if internal {
                 log.reserve_internal(bytes).await
