@@ -263,6 +263,9 @@ enum Judgement {
 
 fn judged(error: &NodeError) -> Judgement {
     match error {
+        // The lock of the data directory is ours: it is an earlier life of this process that has
+        // the log still, and is about to let go.
+        NodeError::Wal(wal::Error::Locked { .. }) => Judgement::Retry,
         NodeError::Wal(error) => match error.kind() {
             wal::ErrorKind::Retry => Judgement::Retry,
             wal::ErrorKind::Corrupt => Judgement::Corrupt,

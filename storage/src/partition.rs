@@ -326,6 +326,20 @@ impl Partition {
         self.position().log_end
     }
 
+    /// One past the last offset that holds or will hold data: log end, less the gaps that end
+    /// there. Not below log start.
+    pub fn data_end(&self) -> i64 {
+        let state = self.inner.state.lock();
+        let mut end = state.log_end;
+        for (first, gap_end) in state.gaps.iter().rev() {
+            if *gap_end != end {
+                break;
+            }
+            end = *first;
+        }
+        end.max(state.log_start)
+    }
+
     /// True until it is released, deleted or fenced.
     pub fn is_open(&self) -> bool {
         self.inner.state.lock().status == Status::Open
