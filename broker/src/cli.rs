@@ -91,6 +91,7 @@ fn remotely(
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    // Only our own output: a broken connection comes as an error of the client.
     let io = error.downcast_ref::<std::io::Error>();
     io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }

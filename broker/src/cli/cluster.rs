@@ -84,7 +84,7 @@ pub(crate) async fn run(env: &Env, args: ClusterArgs) -> Result<()> {
     for report in reports {
         rows.push(row(&report));
     }
-    rows.print(args.output);
+    rows.print(args.output)?;
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use protocol::messages::{
 };
 use serde_json::json;
 
-use super::output::Rows;
+use super::output::{Rows, line};
 use super::remote::{EARLIEST, LATEST, Remote, offset_at, text};
 use super::time::parse_time_ms;
 use crate::client::{Cluster, Error};
@@ -108,7 +108,7 @@ async fn list(cluster: &mut Cluster, remote: &Remote) -> Result<()> {
             json!(node),
         ]);
     }
-    rows.print(remote.output);
+    rows.print(remote.output)?;
     Ok(())
 }
 
@@ -213,10 +213,10 @@ fn print_group(
 ) -> Result<()> {
     match remote.output {
         super::output::Format::Table => {
-            println!("Group {group}, state {state}\n");
-            members.print(remote.output);
-            println!();
-            offsets.print(remote.output);
+            line(format!("Group {group}, state {state}\n"))?;
+            members.print(remote.output)?;
+            line("")?;
+            offsets.print(remote.output)?;
         }
         super::output::Format::Json => {
             let parse = |rows: &Rows| -> serde_json::Result<serde_json::Value> {
@@ -228,7 +228,7 @@ fn print_group(
                 "members": parse(members)?,
                 "offsets": parse(offsets)?,
             });
-            println!("{whole:#}");
+            line(format!("{whole:#}"))?;
         }
     }
     Ok(())
@@ -283,7 +283,7 @@ async fn reset(
     if !dry_run {
         commit(cluster, node, group, topic, commits).await?;
     }
-    rows.print(remote.output);
+    rows.print(remote.output)?;
     Ok(())
 }
 
@@ -331,6 +331,6 @@ async fn delete(cluster: &mut Cluster, group: &str) -> Result<()> {
         .first()
         .context("DeleteGroups answered nothing")?;
     Error::check(&format!("group {group:?}"), result.error_code, None)?;
-    println!("Deleted group {group}.");
+    line(format!("Deleted group {group}."))?;
     Ok(())
 }

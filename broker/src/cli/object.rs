@@ -13,7 +13,7 @@ use storage::format::{Report, verify_object};
 use storage::store::probe;
 
 use super::offline::Offline;
-use super::output::{Format, Rows};
+use super::output::{Format, Rows, line};
 
 /// Look at objects, check every byte of them, and probe a store.
 #[derive(Args, Debug)]
@@ -59,12 +59,12 @@ pub(crate) async fn run(env: &Env, args: ObjectArgs) -> Result<()> {
             for (key, bytes) in list(&opened.store, &prefix).await? {
                 rows.push(vec![json!(key), json!(bytes)]);
             }
-            rows.print(args.output);
+            rows.print(args.output)?;
             Ok(())
         }
         ObjectCommand::Inspect { key } => {
             let report = verify_object(&opened.store, &key, None).await?;
-            slices(&report).print(args.output);
+            slices(&report).print(args.output)?;
             complain(&[report])
         }
         ObjectCommand::Verify { key } => {
@@ -72,7 +72,7 @@ pub(crate) async fn run(env: &Env, args: ObjectArgs) -> Result<()> {
         }
         ObjectCommand::Probe => {
             probe(env, &opened.store, &opened.prefix).await?;
-            println!("{} keeps what Headwater relies on.", opened.shown);
+            line(format!("{} keeps what Headwater relies on.", opened.shown))?;
             Ok(())
         }
     }
@@ -142,7 +142,7 @@ async fn verify(
         ]);
         reports.push(report);
     }
-    rows.print(output);
+    rows.print(output)?;
     complain(&reports)
 }
 

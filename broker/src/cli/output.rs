@@ -1,5 +1,8 @@
 //! Tables for people, JSON for programs.
 
+use std::fmt::Display;
+use std::io::{self, Write};
+
 use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Map, Value};
@@ -62,9 +65,14 @@ impl Rows {
     }
 
     /// Prints the rows.
-    pub(crate) fn print(&self, format: Format) {
-        println!("{}", self.render(format));
+    pub(crate) fn print(&self, format: Format) -> io::Result<()> {
+        line(self.render(format))
     }
+}
+
+/// Prints a line. A reader that went away, as `head` does, is an error and no panic.
+pub(crate) fn line(text: impl Display) -> io::Result<()> {
+    writeln!(io::stdout(), "{text}")
 }
 
 fn cell(value: &Value) -> String {

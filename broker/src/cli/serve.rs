@@ -39,7 +39,7 @@ fn start_log(filter: Option<&str>) -> anyhow::Result<()> {
     let environment = std::env::var("HEADWATER_LOG").ok();
     let filter = filter
         .or(environment.as_deref())
-        .unwrap_or("info,openraft=warn");
+        .unwrap_or("info,openraft=error");
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .with_context(|| format!("log filter {filter:?}"))?;
     tracing_subscriber::fmt()

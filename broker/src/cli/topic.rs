@@ -17,7 +17,7 @@ use protocol::messages::{
 };
 use serde_json::json;
 
-use super::output::Rows;
+use super::output::{Rows, line};
 use super::remote::{EARLIEST, LATEST, Remote, key_value, offset_at, text};
 use crate::client::{Cluster, Error};
 
@@ -125,7 +125,7 @@ pub(crate) async fn run(env: &Env, args: TopicArgs) -> Result<()> {
             if !set.is_empty() || !unset.is_empty() {
                 alter_configs(&mut cluster, &name, &set, &unset).await?;
             }
-            println!("Altered topic {name}.");
+            line(format!("Altered topic {name}."))?;
             Ok(())
         }
         TopicCommand::Delete { name } => delete(&mut cluster, &remote, &name).await,
@@ -183,7 +183,7 @@ async fn list(cluster: &mut Cluster, remote: &Remote, internal: bool) -> Result<
             json!(topic.is_internal),
         ]);
     }
-    rows.print(remote.output);
+    rows.print(remote.output)?;
     Ok(())
 }
 
@@ -208,10 +208,10 @@ async fn describe(cluster: &mut Cluster, remote: &Remote, name: &str) -> Result<
     }
     match remote.output {
         super::output::Format::Table => {
-            println!("Topic {name}, id {}\n", topic.id);
-            partitions.print(remote.output);
-            println!();
-            configs.print(remote.output);
+            line(format!("Topic {name}, id {}\n", topic.id))?;
+            partitions.print(remote.output)?;
+            line("")?;
+            configs.print(remote.output)?;
         }
         super::output::Format::Json => {
             let parse = |rows: &Rows| -> serde_json::Result<serde_json::Value> {
@@ -223,7 +223,7 @@ async fn describe(cluster: &mut Cluster, remote: &Remote, name: &str) -> Result<
                 "partitions": parse(&partitions)?,
                 "configs": parse(&configs)?,
             });
-            println!("{whole:#}");
+            line(format!("{whole:#}"))?;
         }
     }
     Ok(())
@@ -344,6 +344,6 @@ async fn delete(cluster: &mut Cluster, remote: &Remote, name: &str) -> Result<()
         .context("DeleteTopics answered nothing")?;
     let what = format!("topic {name:?}");
     Error::check(&what, result.error_code, result.error_message.as_deref())?;
-    println!("Deleted topic {name}.");
+    line(format!("Deleted topic {name}."))?;
     Ok(())
 }

@@ -61,7 +61,7 @@ pub(crate) async fn run(env: &Env, args: WalArgs) -> Result<()> {
         while let Some(group) = log.next_group().await? {
             rows.push(row(WalId(wal), &group));
         }
-        rows.print(args.output);
+        rows.print(args.output)?;
         return Ok(());
     }
     let dir = data_dir.join("wal");
@@ -82,7 +82,7 @@ pub(crate) async fn run(env: &Env, args: WalArgs) -> Result<()> {
             log.report().ending
         ));
     }
-    rows.print(args.output);
+    rows.print(args.output)?;
     for ending in endings {
         eprintln!("{ending}");
     }

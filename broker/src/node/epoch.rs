@@ -84,7 +84,14 @@ pub(super) async fn begin(context: &Context, running: &Running) -> Result<Servin
     let swept = recover(context, running, broker, &storage).await?;
     say("opening the log");
     let wal_id = WalId(context.env.entropy.uuid());
-    let log = open_log(context, running, &storage, wal_id).await?;
+    let log = open_log(context, running, &storage, wal_id).await;
+    let log = log.map_err(|error| match &error {
+        // A full disk, or no file handles: what passes by itself ends no process.
+        NodeError::Wal(log) if log.kind() == wal::ErrorKind::Retry => {
+            BeginError::Again(error.to_string())
+        }
+        _ => BeginError::Fatal(error),
+    })?;
     let backend = match context.config.wal {
         WalBackend::Disk => Backend::Disk,
         WalBackend::Object => Backend::Object,
@@ -334,6 +341,8 @@ impl Serving {
     /// Until the epoch ends. Clients lose their connections while the lease has lapsed.
     pub(super) async fn run(&mut self, context: &Context, running: &Running) -> End {
         let mut lease = self.lease.lease().state();
+        // A fence that came while the epoch began counts too, and nothing else comes after it.
+        lease.mark_changed();
         let mut storage = self.epoch.storage.failure();
         let mut log = self.log.failure();
         loop {

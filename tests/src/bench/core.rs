@@ -18,7 +18,7 @@ const MIB: f64 = (1 << 20) as f64;
 const RECORD_BYTES: usize = 1024;
 const PARTITIONS: i32 = 8;
 /// What `/metrics` calls bytes that are durable in the WAL but not yet in objects.
-const UNUPLOADED: &str = "headwater_unuploaded_bytes";
+const UNUPLOADED: &str = "headwater_storage_unuploaded_bytes";
 
 /// What to run and how long.
 #[derive(Debug, Clone)]
@@ -356,7 +356,7 @@ fn latency_object(settings: &Settings, per_second: u64, partitions: i32) -> Resu
     let dir = tempfile::tempdir()?;
     let broker = broker(&dir, &["--wal", "object", "--object-store", &store.url])?;
     create_topic(broker.kafka, "ticks", partitions)?;
-    let puts = "headwater_wal_groups_total";
+    let puts = "headwater_wal_group_bytes_count";
     let length = Duration::from_secs(settings.seconds.max(20));
     let before = broker.metric(puts)?;
     let begun = Instant::now();
