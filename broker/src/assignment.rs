@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use controller::{Image, TopicImage};
+use controller::{ConfigResource, Image, TopicImage};
 use futures::StreamExt;
 use protocol::{LeaderEpoch, TopicId, TopicPartition};
 use storage::{Catalog, ErrorKind};
@@ -23,6 +23,7 @@ pub(crate) async fn follow(broker: Arc<Broker>, epoch: Arc<Epoch>, first: onesho
         broker,
         epoch,
         seen: BTreeMap::new(),
+        configs: Arc::default(),
         open: BTreeMap::new(),
         later: BTreeMap::new(),
     };
@@ -49,6 +50,8 @@ struct Follower {
     catalog: ControllerCatalog,
     /// Topics as they were acted upon.
     seen: BTreeMap<TopicId, Arc<TopicImage>>,
+    /// Configurations of brokers and the cluster, as they were acted upon.
+    configs: Arc<BTreeMap<ConfigResource, BTreeMap<String, String>>>,
     /// What is open here, at which leader epoch.
     open: BTreeMap<TopicPartition, LeaderEpoch>,
     /// What could not be opened yet.
@@ -76,12 +79,15 @@ impl Follower {
             self.close_all(id);
             self.broker.topics.sweep(image);
         }
+        // What lies below the topics' own configurations shows in all of them.
+        let below = !Arc::ptr_eq(&self.configs, &image.configs);
+        self.configs = Arc::clone(&image.configs);
         for (id, topic) in image.topics_by_id.iter() {
             let same = self
                 .seen
                 .get(id)
                 .is_some_and(|seen| Arc::ptr_eq(seen, topic));
-            if !same {
+            if !same || below {
                 self.seen.insert(*id, Arc::clone(topic));
                 self.topic(image, topic, &mut wanted);
             }
