@@ -19,7 +19,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use env::BoxStream;
 use futures::future::BoxFuture;
-use protocol::messages::{ApiVersionsRequest, ProduceRequest};
+use protocol::messages::{ApiVersionsRequest, ProduceRequest, StrBytes};
 use protocol::{
     ApiKey, Error as ProtocolError, Request, RequestHeader, Response, decode_request,
     encode_response, encode_unsupported_api_versions,
@@ -239,7 +239,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// Starts one request; says for how long to be deaf afterwards.
     async fn request(&mut self, frame: Frame) -> Result<Duration, End> {
         let received = Instant::now();
-        let (header, request) = match decode_request(frame.bytes.clone()) {
+        let (mut header, request) = match decode_request(frame.bytes.clone()) {
             Ok(decoded) => decoded,
             Err(ProtocolError::UnsupportedVersion {
                 key: ApiKey::ApiVersions,
@@ -252,6 +252,11 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             }
             Err(error) => return Err(End::Protocol(error)),
         };
+        let waits = waits_long(&request);
+        if waits {
+            // What is kept of it while it waits must not pin the frame.
+            header.client_id = header.client_id.as_ref().map(copied);
+        }
         let context = RequestContext {
             connection: self.identity.id,
             listener: Arc::clone(&self.identity.listener),
@@ -281,7 +286,17 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         // Every slot: all before are answered.
         let slots = acquire(&self.slots, self.shared.settings.pipeline.requests).await;
         let software = software_of(&request, header.version);
-        let answer = self.shared.service.call(&context, request).await?;
+        let answer = if waits {
+            drop(frame);
+            let service = Arc::clone(&self.shared.service);
+            tokio::select! {
+                biased;
+                answer = service.call(&context, request) => answer?,
+                end = self.frames.ended() => return Err(End::Read(end)),
+            }
+        } else {
+            self.shared.service.call(&context, request).await?
+        };
         if let (Some(software), Some(Response::ApiVersions(response))) =
             (software, &answer.response)
             && response.error_code == 0
@@ -336,6 +351,20 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 }
 
+/// Whether its answer may take minutes: its frame's memory is given back at once, and the client's
+/// going away is noticed.
+fn waits_long(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Fetch(_) | Request::JoinGroup(_) | Request::SyncGroup(_)
+    )
+}
+
+/// A text that pins no frame.
+fn copied(text: &StrBytes) -> StrBytes {
+    StrBytes::from_string(text.to_string())
+}
+
 fn software_of(request: &Request, version: i16) -> Option<Software> {
     match request {
         Request::ApiVersions(ApiVersionsRequest {
@@ -343,8 +372,9 @@ fn software_of(request: &Request, version: i16) -> Option<Software> {
             client_software_version,
             ..
         }) if version >= 3 => Some(Software {
-            name: name.clone(),
-            version: client_software_version.clone(),
+            // Copied: they outlive the request's frame.
+            name: copied(name),
+            version: copied(client_software_version),
         }),
         _ => None,
     }

@@ -63,3 +63,13 @@ pub(crate) const SWEEPS: [Duration; 4] = [
     Duration::from_secs(300),
     Duration::from_secs(3600),
 ];
+
+/// Longest name or version of a client's software that is taken.
+pub(crate) const MAX_SOFTWARE_NAME: usize = 256;
+
+/// Longest that a Fetch may wait, whatever it asks for: the client may have gone away.
+pub(crate) const FETCH_WAIT_MOST: Duration = Duration::from_secs(300);
+
+/// Topics of one CreateTopics and resources of one DescribeConfigs that are served: each is answered
+/// with many times the bytes that it took to ask.
+pub(crate) const MAX_REQUEST_ENTRIES: usize = 10_000;

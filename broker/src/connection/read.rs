@@ -124,6 +124,21 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
     }
 
+    /// Resolves when the client has closed or the socket has failed; never while what it sends
+    /// goes on. Cancel-safe; called between frames.
+    pub(crate) async fn ended(&mut self) -> ReadError {
+        if self.ahead.is_empty() {
+            self.ahead.reserve(READ_AHEAD_BYTES);
+            match self.io.read_buf(&mut self.ahead).await {
+                Ok(0) => return ReadError::Closed,
+                Ok(_) => {}
+                Err(error) => return error.into(),
+            }
+        }
+        // The next request waits its turn: more is not read for it.
+        std::future::pending().await
+    }
+
     async fn body(&mut self, declared: usize) -> Result<Frame, ReadError> {
         let mut lease = self.budget.lease(declared);
         let at_hand = self.ahead.len().min(declared);

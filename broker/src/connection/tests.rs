@@ -5,7 +5,8 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use protocol::messages::{
-    ApiVersionsRequest, ApiVersionsResponse, MetadataRequest, MetadataResponse, ProduceResponse,
+    ApiVersionsRequest, ApiVersionsResponse, FetchRequest, MetadataRequest, MetadataResponse,
+    ProduceResponse,
 };
 use protocol::{decode_response, encode_request, frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -81,6 +82,7 @@ impl Service for Fake {
                 let name = context.software.name.clone();
                 Answer::new(MetadataResponse::default().with_cluster_id(Some(name)))
             }
+            Request::Fetch(_) => std::future::pending().await,
             _ => return Err(Hangup("not served here")),
         };
         answer.mute = *self.mute.lock();
@@ -177,6 +179,19 @@ fn produce(acks: i16) -> ProduceRequest {
     ProduceRequest::default()
         .with_acks(acks)
         .with_timeout_ms(1000)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_waits_holds_no_frame_and_ends_with_its_client() {
+    let budget = FrameBudget::new(8 << 20, 1 << 20);
+    let mut client = connect(&budget);
+    client.send(12, FetchRequest::default()).await;
+    assert_eq!(client.fake.started(1).await, ["call"]);
+    assert!(client.is_silent().await);
+    assert_eq!(budget.held(), 0);
+    drop(client.stream);
+    let ended = timeout(Duration::from_secs(1), client.served).await;
+    ended.expect("nothing else would end it").unwrap();
 }
 
 #[tokio::test(start_paused = true)]

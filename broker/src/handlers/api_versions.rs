@@ -11,6 +11,7 @@ use protocol::{ErrorCode, advertised_api_keys};
 use super::text;
 use crate::broker::Broker;
 use crate::context::RequestContext;
+use crate::limits::MAX_SOFTWARE_NAME;
 
 /// Kafka's `metadata.version` from 3.3 (the lowest that 4.x knows) to 4.1, whose messages we serve.
 const METADATA_VERSION: (&str, i16, i16) = ("metadata.version", 7, 27);
@@ -47,12 +48,15 @@ pub(crate) fn handle(
         .with_finalized_features_epoch(i64::try_from(applied).unwrap_or(i64::MAX))
 }
 
-/// `[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?`
+/// `[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?`, and short: the connection keeps it.
 fn is_software_name(name: &str) -> bool {
     let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     let inner = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
     let bytes = name.as_bytes();
-    edge(bytes.first()) && edge(bytes.last()) && bytes.iter().all(inner)
+    bytes.len() <= MAX_SOFTWARE_NAME
+        && edge(bytes.first())
+        && edge(bytes.last())
+        && bytes.iter().all(inner)
 }
 
 #[cfg(test)]
@@ -71,7 +75,8 @@ mod tests {
         ] {
             assert!(is_software_name(good), "{good}");
         }
-        for bad in ["", "-a", "a-", ".a", "a b", "a_b", "ä", "a\n"] {
+        let long = "a".repeat(257);
+        for bad in ["", "-a", "a-", ".a", "a b", "a_b", "ä", "a\n", &long] {
             assert!(!is_software_name(bad), "{bad}");
         }
     }

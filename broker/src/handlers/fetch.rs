@@ -31,6 +31,7 @@ use crate::broker::{Broker, NotLed};
 use crate::connection::Answer;
 use crate::context::RequestContext;
 use crate::error::storage_code;
+use crate::limits::FETCH_WAIT_MOST;
 use crate::quotas::{Use, throttle_ms};
 pub(crate) use session::Sessions;
 use session::{SessionRequest, TopicKey, Wanted};
@@ -70,8 +71,11 @@ pub(crate) async fn handle(
             .unwrap_or(0)
             .min(max_bytes),
         deadline: context.received
-            + Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)),
+            + Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0))
+                .min(FETCH_WAIT_MOST),
     };
+    // The frame that it lies in is paid back; what is wanted was copied.
+    drop(request);
     let mut round = fetching.long_poll(begun.wanted).await;
     // Nothing is left to wait for: a wanted partition that moved since is told next time.
     let draw = || broker.env.entropy.next_u64();
@@ -129,8 +133,9 @@ impl Fetching<'_> {
         if self.is_enough(&round) {
             return round;
         }
-        let notify = Arc::new(Notify::new());
         loop {
+            // A new one each turn: partitions that did not wake us forget the old one.
+            let notify = Arc::new(Notify::new());
             // Subscribed before looking, so that nothing slips through between.
             let image = self.broker.image();
             for one in &wanted {

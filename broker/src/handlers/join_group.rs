@@ -5,6 +5,7 @@
 //!   (KIP-800); 9 a static leader that returns skips the assignment (KIP-814).
 //! - Waits until the group's join phase ends: the answer may take a rebalance timeout.
 
+use bytes::Bytes;
 use protocol::ErrorCode;
 use protocol::messages::join_group_response::JoinGroupResponseMember;
 use protocol::messages::{JoinGroupRequest, JoinGroupResponse};
@@ -32,7 +33,20 @@ pub(crate) async fn handle(
     {
         tracing::debug!(group = %request.group_id.as_str(), reason, "a member joins");
     }
-    let join = JoinRequest {
+    let join = copied(broker, context, request);
+    let member_id = join.member_id.clone();
+    let reply = match ask(broker, Request::Join(join), None).await {
+        Ok(Reply::Join(reply)) => reply,
+        Ok(other) => unreachable!("a join is answered with a join, not {other:?}"),
+        Err(error) => JoinReply::refused(error, member_id),
+    };
+    told(version, reply)
+}
+
+/// The request as the group keeps it: nothing of it pins the frame, which is paid back while this
+/// waits.
+fn copied(broker: &Broker, context: &RequestContext, request: JoinGroupRequest) -> JoinRequest {
+    JoinRequest {
         group: name(&request.group_id),
         member_id: name(&request.member_id),
         instance_id: optional(request.group_instance_id.as_ref()),
@@ -42,7 +56,7 @@ pub(crate) async fn handle(
             .map_or_else(|| Name::from(""), name),
         client_host: Name::from(format!("/{}", context.peer.ip())),
         session_timeout_ms: request.session_timeout_ms,
-        rebalance_timeout_ms: match version {
+        rebalance_timeout_ms: match context.version {
             0 => request.session_timeout_ms,
             _ => request.rebalance_timeout_ms,
         },
@@ -50,19 +64,12 @@ pub(crate) async fn handle(
         protocols: request
             .protocols
             .into_iter()
-            .map(|p| (name(&p.name), p.metadata))
+            .map(|p| (name(&p.name), Bytes::copy_from_slice(&p.metadata)))
             .collect(),
-        requires_member_id: version >= 4,
-        supports_skip_assignment: version >= 9,
+        requires_member_id: context.version >= 4,
+        supports_skip_assignment: context.version >= 9,
         nonce: broker.env.entropy.uuid().as_u128(),
-    };
-    let member_id = join.member_id.clone();
-    let reply = match ask(broker, Request::Join(join), None).await {
-        Ok(Reply::Join(reply)) => reply,
-        Ok(other) => unreachable!("a join is answered with a join, not {other:?}"),
-        Err(error) => JoinReply::refused(error, member_id),
-    };
-    told(version, reply)
+    }
 }
 
 fn told(version: i16, reply: JoinReply) -> JoinGroupResponse {

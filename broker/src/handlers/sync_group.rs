@@ -4,6 +4,7 @@
 //!   is told those in force (KIP-559).
 //! - A follower waits until the leader has given its assignment, and the assignment is durable.
 
+use bytes::Bytes;
 use protocol::ErrorCode;
 use protocol::messages::{SyncGroupRequest, SyncGroupResponse};
 
@@ -26,21 +27,7 @@ pub(crate) async fn handle(
     if context.version >= 5 && !named {
         return response.with_error_code(ErrorCode::InconsistentGroupProtocol.code());
     }
-    let sync = SyncRequest {
-        member: MemberRequest {
-            group: name(&request.group_id),
-            member_id: name(&request.member_id),
-            instance_id: optional(request.group_instance_id.as_ref()),
-            generation: request.generation_id,
-        },
-        protocol_type: optional(request.protocol_type.as_ref()),
-        protocol: optional(request.protocol_name.as_ref()),
-        assignments: request
-            .assignments
-            .into_iter()
-            .map(|given| (name(&given.member_id), given.assignment))
-            .collect(),
-    };
+    let sync = copied(request);
     let result = match ask(broker, Request::Sync(sync), None).await {
         Ok(Reply::Sync(result)) => result,
         Ok(other) => unreachable!("a sync is answered with a sync, not {other:?}"),
@@ -57,5 +44,28 @@ pub(crate) async fn handle(
                 .with_protocol_type(reply.protocol_type.as_deref().map(text))
                 .with_protocol_name(reply.protocol.as_deref().map(text))
         }
+    }
+}
+
+/// The request as the group keeps it: nothing of it pins the frame, which is paid back while this
+/// waits.
+fn copied(request: SyncGroupRequest) -> SyncRequest {
+    SyncRequest {
+        member: MemberRequest {
+            group: name(&request.group_id),
+            member_id: name(&request.member_id),
+            instance_id: optional(request.group_instance_id.as_ref()),
+            generation: request.generation_id,
+        },
+        protocol_type: optional(request.protocol_type.as_ref()),
+        protocol: optional(request.protocol_name.as_ref()),
+        assignments: request
+            .assignments
+            .into_iter()
+            .map(|given| {
+                let assignment = Bytes::copy_from_slice(&given.assignment);
+                (name(&given.member_id), assignment)
+            })
+            .collect(),
     }
 }
