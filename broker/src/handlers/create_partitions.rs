@@ -3,6 +3,8 @@
 //! One result per topic, whatever happens to it. Only an increase is taken; new partitions are
 //! placed, or go to the first broker of a manual assignment.
 
+use std::collections::BTreeMap;
+
 use controller::{Command, Image};
 use protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
@@ -25,18 +27,18 @@ pub(crate) async fn handle(
     request: CreatePartitionsRequest,
 ) -> CreatePartitionsResponse {
     let deadline = broker.deadline(context, request.timeout_ms);
-    let names: Vec<_> = request
-        .topics
-        .iter()
-        .map(|topic| topic.name.clone())
-        .collect();
-    let mut results = Vec::with_capacity(names.len());
-    for (index, topic) in request.topics.into_iter().enumerate() {
+    // How often each topic is named; taken out when it is answered.
+    let mut times: BTreeMap<String, usize> = BTreeMap::new();
+    for topic in &request.topics {
+        *times.entry(topic.name.to_string()).or_default() += 1;
+    }
+    let mut results = Vec::with_capacity(times.len());
+    for topic in request.topics {
         let name = topic.name.clone();
-        if names[..index].contains(&name) {
+        let Some(times) = times.remove(name.as_str()) else {
             continue;
-        }
-        let done = if names[index + 1..].contains(&name) {
+        };
+        let done = if times > 1 {
             Err((
                 ErrorCode::InvalidRequest,
                 "the topic is named twice".to_owned(),

@@ -21,6 +21,7 @@ use crate::broker::Broker;
 use crate::config::topics;
 use crate::context::RequestContext;
 use crate::error::controller_code;
+use crate::limits::MAX_REQUEST_ENTRIES;
 use crate::topics::overlays;
 
 /// Why a topic is not made, for the answer.
@@ -39,15 +40,12 @@ pub(crate) async fn handle(
         }
     }
     let deadline = broker.deadline(context, request.timeout_ms);
+    let mut told = BTreeSet::new();
     let mut answers = Vec::new();
     for topic in request.topics {
         let name = topic.name.clone();
         let again = twice.contains(name.as_str());
-        if again
-            && answers
-                .iter()
-                .any(|answer: &CreatableTopicResult| answer.name == name)
-        {
+        if again && !told.insert(name.to_string()) {
             continue;
         }
         let made = if again {
@@ -55,6 +53,9 @@ pub(crate) async fn handle(
                 ErrorCode::InvalidRequest,
                 "the topic is named twice".to_owned(),
             ))
+        } else if answers.len() >= MAX_REQUEST_ENTRIES {
+            let message = format!("more than {MAX_REQUEST_ENTRIES} topics");
+            Err((ErrorCode::InvalidRequest, message))
         } else {
             create(broker, context, topic, request.validate_only, deadline).await
         };

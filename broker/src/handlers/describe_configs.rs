@@ -5,9 +5,10 @@
 //!   only those that are set.
 //! - Sensitive values are null. A config without meaning here says so in its documentation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use controller::{ConfigResource, Image};
+use protocol::ErrorCode;
 use protocol::messages::describe_configs_request::DescribeConfigsResource;
 use protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
@@ -19,8 +20,9 @@ use super::text;
 use crate::auth::Operation;
 use crate::broker::Broker;
 use crate::config::topics::{Origin, TopicKey};
-use crate::config::{Key, Source, keys, topics};
+use crate::config::{Key, Kind, Source, keys, topics};
 use crate::context::RequestContext;
+use crate::limits::MAX_REQUEST_ENTRIES;
 use crate::topics::overlays;
 
 /// What of a config the client asked to see.
@@ -42,18 +44,30 @@ pub(crate) fn handle(
         version: context.version,
     };
     let image = broker.image();
-    let results = request.resources.into_iter().map(|resource| {
+    let mut seen = BTreeSet::new();
+    let mut results = Vec::new();
+    for resource in request.resources {
+        let name = resource.resource_name.to_string();
+        // Whoever asks twice is answered once.
+        if !seen.insert((resource.resource_type, name)) {
+            continue;
+        }
         let answer = DescribeConfigsResult::default().with_resource_type(resource.resource_type);
-        let told = describe(broker, context, &image, &resource, detail);
+        let told = if results.len() < MAX_REQUEST_ENTRIES {
+            describe(broker, context, &image, &resource, detail)
+        } else {
+            let message = format!("more than {MAX_REQUEST_ENTRIES} resources");
+            Err((ErrorCode::InvalidRequest, message))
+        };
         let answer = answer.with_resource_name(resource.resource_name);
-        match told {
+        results.push(match told {
             Ok(configs) => answer.with_configs(configs),
             Err((code, message)) => answer
                 .with_error_code(code.code())
                 .with_error_message(Some(text(message))),
-        }
-    });
-    DescribeConfigsResponse::default().with_results(results.collect())
+        });
+    }
+    DescribeConfigsResponse::default().with_results(results)
 }
 
 fn describe(
@@ -144,6 +158,10 @@ fn broker_entry(
     let fixed = broker.config.values.get(key.name);
     if fixed.source != Source::Default {
         found.push((fixed.text.clone(), Origin::StaticBroker));
+    } else if key.name == "log.dirs" {
+        // Kafka's name of where the data lies, whatever set it.
+        let place = broker.config.data_dir.to_string_lossy().into_owned();
+        found.push((place, Origin::StaticBroker));
     }
     found.push((key.default.to_owned(), Origin::Default));
     key_entry(key, found, detail)
@@ -155,7 +173,10 @@ fn key_entry(
     found: Vec<(String, Origin)>,
     detail: Detail,
 ) -> DescribeConfigsResourceResult {
-    let shown = |value: &String| (!key.sensitive).then(|| text(value.clone()));
+    // A number that is not set is null, and no empty text, which clients could not parse.
+    let number = matches!(key.kind, Kind::Int { .. } | Kind::Long { .. });
+    let hidden = |value: &String| key.sensitive || (number && value.is_empty());
+    let shown = |value: &String| (!hidden(value)).then(|| text(value.clone()));
     let (value, origin) = found.first().expect("a config has a value somewhere");
     let answer = DescribeConfigsResourceResult::default()
         .with_name(text(key.name))

@@ -4,6 +4,8 @@
 //!   GROUP_ID_NOT_FOUND for a group that does not exist, where older versions say state `Dead`
 //!   and no error (KIP-1043).
 
+use std::collections::BTreeSet;
+
 use protocol::ErrorCode;
 use protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse, GroupId};
@@ -19,8 +21,13 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: DescribeGroupsRequest,
 ) -> DescribeGroupsResponse {
-    let mut groups = Vec::with_capacity(request.groups.len());
+    let mut groups = Vec::new();
+    let mut seen = BTreeSet::new();
     for group in request.groups {
+        // Whoever asks twice is answered once.
+        if !seen.insert(group.to_string()) {
+            continue;
+        }
         let operations = request.include_authorized_operations;
         groups.push(describe(broker, context, group, operations).await);
     }

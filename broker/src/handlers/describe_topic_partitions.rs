@@ -98,7 +98,7 @@ fn refused(name: &str, code: ErrorCode) -> DescribeTopicPartitionsResponseTopic 
     DescribeTopicPartitionsResponseTopic::default()
         .with_error_code(code.code())
         .with_name(Some(TopicName(text(name))))
-        .with_is_internal(topic_names::is_internal(name))
+        .with_is_internal(topic_names::is_shown_internal(name))
 }
 
 fn page(
@@ -114,7 +114,7 @@ fn page(
     DescribeTopicPartitionsResponseTopic::default()
         .with_name(Some(TopicName(text(&*topic.name))))
         .with_topic_id(topic.id.0)
-        .with_is_internal(topic.internal)
+        .with_is_internal(topic.internal || topic_names::is_shown_internal(&topic.name))
         .with_partitions(partitions.collect())
         .with_topic_authorized_operations(authorized_operations(
             &*broker.authorizer,

@@ -7,7 +7,7 @@
 //! - A topic that is made because it was asked for is answered with an error once; the client
 //!   asks again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use controller::{Image, PartitionImage, TopicImage};
@@ -47,8 +47,13 @@ pub(crate) async fn handle(
         view.all()
     } else {
         let mut topics = Vec::new();
+        let mut seen = BTreeSet::new();
         for topic in request.topics.unwrap_or_default() {
-            topics.push(view.asked(topic, create).await);
+            // Whoever asks twice is answered once.
+            let name = topic.name.as_ref().map(|name| name.to_string());
+            if seen.insert((topic.topic_id, name)) {
+                topics.push(view.asked(topic, create).await);
+            }
         }
         topics
     };
@@ -144,7 +149,7 @@ impl View<'_> {
             ErrorCode::UnknownTopicOrPartition
         };
         answer
-            .with_is_internal(topic_names::is_internal(&name))
+            .with_is_internal(topic_names::is_shown_internal(&name))
             .with_name(Some(name))
             .with_error_code(code.code())
     }
@@ -159,7 +164,7 @@ impl View<'_> {
         let partitions = topic.partitions.iter().zip(0i32..);
         let answer = MetadataResponseTopic::default()
             .with_name(Some(TopicName(text(&*topic.name))))
-            .with_is_internal(topic.internal)
+            .with_is_internal(topic.internal || topic_names::is_shown_internal(&topic.name))
             .with_partitions(
                 partitions
                     .map(|(one, index)| self.partition(one, index))

@@ -6,7 +6,7 @@
 //!   which classic groups do not look at; 10 topics by id (KIP-516).
 //! - A partition without a committed offset is -1 and no error, never 0.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use controller::Image;
 use protocol::messages::offset_fetch_request::{OffsetFetchRequestTopic, OffsetFetchRequestTopics};
@@ -31,8 +31,13 @@ pub(crate) async fn handle(
     if context.version < 8 {
         return single(broker, context, request).await;
     }
-    let mut groups = Vec::with_capacity(request.groups.len());
+    let mut groups = Vec::new();
+    let mut seen = BTreeSet::new();
     for group in request.groups {
+        // Whoever asks twice is answered once.
+        if !seen.insert(group.group_id.to_string()) {
+            continue;
+        }
         let asked = group.topics;
         let answer = OffsetFetchResponseGroup::default().with_group_id(group.group_id.clone());
         groups.push(match fetch(broker, context, &group.group_id, asked).await {
