@@ -1,7 +1,8 @@
 //! OffsetForLeaderEpoch, key 23, versions 2 to 4 (KIP-320).
 //!
-//! Gives the largest epoch at or below the one asked for, and the offset after its last record. 3+:
-//! only consumers ask here; there are no replicas.
+//! Gives the largest epoch at or below the one asked for, and the offset after its last record; for
+//! one older than all that are known, itself and where those begin, as Kafka does. 3+: only
+//! consumers ask here; there are no replicas.
 
 use protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderPartition;
 use protocol::messages::offset_for_leader_epoch_response::{
@@ -9,6 +10,7 @@ use protocol::messages::offset_for_leader_epoch_response::{
 };
 use protocol::messages::{OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse};
 use protocol::{ErrorCode, LeaderEpoch};
+use storage::Partition;
 
 use super::readable;
 use crate::broker::Broker;
@@ -25,9 +27,9 @@ pub(crate) fn handle(
         let epoch = asked.current_leader_epoch;
         match readable(broker, context, &image, name, asked.partition, epoch) {
             Err(code) => answer.with_error_code(code.code()),
-            Ok(partition) => match partition.epoch_end_offset(LeaderEpoch(asked.leader_epoch)) {
+            Ok(partition) => match end_of(&partition, LeaderEpoch(asked.leader_epoch)) {
                 Some((epoch, end)) => answer.with_leader_epoch(epoch.0).with_end_offset(end),
-                // Kafka's "undefined": nothing that old is known.
+                // Kafka's "undefined".
                 None => answer.with_error_code(ErrorCode::None.code()),
             },
         }
@@ -43,4 +45,12 @@ pub(crate) fn handle(
             .with_partitions(partitions)
     });
     OffsetForLeaderEpochResponse::default().with_topics(topics.collect())
+}
+
+fn end_of(partition: &Partition, asked: LeaderEpoch) -> Option<(LeaderEpoch, i64)> {
+    partition.epoch_end_offset(asked).or_else(|| {
+        // Records of that epoch are gone, if there ever were any.
+        let (_, first) = *partition.epochs().first()?;
+        (asked.0 >= 0).then_some((asked, first))
+    })
 }
