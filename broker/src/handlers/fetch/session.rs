@@ -142,7 +142,9 @@ impl Session {
         }
     }
 
-    fn put(&mut self, wanted: Wanted) {
+    /// False when there is no room for it.
+    #[must_use]
+    fn put(&mut self, wanted: Wanted) -> bool {
         let key = (wanted.topic.clone(), wanted.partition);
         if let Some(place) = self.places.get(&key) {
             let cached = self
@@ -150,10 +152,10 @@ impl Session {
                 .get_mut(place)
                 .expect("each place holds a partition");
             cached.wanted = wanted;
-            return;
+            return true;
         }
         if self.places.len() >= MAX_SESSION_PARTITIONS {
-            return;
+            return false;
         }
         let place = self.next_place;
         self.next_place += 1;
@@ -166,6 +168,7 @@ impl Session {
                 log_start: -1,
             },
         );
+        true
     }
 
     fn forget(&mut self, key: &Key) {
@@ -271,8 +274,11 @@ impl Sessions {
                 session.forget(&(key.clone(), *partition));
             }
         }
-        for wanted in wanted_of(request) {
-            session.put(wanted);
+        if !wanted_of(request).all(|wanted| session.put(wanted)) {
+            // The client begins anew, and is served without a session if it still wants as many.
+            held.remove(&request.id);
+            self.gauge.set(held.len() as i64);
+            return Err(ErrorCode::FetchSessionIdNotFound);
         }
         let wanted = session
             .order
@@ -306,12 +312,14 @@ impl Sessions {
                 id
             }
             Mode::Full => {
-                if answers.is_empty() || !self.make_room(&mut held, now) {
+                let fits = (1..=MAX_SESSION_PARTITIONS).contains(&answers.len());
+                if !fits || !self.make_room(&mut held, now) {
                     return 0;
                 }
                 let mut session = Session::new(by_id, 1, now);
                 for (wanted, data) in answers.iter() {
-                    session.put(wanted.clone());
+                    let put = session.put(wanted.clone());
+                    assert!(put, "a session holds what was counted");
                     session.changed(&(wanted.topic.clone(), wanted.partition), data);
                 }
                 let id = loop {
@@ -498,6 +506,37 @@ mod tests {
             start(&sessions, now + SESSION_MIN_AGE),
             77,
             "an idle one makes room"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_a_session_cannot_hold_has_none() {
+        let (sessions, now) = (sessions(10), Instant::now());
+        let most = MAX_SESSION_PARTITIONS as i32;
+        for (partitions, session) in [(most, 77), (most + 1, 0)] {
+            let many: Vec<_> = (0..partitions).map(|partition| (partition, 5)).collect();
+            let many = topics(&many);
+            let begun = sessions.begin(&ask(0, 0, &many), now).unwrap();
+            let mut answers: Vec<_> = begun
+                .wanted
+                .into_iter()
+                .map(|wanted| (wanted, PartitionData::default()))
+                .collect();
+            let id = sessions.finish(begun.mode, false, &mut answers, now, || 77);
+            assert_eq!(id, session, "{partitions}");
+            assert_eq!(answers.len(), partitions as usize);
+        }
+        // One more than the session holds ends it: the client begins anew.
+        for more in [topics(&[(0, 6)]), topics(&[(most, 5)])] {
+            let full = more[0].partitions[0].partition == most;
+            let epoch = if full { 2 } else { 1 };
+            let begun = sessions.begin(&ask(77, epoch, &more), now);
+            let refused = full.then_some(ErrorCode::FetchSessionIdNotFound);
+            assert_eq!(begun.err(), refused);
+        }
+        assert_eq!(
+            sessions.begin(&ask(77, 3, &[]), now),
+            Err(ErrorCode::FetchSessionIdNotFound)
         );
     }
 }
