@@ -5,8 +5,8 @@
 //! ```
 //!
 //! It decodes nothing and allocates nothing. What passes has only lengths that its own bytes
-//! back, no more elements than the budget, known tagged fields that fill their size exactly, and
-//! no byte left over.
+//! back, no string above 32767 bytes, no more elements than the budget, and known tagged fields
+//! that fill their size exactly; a response has no byte left over, a request may.
 
 mod program;
 pub(crate) mod table;
@@ -16,10 +16,13 @@ use std::sync::OnceLock;
 use crate::api::{self, ApiEntry};
 use crate::codec::wire::read_varint;
 use crate::error::{Error, Result};
-use program::{Length, Op, Program};
+use program::{Counts, Length, Op, Program};
 
 /// The field tables, as the generator wrote them.
 pub(crate) const TABLES: &str = include_str!("guard/tables.txt");
+
+/// Longest string, in bytes.
+const MAX_STRING: usize = i16::MAX as usize;
 
 /// Which way a message goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,6 +179,8 @@ impl<O: Observer> Walker<'_, O> {
             program::Width::Four => i64::from(i32::from_be_bytes(self.fixed()?)),
         };
         let what = match usize::try_from(declared) {
+            // A string's length is an int16 whatever it is written as; clients refuse longer ones.
+            Ok(len) if length.counts == Counts::Text && len > MAX_STRING => "a string too long",
             Ok(len) => return Ok(Some(len)),
             Err(_) if declared == -1 && length.nullable => return Ok(None),
             Err(_) if declared == -1 => "null where it is not allowed",

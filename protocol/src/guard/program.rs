@@ -14,7 +14,9 @@ pub(crate) enum Width {
 /// What a length counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Counts {
-    /// Bytes of a string, of bytes, of records, or of a tagged field.
+    /// Bytes of a string: at most 32767, however wide the field.
+    Text,
+    /// Bytes of bytes, of records, or of a tagged field.
     Bytes,
     /// Elements of an array, or tagged fields.
     Elements,

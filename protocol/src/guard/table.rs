@@ -207,7 +207,10 @@ impl Field {
         match self.kind {
             Kind::Bool => program.push(Op::Skip(1)),
             Kind::Fixed(bytes) => program.push(Op::Skip(bytes)),
-            Kind::String | Kind::Bytes => {
+            Kind::String => {
+                program.push(Op::Blob(self.length(nullable, flexible, Counts::Text)));
+            }
+            Kind::Bytes => {
                 program.push(Op::Blob(self.length(nullable, flexible, Counts::Bytes)));
             }
             Kind::Struct if nullable => {
@@ -222,7 +225,7 @@ impl Field {
     fn length(&self, nullable: bool, flexible: bool, counts: Counts) -> Length {
         let width = match (flexible, self.kind, counts) {
             (true, ..) => Width::Varint,
-            (false, Kind::String, Counts::Bytes) => Width::Two,
+            (false, _, Counts::Text) => Width::Two,
             (false, ..) => Width::Four,
         };
         Length {

@@ -261,6 +261,21 @@ fn tags_beyond_31_bits_are_refused() {
 }
 
 #[test]
+fn strings_are_bounded_where_their_length_is_a_varint_too() {
+    // Metadata version 9: null client id, one topic's name, its tags, three flags, tags.
+    let request = |len: usize| {
+        let mut writer = crate::codec::segments::Writer::default();
+        writer.varint(len as u32 + 1);
+        let head = [0, 3, 0, 9, 0, 0, 0, 1, 0xff, 0xff, 0, 2];
+        let frame = [&head[..], writer.buffer(), &vec![b'a'; len], &[0; 5]].concat();
+        decode_request(Bytes::from(frame))
+    };
+    assert!(request(32_767).is_ok());
+    let error = request(32_768).unwrap_err();
+    assert!(error.to_string().contains("string too long"), "{error}");
+}
+
+#[test]
 fn elements_are_bounded_across_all_arrays() {
     // Metadata version 0: an array of strings, each of two bytes at least.
     let mut frame = BytesMut::from(&[0, 3, 0, 0, 0, 0, 0, 1, 0xff, 0xff][..]);
