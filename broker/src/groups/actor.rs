@@ -102,9 +102,20 @@ fn millis_since(started: Instant) -> u64 {
     u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Its end is the partition's.
+struct Closes(Arc<StatusCell>);
+
+impl Drop for Closes {
+    fn drop(&mut self) {
+        self.0.set(Status::Closed);
+    }
+}
+
 /// Runs one coordinator partition until it is cancelled or lost.
 pub(super) async fn run(parts: Parts, mut messages: mpsc::Receiver<Message>) {
     let cancel = parts.cancel.clone();
+    // Said even if this panics: whoever follows the assignment then opens the partition anew.
+    let _closes = Closes(Arc::clone(&parts.status));
     tokio::select! {
         biased;
         () = cancel.cancelled() => {}

@@ -9,8 +9,8 @@ use super::api::{GroupState, JoinReply, JoinRequest, Name, Reply, WaiterId};
 use super::error::GroupError;
 use super::group::{Context, Group};
 use super::limits::{
-    MAX_GROUP_MEMBERS, MAX_MEMBER_METADATA_BYTES, MAX_MEMBER_PROTOCOLS, MAX_PENDING_MEMBERS,
-    NEW_MEMBER_JOIN_TIMEOUT_MS,
+    MAX_GROUP_MEMBERS, MAX_GROUP_RECORD_BYTES, MAX_MEMBER_METADATA_BYTES, MAX_MEMBER_PROTOCOLS,
+    MAX_PENDING_MEMBERS, NEW_MEMBER_JOIN_TIMEOUT_MS,
 };
 use super::member::{Member, millis};
 use super::timers::TimerKind;
@@ -215,11 +215,16 @@ impl Group {
             self.unsynced.insert(new_id.clone());
         }
         self.touch_session(cx, &new_id);
-        if self.state != GroupState::Stable || self.next_differs() {
+        let record = self.record();
+        // Ids and metadata may have grown beyond what a record may be: the sync then says so.
+        let too_large = record
+            .value
+            .as_ref()
+            .is_some_and(|value| value.len() > MAX_GROUP_RECORD_BYTES);
+        if self.state != GroupState::Stable || self.next_differs() || too_large {
             self.start_waiting(cx, &new_id, waiter);
             return;
         }
-        let record = self.record();
         cx.effects.records.push(record);
         let mut reply = self.joined(&new_id);
         if led && request.supports_skip_assignment {
