@@ -119,7 +119,7 @@ static KEYS: &[Key] = &[
     Key::new("advertised.listeners", Kind::List, "", "What clients are told for each listener; empty means as bound."),
     Key::new("listener.security.protocol.map", Kind::List, "", "Security protocol per listener as NAME:PROTOCOL; PLAINTEXT for each that is absent, and the only one yet."),
     Key::new("admin.listen", Kind::Text, "127.0.0.1:9644", "Address of the admin HTTP server."),
-    Key::new("max.connections", int(1), "10000", "Most connections at once over all listeners; further ones wait.").dynamic(),
+    Key::new("max.connections", int(1), "10000", "Most connections at once over all listeners; further ones wait."),
     Key::new("connections.max.idle.ms", long(-1), "600000", "Idle connections are closed after this; -1 never."),
     Key::new("socket.request.max.bytes", Kind::Int { min: 1024, max: 104_857_600 }, "104857600", "Largest request."),
     Key::new("request.receive.timeout.ms", int(1000), "30000", "A request that is not complete after this closes its connection."),
@@ -185,7 +185,7 @@ static KEYS: &[Key] = &[
     Key::new("compression.lz4.level", Kind::Int { min: 1, max: 17 }, "9", "Accepted, without effect.").dynamic(),
     Key::new("compression.zstd.level", Kind::Int { min: -131_072, max: 22 }, "3", "Accepted, without effect.").dynamic(),
     // Producing and fetching.
-    Key::new("producer.id.expiration.ms", int(1), "86400000", "How long an idle producer's sequence is remembered.").dynamic(),
+    Key::new("producer.id.expiration.ms", int(1), "86400000", "How long an idle producer's sequence is remembered."),
     Key::new("fetch.max.bytes", int(1024), "57671680", "Most bytes of one fetch response."),
     Key::new("max.incremental.fetch.session.cache.slots", int(0), "1000", "Fetch sessions kept at once (KIP-227)."),
     // Groups.

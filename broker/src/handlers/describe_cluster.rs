@@ -1,7 +1,7 @@
 //! DescribeCluster, key 60, versions 0 to 2 (KIP-700).
 //!
 //! Brokers of the listener that the request came in by. 1+: an endpoint type, of which only brokers
-//! (1) are told here; asking for controllers (2) is answered with UNSUPPORTED_ENDPOINT_TYPE
+//! (1) are told here; asking for controllers (2) is answered with MISMATCHED_ENDPOINT_TYPE
 //! (KIP-919). 2+: fenced brokers too, when asked for.
 
 use protocol::ErrorCode;
@@ -15,6 +15,8 @@ use crate::context::RequestContext;
 
 /// Endpoint type of brokers.
 const BROKERS: i8 = 1;
+/// Endpoint type of controllers.
+const CONTROLLERS: i8 = 2;
 
 pub(crate) fn handle(
     broker: &Broker,
@@ -30,9 +32,19 @@ pub(crate) fn handle(
         .with_cluster_id(cluster_id)
         .with_cluster_authorized_operations(OPERATIONS_NOT_ASKED);
     if context.version >= 1 && request.endpoint_type != BROKERS {
-        let message = "only brokers are described on this listener";
+        let (code, message) = match request.endpoint_type {
+            0 => (ErrorCode::InvalidRequest, "no endpoint type is named"),
+            CONTROLLERS => (
+                ErrorCode::MismatchedEndpointType,
+                "only brokers are described on this listener",
+            ),
+            _ => (
+                ErrorCode::UnsupportedEndpointType,
+                "the endpoint type is not known",
+            ),
+        };
         return answer
-            .with_error_code(ErrorCode::UnsupportedEndpointType.code())
+            .with_error_code(code.code())
             .with_error_message(Some(text(message)))
             .with_endpoint_type(request.endpoint_type);
     }
