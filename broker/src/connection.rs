@@ -268,19 +268,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             received,
         };
         if let Request::Produce(produce) = request {
-            let slots = acquire(&self.slots, 1).await;
-            let bytes = frame.bytes.len().min(self.shared.settings.pipeline.bytes);
-            let bytes = acquire(&self.bytes, bytes).await;
-            let pending = self.shared.service.produce(&context, produce).await?;
-            self.send(Outgoing {
-                header,
-                received,
-                reply: Reply::Pending(pending),
-                _slots: slots,
-                _bytes: Some(bytes),
-                _frame: Some(frame),
-            })
-            .await;
+            self.produce(&context, header, produce, frame).await?;
             return Ok(Duration::ZERO);
         }
         // Every slot: all before are answered.
@@ -315,6 +303,30 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         })
         .await;
         Ok(mute)
+    }
+
+    /// Appends; the answer is sent once that is durable.
+    async fn produce(
+        &mut self,
+        context: &RequestContext,
+        header: RequestHeader,
+        produce: ProduceRequest,
+        frame: Frame,
+    ) -> Result<(), End> {
+        let slots = acquire(&self.slots, 1).await;
+        let bytes = frame.bytes.len().min(self.shared.settings.pipeline.bytes);
+        let bytes = acquire(&self.bytes, bytes).await;
+        let pending = self.shared.service.produce(context, produce).await?;
+        self.send(Outgoing {
+            header,
+            received: context.received,
+            reply: Reply::Pending(pending),
+            _slots: slots,
+            _bytes: Some(bytes),
+            _frame: Some(frame),
+        })
+        .await;
+        Ok(())
     }
 
     /// The one request whose version is answered instead of closing the connection (KIP-511).
