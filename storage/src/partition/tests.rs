@@ -2,11 +2,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use protocol::BatchView;
+use protocol::{BatchView, LeaderEpoch};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::harness::{DropTold, Gate, GateStore, World, batch, context, put, sequenced, tp};
+use crate::harness::{DropTold, Gate, GateStore, World, batch, context, keyed, put, sequenced, tp};
 use crate::{
     AppendContext, Error, HookBatch, Hooks, Isolation, RecordError, SliceRef, TopicConfig,
 };
@@ -355,4 +355,37 @@ async fn a_shut_down_storage_lets_go_of_its_log_though_handles_stay() {
         refused,
         Err(Error::NotOpen | Error::NotLeader { .. })
     ));
+}
+
+/// A log that was given up left [1, 5) empty.
+#[tokio::test(start_paused = true)]
+async fn a_gap_at_the_end_is_no_data_and_a_tombstone_above_it_stays() {
+    let mut world = World::new();
+    let storage = world.storage();
+    let compacted = TopicConfig::internal_compacted;
+    let view = world.catalog.lead(tp(0), LeaderEpoch(0));
+    let partition = storage.open(view, compacted()).await.unwrap();
+    assert_eq!(partition.data_end(), 0);
+    put(&partition, &keyed("k", Some(b"v"), 1)).await.unwrap();
+    storage.drain().await.unwrap();
+    storage.shutdown().await;
+
+    world.restart();
+    world.catalog.set_committed_end(tp(0), 5);
+    let mut view = world.catalog.lead(tp(0), LeaderEpoch(1));
+    view.gaps = vec![(1, 5)];
+    let storage = world.storage();
+    let partition = storage.open(view, compacted()).await.unwrap();
+    assert_eq!((partition.data_end(), partition.log_end()), (1, 5));
+    put(&partition, &keyed("k", None, 1)).await.unwrap();
+    put(&partition, &keyed("z", Some(b"v"), 1)).await.unwrap();
+    assert_eq!(partition.data_end(), 7);
+    storage.drain().await.unwrap();
+    world.advance_ms(86_400_000);
+    assert!(partition.compact().await.unwrap());
+    let isolation = Isolation::ReadUncommitted;
+    let read = partition.read(5, 1, true, isolation).await.unwrap();
+    let first = BatchView::new(&read.batches[0]).unwrap();
+    assert_eq!(first.base_offset(), 5, "it hides the value below the gap");
+    storage.shutdown().await;
 }

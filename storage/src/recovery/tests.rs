@@ -244,3 +244,32 @@ async fn crashes_at_every_step_end_the_same() {
     }
     assert!(steps >= 6, "rounds of puts and commits: {steps}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_round_names_no_more_partitions_than_a_commit_takes() {
+    let mut world = World::new();
+    world.settings.upload_bytes = 64 << 20;
+    let storage = logged(&world).await;
+    let count = MAX_SLICES_PER_ROUND as i32 + 100;
+    let mut partitions = Vec::new();
+    let mut queued = Vec::new();
+    for p in 0..count {
+        let partition = world.open(&storage, p, 4).await;
+        let produced = partition.produce(&batch(1, 10, 0), context()).await;
+        queued.push(produced.unwrap());
+        partitions.push((partition.topic_partition(), LeaderEpoch(4), 1));
+    }
+    for appended in queued {
+        appended.durable().await.unwrap();
+    }
+    let wal_id = world.wal_id;
+    storage.shutdown().await;
+    world.restart();
+    let dead = Dead { wal_id, partitions };
+    let recovered = recover(&world, &dead).await.unwrap();
+    assert_eq!(recovered.entries, count as u64);
+    let commits = world.catalog.commits();
+    let named: Vec<usize> = commits.iter().map(|commit| commit.slices.len()).collect();
+    assert_eq!(named.iter().sum::<usize>(), count as usize);
+    assert!(named.len() > 1 && named.iter().all(|n| *n <= MAX_SLICES_PER_ROUND));
+}
