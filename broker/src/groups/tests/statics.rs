@@ -1,5 +1,6 @@
 //! Static members (KIP-345, KIP-814).
 
+use super::super::limits::MAX_GROUP_RECORD_BYTES;
 use super::*;
 
 /// A stable group of two static members, `a` and `b`.
@@ -210,4 +211,24 @@ fn an_administrator_removes_static_members_by_instance_id() {
     request.instance_id = Some(name("a"));
     assert_eq!(world.heartbeat_as(request), Err(GroupError::UnknownMember));
     assert_eq!(world.state("g"), Some(GroupState::PreparingRebalance));
+}
+
+#[test]
+fn a_static_member_that_outgrows_the_groups_record_rebalances() {
+    let mut world = World::new();
+    let waiter = world.join_static("g", "a", true);
+    world.advance(6_000);
+    let member = world.joined(waiter);
+    let large = "x".repeat(MAX_GROUP_RECORD_BYTES - 5_000);
+    let waiter = world.sync("g", &member, &[(&member.member_id, &large)]);
+    assert!(world.synced(waiter).is_ok());
+    let records = world.log.len();
+    let mut request = world.join_request("g", "");
+    request.instance_id = Some(name("a"));
+    request.client_id = name(&"c".repeat(10_000));
+    let waiter = world.send(Request::Join(request));
+    let again = world.joined(waiter);
+    assert_eq!((again.error, again.generation), (None, 2));
+    assert_eq!(world.state("g"), Some(GroupState::CompletingRebalance));
+    assert_eq!(world.log.len(), records, "no log would take the record");
 }
