@@ -49,6 +49,13 @@ impl<'a> Output<'a> {
         }
     }
 
+    /// Discards, but not after an unknown outcome: the objects may be named then.
+    async fn give_up(&self, unknown: bool) {
+        if !unknown {
+            self.discard().await;
+        }
+    }
+
     /// Replaces each partition's `old` run by what was written for it; false on a conflict.
     ///
     /// # Errors
@@ -95,10 +102,7 @@ impl<'a> Output<'a> {
                 }
                 Err(CatalogError::Conflict(reason)) => {
                     tracing::info!(%reason, "compaction overtaken");
-                    // After an unknown outcome the objects may be named.
-                    if !unknown {
-                        self.discard().await;
-                    }
+                    self.give_up(unknown).await;
                     // A list of slices that has become stale would conflict for ever.
                     for (inner, _) in &runs {
                         shared.refresh(inner.topic_partition).await?;
@@ -106,10 +110,7 @@ impl<'a> Output<'a> {
                     return Ok(false);
                 }
                 Err(error) => {
-                    // After an unknown outcome the objects may be named.
-                    if !unknown {
-                        self.discard().await;
-                    }
+                    self.give_up(unknown).await;
                     return Err(error.into());
                 }
             }
