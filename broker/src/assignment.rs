@@ -92,6 +92,12 @@ impl Follower {
                 self.topic(image, topic, &mut wanted);
             }
         }
+        // Once each: what waited may have been gathered anew, with a newer topic.
+        let wanted: BTreeMap<TopicPartition, Wanted> = wanted
+            .into_iter()
+            .map(|one| (one.topic_partition, one))
+            .collect();
+        let mut wanted: Vec<Wanted> = wanted.into_values().collect();
         // What waited may have been taken away meanwhile.
         wanted.retain(|one| {
             let current = image.partition(one.topic_partition);
