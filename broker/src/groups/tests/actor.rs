@@ -429,3 +429,36 @@ async fn many_records_go_in_batches_of_bounded_size() {
     };
     assert_eq!(all.len(), 4_000);
 }
+
+/// A log with a bug.
+struct BrokenLog;
+
+#[async_trait]
+impl GroupLog for BrokenLog {
+    fn bounds(&self) -> LogBounds {
+        panic!("a bug, for the test");
+    }
+
+    async fn read(&self, _: i64, _: usize) -> Result<Vec<Bytes>, LogError> {
+        Err(retry())
+    }
+
+    async fn append(&self, _: Bytes) -> Result<(), LogError> {
+        Err(retry())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_coordinator_that_panicked_is_opened_anew() {
+    let (coordinator, _) = coordinator();
+    coordinator.opened(0, VERSION, || Arc::new(BrokenLog));
+    let log = Arc::new(FakeLog::default());
+    let ready = async {
+        while !coordinator.unready().is_empty() {
+            sleep(Duration::from_millis(1)).await;
+            coordinator.opened(0, VERSION, || log.clone());
+        }
+    };
+    let ready = timeout(Duration::from_secs(1), ready).await;
+    assert!(ready.is_ok(), "a panic must not hold the partition");
+}
