@@ -49,7 +49,8 @@ pub enum Pace {
 /// What became of a group: given back in any case.
 pub type Stored = (Group, Result<(), Error>);
 
-/// A place for the groups of one log. Every implementation passes [`crate::conformance`].
+/// A place for the groups of one log. Every implementation passes the suite in `conformance`
+/// (feature `test-util`).
 ///
 /// **Invariant:** the log never has more than [`Backend::window`] stores unfinished, starts them
 /// in order of sequence, and never a second one for the same sequence.
