@@ -5,6 +5,7 @@
 
 mod golden;
 mod groups;
+mod hostile;
 mod records;
 mod requests;
 mod s3;
