@@ -62,7 +62,7 @@ async fn describe(
             told.with_group_state(text(GroupState::Dead.name()))
         }
         Err(GroupError::GroupIdNotFound) => {
-            let message = format!("group {} does not exist", group.as_str());
+            let message = format!("Group {} not found.", group.as_str());
             told.with_group_state(text(GroupState::Dead.name()))
                 .with_error_code(GroupError::GroupIdNotFound.code())
                 .with_error_message(Some(text(&message)))
