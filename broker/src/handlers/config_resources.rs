@@ -158,7 +158,7 @@ pub(super) struct Alteration {
 }
 
 /// Checks all changes of a resource and makes them, all or none.
-pub(super) async fn alter(
+async fn alter(
     broker: &Broker,
     context: &RequestContext,
     alteration: &Alteration,
@@ -265,24 +265,30 @@ fn operation(
     }
 }
 
-/// Those of `resources` that are named more than once.
-pub(super) fn named_twice<'a>(
-    resources: impl Iterator<Item = (i8, &'a StrBytes)>,
-) -> BTreeSet<(i8, String)> {
+/// Makes each resource's changes, one resource after the other; one that is named twice is refused.
+/// The results are in order.
+pub(super) async fn alter_all(
+    broker: &Broker,
+    context: &RequestContext,
+    alterations: &[Alteration],
+    validate_only: bool,
+) -> Vec<Result<(), Refused>> {
+    let deadline = broker.deadline(context, -1);
     let mut seen = BTreeSet::new();
     let mut twice = BTreeSet::new();
-    for (kind, name) in resources {
-        if !seen.insert((kind, name.to_string())) {
-            twice.insert((kind, name.to_string()));
+    for one in alterations {
+        if !seen.insert((one.kind, one.name.as_str())) {
+            twice.insert((one.kind, one.name.as_str()));
         }
     }
-    twice
-}
-
-/// What a resource that is named twice is answered.
-pub(super) fn twice_refused() -> Refused {
-    (
-        ErrorCode::InvalidRequest,
-        "each resource must appear at most once".to_owned(),
-    )
+    let mut results = Vec::with_capacity(alterations.len());
+    for one in alterations {
+        results.push(if twice.contains(&(one.kind, one.name.as_str())) {
+            let message = "each resource must appear at most once".to_owned();
+            Err((ErrorCode::InvalidRequest, message))
+        } else {
+            alter(broker, context, one, validate_only, deadline).await
+        });
+    }
+    results
 }

@@ -5,7 +5,7 @@
 use protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
 
-use super::config_resources::{Alteration, Change, alter, named_twice, twice_refused};
+use super::config_resources::{Alteration, Change, alter_all};
 use super::text;
 use crate::broker::Broker;
 use crate::context::RequestContext;
@@ -15,46 +15,35 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: IncrementalAlterConfigsRequest,
 ) -> IncrementalAlterConfigsResponse {
-    let deadline = broker.deadline(context, -1);
-    let all = request
+    let alterations: Vec<Alteration> = request
         .resources
-        .iter()
-        .map(|r| (r.resource_type, &r.resource_name));
-    let twice = named_twice(all);
-    let mut responses = Vec::with_capacity(request.resources.len());
-    for resource in request.resources {
-        let changes = resource.configs.into_iter().map(|config| Change {
-            operation: config.config_operation,
-            name: config.name,
-            value: config.value,
-        });
-        let alteration = Alteration {
+        .into_iter()
+        .map(|resource| Alteration {
             kind: resource.resource_type,
             name: resource.resource_name,
-            changes: changes.collect(),
+            changes: resource
+                .configs
+                .into_iter()
+                .map(|config| Change {
+                    operation: config.config_operation,
+                    name: config.name,
+                    value: config.value,
+                })
+                .collect(),
             replace: false,
-        };
-        let done = if twice.contains(&(alteration.kind, alteration.name.to_string())) {
-            Err(twice_refused())
-        } else {
-            alter(
-                broker,
-                context,
-                &alteration,
-                request.validate_only,
-                deadline,
-            )
-            .await
-        };
+        })
+        .collect();
+    let done = alter_all(broker, context, &alterations, request.validate_only).await;
+    let responses = alterations.into_iter().zip(done).map(|(asked, done)| {
         let answer = AlterConfigsResourceResponse::default()
-            .with_resource_type(alteration.kind)
-            .with_resource_name(alteration.name);
-        responses.push(match done {
+            .with_resource_type(asked.kind)
+            .with_resource_name(asked.name);
+        match done {
             Ok(()) => answer,
             Err((code, message)) => answer
                 .with_error_code(code.code())
                 .with_error_message(Some(text(message))),
-        });
-    }
-    IncrementalAlterConfigsResponse::default().with_responses(responses)
+        }
+    });
+    IncrementalAlterConfigsResponse::default().with_responses(responses.collect())
 }
