@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the frame guard's tables and the messages of ours from Kafka's message definitions.
 
-    python3 protocol/generator/generate.py kafka-clients-4.3.1.jar [FOLDER]
+    python3 protocol/generator/generate.py kafka-clients-4.4.0.jar [FOLDER]
 
 FOLDER is protocol/src unless told otherwise. The jar is org.apache.kafka:kafka-clients of Maven Central; it holds the definitions under
 common/message/. Run by hand when a version is added; what it writes is checked in. Needs rustfmt.
@@ -21,7 +21,8 @@ KEYS = [0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 19, 20, 21, 22, 23, 32
 
 # Messages that the library lacks in their newest version, and the response whose records it
 # would copy.
-OURS = [(1, "response"), (8, "request"), (9, "request"), (35, "response")]
+OURS = [(1, "response"), (8, "request"), (9, "request"), (18, "request"), (35, "response"),
+        (42, "response")]
 
 
 def main():

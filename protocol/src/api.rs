@@ -40,7 +40,7 @@ macro_rules! with_api_table {
             ListGroups(ListGroupsRequest, ListGroupsResponse)
                 = 16, 0..=5, from 3, advertised 0, codecs Library Library;
             ApiVersions(ApiVersionsRequest, ApiVersionsResponse)
-                = 18, 0..=4, from 3, advertised 0, codecs Library Library;
+                = 18, 0..=5, from 3, advertised 0, codecs Ours LibraryUpTo(4);
             CreateTopics(CreateTopicsRequest, CreateTopicsResponse)
                 = 19, 2..=7, from 5, advertised 2, codecs Library Library;
             DeleteTopics(DeleteTopicsRequest, DeleteTopicsResponse)
@@ -60,7 +60,7 @@ macro_rules! with_api_table {
             CreatePartitions(CreatePartitionsRequest, CreatePartitionsResponse)
                 = 37, 0..=3, from 2, advertised 0, codecs Library Library;
             DeleteGroups(DeleteGroupsRequest, DeleteGroupsResponse)
-                = 42, 0..=2, from 2, advertised 0, codecs Library Library;
+                = 42, 0..=3, from 2, advertised 0, codecs LibraryUpTo(2) Ours;
             IncrementalAlterConfigs(IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse)
                 = 44, 0..=1, from 1, advertised 0, codecs Library Library;
             OffsetDelete(OffsetDeleteRequest, OffsetDeleteResponse)

@@ -125,9 +125,9 @@ fn an_unsupported_api_versions_request_is_answered_so_that_it_can_be_repeated() 
     let answer = encode_unsupported_api_versions(correlation_id)
         .unwrap()
         .to_bytes();
-    // Length, correlation id, error 35, one entry: key 18, versions 0 to 4.
+    // Length, correlation id, error 35, one entry: key 18, versions 0 to 5.
     let expected = unhex(concat!(
-        "00000010", "0000004d", "0023", "00000001", "0012", "0000", "0004"
+        "00000010", "0000004d", "0023", "00000001", "0012", "0000", "0005"
     ));
     assert_eq!(answer[..], expected[..]);
 }

@@ -1,5 +1,5 @@
 //! OffsetCommitRequest, versions 2-10. Written by protocol/generator from the message
-//! definitions in kafka-clients-4.3.1.jar; not edited.
+//! definitions in kafka-clients-4.4.0.jar; not edited.
 
 use bytes::Bytes;
 use uuid::Uuid;
