@@ -32,6 +32,7 @@ mod producer_ids;
 mod quotas;
 mod router;
 mod server;
+mod sweeper;
 mod takeover;
 mod topics;
 

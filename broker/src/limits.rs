@@ -64,6 +64,12 @@ pub(crate) const SWEEPS: [Duration; 4] = [
     Duration::from_secs(3600),
 ];
 
+/// Pause between the sweeps that come after those.
+pub(crate) const SWEEPS_AFTER: Duration = Duration::from_secs(3600);
+
+/// After this long, milliseconds, no put of a closed log's owner lands any more.
+pub(crate) const LATE_PUT_MS: i64 = 3_600_000;
+
 /// Longest name or version of a client's software that is taken.
 pub(crate) const MAX_SOFTWARE_NAME: usize = 256;
 

@@ -12,6 +12,7 @@
 mod drain;
 mod epoch;
 mod life;
+mod marks;
 mod store;
 
 use std::net::SocketAddr;

@@ -4,7 +4,8 @@
 //! registration that came before.
 //!
 //! **Invariant:** an error of kind Retry never counts against a log: it is tried for ever, visibly.
-//! Only corruption sets a log aside; its partitions then stay offline, and an alarm says so.
+//! Only corruption that a second reading finds too sets a log aside; its partitions then stay
+//! offline, and an alarm says so.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,13 +14,11 @@ use controller::{
     Claimed, Client, Command, ErrorKind, Response, WalBackend as Backend, WalImage, WalPhase,
 };
 use env::Env;
-use object_store::ObjectStore;
 use protocol::BrokerEpoch;
 use storage::{ClaimedPartition, Storage, TailClaim};
-use wal::{Sequence, Tail, WalId};
+use wal::{Tail, WalId};
 
 use crate::config::Config;
-use crate::limits::SWEEPS;
 use crate::node::{NodeError, Pause, Store, wal_dir, wal_prefix};
 
 /// Why recovery did not come to an end.
@@ -42,27 +41,17 @@ pub(crate) struct Takeover<'a> {
 }
 
 impl Takeover<'_> {
-    /// Recovers every log that this broker may recover. Gives those of the object store, where puts
-    /// of their dead owners may still land.
-    pub(crate) async fn run(&self) -> Result<Vec<Swept>, TakeoverError> {
-        let mut swept = Vec::new();
+    /// Recovers every log that this broker may recover.
+    pub(crate) async fn run(&self) -> Result<(), TakeoverError> {
         let image = Arc::clone(&self.client.image().borrow());
         for (id, wal) in image.wals.iter() {
             if wal.broker == self.broker || !self.is_mine(*id, wal) {
                 continue;
             }
-            let end = self.recover(*id, wal).await?;
-            if let (Some(end), Backend::Object) = (end, wal.backend) {
-                let prefix = wal_prefix(&self.store.keys(self.client), wal.node);
-                swept.push(Swept {
-                    wal: *id,
-                    prefix,
-                    end,
-                });
-            }
+            self.recover(*id, wal).await?;
         }
         self.clean().await;
-        Ok(swept)
+        Ok(())
     }
 
     fn is_mine(&self, id: WalId, wal: &WalImage) -> bool {
@@ -78,16 +67,17 @@ impl Takeover<'_> {
         dead && (wal.node == self.config.node_id || wal.backend == Backend::Object)
     }
 
-    async fn recover(&self, id: WalId, wal: &WalImage) -> Result<Option<Sequence>, TakeoverError> {
+    async fn recover(&self, id: WalId, wal: &WalImage) -> Result<(), TakeoverError> {
         if wal.backend == Backend::Memory {
             tracing::warn!(wal = %id, "a log in memory is gone: what was not uploaded is lost");
             let reason = "a log in memory does not outlive its process".to_owned();
             return self
                 .submit(Command::AbandonWal { wal: id, reason })
                 .await
-                .map(|_| None);
+                .map(drop);
         }
         let mut pause = Pause::default();
+        let mut doubted = false;
         loop {
             let claim = Command::ClaimWal {
                 wal: id,
@@ -98,19 +88,20 @@ impl Takeover<'_> {
                 return Err(TakeoverError::Fatal(NodeError::Failed(what)));
             };
             match self.read(id, wal, &claimed).await {
-                Ok(end) => return Ok(Some(end)),
+                Ok(()) => return Ok(()),
+                // One wrong bit on the way from a disk that is sound would set the log aside.
+                Err(error) if !doubted && matches!(judged(&error), Judgement::Corrupt) => {
+                    doubted = true;
+                    self.metrics.rereads.inc();
+                    tracing::error!(wal = %id, %error, "a log looks damaged: it is read once more");
+                }
                 Err(error) => self.judge(id, &claimed, error, &mut pause).await?,
             }
         }
     }
 
-    /// Reads the tail, commits it, and closes the log; gives its end.
-    async fn read(
-        &self,
-        id: WalId,
-        wal: &WalImage,
-        claimed: &Claimed,
-    ) -> Result<Sequence, NodeError> {
+    /// Reads the tail, commits it, and closes the log.
+    async fn read(&self, id: WalId, wal: &WalImage, claimed: &Claimed) -> Result<(), NodeError> {
         let tail = self.tail(id, wal, claimed).await?;
         let ends = claimed.partitions.iter().map(|partition| {
             let (leader_epoch, committed_end) = (partition.leader_epoch, partition.committed_end);
@@ -146,7 +137,7 @@ impl Takeover<'_> {
             end: report.end,
         };
         self.client.submit(close).await?;
-        Ok(report.end)
+        Ok(())
     }
 
     async fn tail(&self, id: WalId, wal: &WalImage, claimed: &Claimed) -> Result<Tail, NodeError> {
@@ -225,31 +216,6 @@ impl Takeover<'_> {
         let removed = wal::disk::remove_others(self.env, &wal_dir(self.config), keep).await;
         if let Err(error) = removed {
             tracing::warn!(%error, "files of closed logs are left");
-        }
-    }
-}
-
-/// A closed log in the object store.
-pub(crate) struct Swept {
-    wal: WalId,
-    prefix: String,
-    end: Sequence,
-}
-
-/// Deletes what lies under closed logs beyond their ends, now and as long as a put that was under
-/// way may land; seals stay.
-pub(crate) async fn sweep(env: Env, store: Arc<dyn ObjectStore>, logs: Vec<Swept>) {
-    for pause in SWEEPS {
-        tokio::time::sleep(pause).await;
-        for log in &logs {
-            let settings = wal::object::ObjectSettings::STANDARD;
-            let (store, prefix) = (Arc::clone(&store), log.prefix.clone());
-            let deleted = wal::object::sweep(&env, store, prefix, log.wal, log.end, settings).await;
-            match deleted {
-                Ok(0) => {}
-                Ok(deleted) => tracing::info!(wal = %log.wal, deleted, "swept a closed log"),
-                Err(error) => tracing::warn!(wal = %log.wal, %error, "not swept this time"),
-            }
         }
     }
 }

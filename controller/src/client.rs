@@ -8,12 +8,12 @@ use parking_lot::Mutex;
 use protocol::{BrokerEpoch, TopicPartition};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::command::{Command, HighWatermark, Proposal, RegisterBroker, Response, decode_answer};
 use crate::error::{Error, ErrorKind, Refusal};
 use crate::image::Image;
-use crate::lease::{Lease, Sessions};
+use crate::lease::{Lease, Marks, Sessions};
 use crate::limits::{
     MAX_COMMAND_BYTES, MAX_COMMANDS_IN_FLIGHT, MAX_KEYS_PER_QUERY, MAX_MARKS_PER_COMMAND,
     SUBMIT_RETRY, SUBMIT_TIMEOUT,
@@ -287,14 +287,15 @@ impl Client {
     }
 
     /// Takes a lease for a registered broker, and keeps it: a renewal every third of it, with the
-    /// high watermarks that `marks` gives (those that moved).
+    /// high watermarks that `marks` gives (those that moved). They count as reported only once the
+    /// renewal that carried them is granted.
     ///
     /// # Errors
     /// As [`renew`](Self::renew), for the first renewal.
     pub async fn keep_lease(
         &self,
         broker: BrokerEpoch,
-        marks: impl FnMut() -> Vec<HighWatermark> + Send + 'static,
+        marks: impl Marks,
     ) -> Result<LeaseKeeper, Error> {
         let lease = Lease::new(broker, self.inner.env.clock.clone(), self.inner.lease);
         self.renew(&lease, Vec::new()).await?;
@@ -303,19 +304,21 @@ impl Client {
     }
 }
 
-async fn keep(
-    client: Client,
-    lease: Lease,
-    mut marks: impl FnMut() -> Vec<HighWatermark> + Send + 'static,
-) {
+async fn keep(client: Client, lease: Lease, mut marks: impl Marks) {
+    let third = lease.duration() / 3;
+    let mut due = Instant::now();
     loop {
-        sleep(lease.duration() / 3).await;
+        // From one sending to the next: after a renewal that came to nothing in its time there is
+        // time for another one before the lease lapses.
+        due = (due + third).max(Instant::now());
+        sleep_until(due).await;
         lease.note();
         // Waiting longer than the lease would only hide that it lapsed.
-        let deadline = Instant::now() + lease.duration() / 3;
-        let renewed = timeout_at(deadline, client.renew(&lease, marks())).await;
+        let deadline = Instant::now() + third;
+        let moved = marks.moved();
+        let renewed = timeout_at(deadline, client.renew(&lease, moved.clone())).await;
         match renewed {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => marks.reported(&moved),
             Ok(Err(error)) if error.kind() == ErrorKind::Fenced => {
                 tracing::warn!(broker = %lease.broker(), %error, "fenced");
                 lease.fenced();

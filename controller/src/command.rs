@@ -278,6 +278,11 @@ pub enum Command {
         /// The log.
         wal: WalId,
     },
+    /// Records that nothing of a closed log is left in the store but its seal.
+    RecordSwept {
+        /// The log.
+        wal: WalId,
+    },
     /// Makes a topic.
     CreateTopic(CreateTopic),
     /// Raises a topic's partition count.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use protocol::{BrokerEpoch, LeaderEpoch, NodeId, TopicId, TopicPartition};
 use uuid::Uuid;
-use wal::WalId;
+use wal::{Sequence, WalId};
 
 use crate::command::{ConfigResource, Listener, WalBackend};
 use crate::state::{Effects, State, Topic, WalPhase};
@@ -30,6 +30,8 @@ pub struct Image {
     pub brokers: Arc<BTreeMap<BrokerEpoch, BrokerImage>>,
     /// Logs that are not closed.
     pub wals: Arc<BTreeMap<WalId, WalImage>>,
+    /// Closed logs of the object store that may have left something there.
+    pub unswept: Arc<BTreeMap<WalId, UnsweptWal>>,
     /// Topics by name.
     pub topics: Arc<BTreeMap<Arc<str>, Arc<TopicImage>>>,
     /// The same topics by id.
@@ -72,6 +74,17 @@ pub struct WalImage {
     pub phase: WalPhase,
     /// Why it may not be claimed.
     pub quarantine: Option<String>,
+}
+
+/// A closed log of the object store whose objects are not known to be gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnsweptWal {
+    /// Node of its owner.
+    pub node: NodeId,
+    /// One past its last group: where its seal is, if it has one.
+    pub end: Sequence,
+    /// When it was closed, milliseconds since the Unix epoch; 0 when that is not known.
+    pub closed_ms: i64,
 }
 
 /// A topic.
@@ -138,6 +151,7 @@ impl Image {
         if effects.brokers {
             image.brokers = Arc::new(brokers(state));
             image.wals = Arc::new(wals(state));
+            image.unswept = Arc::new(unswept(state));
         }
         if !effects.topics.is_empty() {
             let by_name = Arc::make_mut(&mut image.topics);
@@ -205,6 +219,19 @@ fn wals(state: &State) -> BTreeMap<WalId, WalImage> {
     };
     let open = state.wals.iter().filter(|(_, wal)| !wal.phase.is_closed());
     open.map(|(id, wal)| (*id, image(wal))).collect()
+}
+
+fn unswept(state: &State) -> BTreeMap<WalId, UnsweptWal> {
+    let image = |wal: &crate::state::Wal| {
+        wal.unswept_end().map(|end| UnsweptWal {
+            node: wal.node,
+            end,
+            closed_ms: wal.closed_ms,
+        })
+    };
+    let wals = state.wals.iter();
+    wals.filter_map(|(id, wal)| image(wal).map(|wal| (*id, wal)))
+        .collect()
 }
 
 // === impl TopicImage ===

@@ -13,6 +13,7 @@ use env::Clock;
 use protocol::BrokerEpoch;
 use tokio::sync::watch;
 
+use crate::command::HighWatermark;
 use crate::limits::LEASE_TICK_LATE;
 
 /// Who has been heard of, by monotonic time. Kept by the leader only, never stored: a new leader
@@ -79,6 +80,25 @@ impl Sessions {
         self.deadlines.clear();
         self.last_tick = None;
     }
+}
+
+/// The high watermarks that the renewals of a lease carry.
+pub trait Marks: Send + 'static {
+    /// Those that moved since they were last reported.
+    fn moved(&mut self) -> Vec<HighWatermark>;
+
+    /// `marks` stand in the controller. What [`moved`](Self::moved) gave and what did not come to
+    /// this is told again.
+    fn reported(&mut self, marks: &[HighWatermark]);
+}
+
+/// Of a broker that leads nothing.
+impl Marks for () {
+    fn moved(&mut self) -> Vec<HighWatermark> {
+        Vec::new()
+    }
+
+    fn reported(&mut self, _marks: &[HighWatermark]) {}
 }
 
 /// What a broker may rely on.

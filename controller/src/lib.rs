@@ -36,8 +36,8 @@ pub use command::{
     WalBackend,
 };
 pub use error::{Error, ErrorKind, Refusal};
-pub use image::{BrokerImage, ConfigMap, Image, PartitionImage, TopicImage, WalImage};
-pub use lease::{Lease, LeaseState};
+pub use image::{BrokerImage, ConfigMap, Image, PartitionImage, TopicImage, UnsweptWal, WalImage};
+pub use lease::{Lease, LeaseState, Marks};
 pub use server::{Controller, ControllerSettings};
 pub use state::{Condemned, PartitionState, State, WalPhase, check_topic_name};
 pub use types::{Claim, ClusterId, CommandId, Digest, ObjectRef, SliceOutcome, SliceRef};

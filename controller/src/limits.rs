@@ -33,6 +33,8 @@ pub const MAX_PRODUCER_ID_BLOCK: u32 = 1000;
 pub const ABANDON_OFFSET_GAP: i64 = 1_000_000;
 /// Closed logs remembered; older ones are forgotten, their commands then being refused as fenced.
 pub const MAX_CLOSED_WALS: usize = 1024;
+/// Closed logs of the object store remembered while something of them may be left there.
+pub const MAX_UNSWEPT_WALS: usize = 16 * 1024;
 /// Store probes remembered.
 pub const MAX_PROBES: usize = 64;
 /// Feature levels remembered.

@@ -146,7 +146,8 @@ impl State {
             | Command::CloseWal { .. }
             | Command::AbandonWal { .. }
             | Command::ReportWalCorrupt { .. }
-            | Command::UnquarantineWal { .. } => self.dispatch_wal(&proposal.command, effects),
+            | Command::UnquarantineWal { .. }
+            | Command::RecordSwept { .. } => self.dispatch_wal(&proposal.command, now_ms, effects),
             Command::CreateTopic(create) => self.create_topic(create, now_ms, effects),
             Command::CreatePartitions {
                 topic,
@@ -196,7 +197,7 @@ impl State {
         }
     }
 
-    fn dispatch_wal(&mut self, command: &Command, effects: &mut Effects) -> Answer {
+    fn dispatch_wal(&mut self, command: &Command, now_ms: i64, effects: &mut Effects) -> Answer {
         match command {
             Command::OpenWal {
                 broker,
@@ -209,8 +210,8 @@ impl State {
                 claim,
                 broker,
                 end,
-            } => self.close_wal(*wal, *claim, *broker, *end, effects),
-            Command::AbandonWal { wal, reason: _ } => self.abandon_wal(*wal, effects),
+            } => self.close_wal(*wal, (*claim, *broker), *end, now_ms, effects),
+            Command::AbandonWal { wal, reason: _ } => self.abandon_wal(*wal, now_ms, effects),
             Command::ReportWalCorrupt {
                 wal,
                 claim,
@@ -218,6 +219,7 @@ impl State {
                 reason,
             } => self.report_wal_corrupt(*wal, *claim, *heir, reason, effects),
             Command::UnquarantineWal { wal } => self.unquarantine_wal(*wal, effects),
+            Command::RecordSwept { wal } => self.record_swept(*wal, effects),
             other => unreachable!("{other:?} is no command about logs"),
         }
     }

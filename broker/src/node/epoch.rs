@@ -1,14 +1,12 @@
 //! One registration: from the epoch that the controller gives to its fence or the stop.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use controller::{
-    Command, ErrorKind, HighWatermark, LeaseKeeper, LeaseState, RegisterBroker,
-    WalBackend as Backend,
+    Command, ErrorKind, LeaseKeeper, LeaseState, RegisterBroker, WalBackend as Backend,
 };
-use protocol::{BrokerEpoch, NodeId, TopicPartition};
+use protocol::{BrokerEpoch, NodeId};
 use storage::{
     Collector, CollectorParts, CollectorSettings, DiskReserve, Storage, StorageParts,
     StorageSettings,
@@ -18,12 +16,14 @@ use tokio::task::JoinSet;
 use wal::{Log, LogSettings, WalId};
 
 use super::life::{Running, shown, storage_bytes};
+use super::marks::HighWatermarks;
 use super::store::Pause;
 use super::{Context, NodeError, Status, store};
 use crate::assignment;
 use crate::broker::Epoch;
 use crate::catalog::ControllerCatalog;
 use crate::config::{Config, WalBackend};
+use crate::sweeper::Sweeper;
 use crate::{groups, takeover};
 
 /// Why an epoch did not begin.
@@ -74,14 +74,11 @@ pub(super) async fn begin(context: &Context, running: &Running) -> Result<Servin
     let broker = register(context, running).await?;
     tracing::info!(epoch = %broker, "registered");
     let storage = open_storage(context, running, broker);
-    let marks = HighWatermarks {
-        storage: storage.clone(),
-        told: BTreeMap::new(),
-    };
-    let keeping = running.client.keep_lease(broker, marks.into_reporter());
+    let marks = HighWatermarks::new(storage.clone());
+    let keeping = running.client.keep_lease(broker, marks);
     let keeper = judged(keeping.await)?;
     say("recovering the logs of earlier epochs");
-    let swept = recover(context, running, broker, &storage).await?;
+    recover(context, running, broker, &storage).await?;
     say("opening the log");
     let wal_id = WalId(context.env.entropy.uuid());
     let log = open_log(context, running, &storage, wal_id).await;
@@ -113,8 +110,13 @@ pub(super) async fn begin(context: &Context, running: &Running) -> Result<Servin
     say("opening partitions");
     let tasks = open_partitions(running, &epoch).await;
     let mut helpers = JoinSet::new();
-    let store = Arc::clone(&running.store.store);
-    helpers.spawn(takeover::sweep(context.env.clone(), store, swept));
+    let sweeper = Sweeper {
+        env: context.env.clone(),
+        store: Arc::clone(&running.store.store),
+        keys: running.store.keys(&running.client),
+        client: running.client.clone(),
+    };
+    helpers.spawn(sweeper.run());
     let collector = collect(context, running, broker, &mut helpers);
     Ok(Serving {
         epoch,
@@ -132,7 +134,7 @@ async fn recover(
     running: &Running,
     broker: BrokerEpoch,
     storage: &Storage,
-) -> Result<Vec<takeover::Swept>, BeginError> {
+) -> Result<(), BeginError> {
     let recovering = takeover::Takeover {
         env: &context.env,
         config: &context.config,
@@ -308,33 +310,6 @@ async fn open_log(
         settings,
         storage.on_durable(),
     ))
-}
-
-/// High watermarks that moved since they were told.
-struct HighWatermarks {
-    storage: Storage,
-    told: BTreeMap<TopicPartition, i64>,
-}
-
-impl HighWatermarks {
-    fn into_reporter(mut self) -> impl FnMut() -> Vec<HighWatermark> + Send + 'static {
-        move || self.moved()
-    }
-
-    fn moved(&mut self) -> Vec<HighWatermark> {
-        let mut moved = Vec::new();
-        for partition in self.storage.partitions() {
-            let (tp, offset) = (partition.topic_partition(), partition.high_watermark());
-            if self.told.insert(tp, offset) != Some(offset) {
-                moved.push(HighWatermark {
-                    topic_partition: tp,
-                    leader_epoch: partition.leader_epoch(),
-                    offset,
-                });
-            }
-        }
-        moved
-    }
 }
 
 impl Serving {

@@ -77,7 +77,8 @@ fn put_command(command: &Command) -> wire::Command {
         | Command::CloseWal { .. }
         | Command::AbandonWal { .. }
         | Command::ReportWalCorrupt { .. }
-        | Command::UnquarantineWal { .. } => put_wal(command),
+        | Command::UnquarantineWal { .. }
+        | Command::RecordSwept { .. } => put_wal(command),
         Command::CommitUpload(commit) => wire::Command::CommitUpload(put_commit(commit)),
         Command::ReplaceSlices(replace) => wire::Command::ReplaceSlices(put_replace(replace)),
         Command::SetLogStart {
@@ -157,6 +158,7 @@ fn put_wal(command: &Command) -> wire::Command {
             reason: reason.clone(),
         }),
         Command::UnquarantineWal { wal } => wire::Command::UnquarantineWal(put_id(wal.0)),
+        Command::RecordSwept { wal } => wire::Command::RecordSwept(put_id(wal.0)),
         other => unreachable!("{other:?} is no command about logs"),
     }
 }
@@ -292,6 +294,9 @@ fn get_wal(command: wire::Command) -> Decoded<Command> {
             }
         }
         wire::Command::UnquarantineWal(wal) => Command::UnquarantineWal {
+            wal: WalId(get_id(&wal)?),
+        },
+        wire::Command::RecordSwept(wal) => Command::RecordSwept {
             wal: WalId(get_id(&wal)?),
         },
         other => get_admin(other)?,

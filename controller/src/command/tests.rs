@@ -219,6 +219,7 @@ fn commands() -> Vec<Command> {
             name: "f".to_owned(),
             level: u16::MAX,
         },
+        Command::RecordSwept { wal },
     ]
 }
 

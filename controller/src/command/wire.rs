@@ -16,7 +16,7 @@ pub(crate) struct Proposal {
     #[prost(
         oneof = "Command",
         tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, \
-                30, 31, 32, 33"
+                30, 31, 32, 33, 34"
     )]
     pub(crate) command: Option<Command>,
 }
@@ -71,6 +71,8 @@ pub(crate) enum Command {
     FinalizeFeature(FinalizeFeature),
     #[prost(string, tag = "33")]
     RecordCheckpoint(String),
+    #[prost(bytes = "vec", tag = "34")]
+    RecordSwept(Id),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

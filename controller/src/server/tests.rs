@@ -2,7 +2,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use env::sim::SimHost;
+use env::sim::{DiskSpeed, SimHost};
+use parking_lot::Mutex;
 use protocol::{BrokerEpoch, LeaderEpoch, TopicId, TopicPartition};
 use uuid::Uuid;
 use wal::WalId;
@@ -13,7 +14,7 @@ use crate::command::{
 };
 use crate::command::{ConfigOp, ConfigResource};
 use crate::error::Refusal;
-use crate::lease::LeaseState;
+use crate::lease::{LeaseState, Marks};
 use crate::types::{Digest, ObjectRef, SliceOutcome, SliceRef};
 
 fn settings(dir: &std::path::Path) -> ControllerSettings {
@@ -310,7 +311,7 @@ async fn leases_lapse_come_back_and_are_fenced_only_by_the_log() {
         ErrorKind::Retry
     );
 
-    let keeper = client.keep_lease(broker, Vec::new).await.unwrap();
+    let keeper = client.keep_lease(broker, ()).await.unwrap();
     let lease = keeper.lease();
     assert!(lease.valid_now());
     tokio::time::sleep(Duration::from_secs(60)).await;
@@ -334,7 +335,7 @@ async fn leases_lapse_come_back_and_are_fenced_only_by_the_log() {
     assert!(!lease.valid_now());
 
     let broker = client.register(register(3), false).await.unwrap();
-    let keeper = client.keep_lease(broker, Vec::new).await.unwrap();
+    let keeper = client.keep_lease(broker, ()).await.unwrap();
     client
         .submit(Command::FenceBroker { broker })
         .await
@@ -368,15 +369,114 @@ async fn renewals_carry_high_watermarks_in_as_many_commands_as_they_need() {
         leader_epoch: LeaderEpoch(0),
         offset,
     };
-    let marks = move || (0..25_000).map(mark).collect();
-    let keeper = client.keep_lease(broker, marks).await.unwrap();
+    let marks = Told::new((0..25_000).map(mark).collect());
+    let keeper = client.keep_lease(broker, marks.clone()).await.unwrap();
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(keeper.lease().valid_now());
+    assert_eq!(*marks.reported.lock(), [25_000]);
     let reported = client
         .inner
         .shared
         .read(|state| state.topics.partition(TP).unwrap().reported);
     assert_eq!(reported, 24_999);
+    controller.shutdown().await.unwrap();
+}
+
+/// Gives the same marks until they are reported; remembers how many times and how many.
+#[derive(Clone)]
+struct Told {
+    marks: Arc<Mutex<Vec<HighWatermark>>>,
+    asked: Arc<Mutex<u32>>,
+    reported: Arc<Mutex<Vec<usize>>>,
+}
+
+impl Told {
+    fn new(marks: Vec<HighWatermark>) -> Self {
+        Self {
+            marks: Arc::new(Mutex::new(marks)),
+            asked: Arc::default(),
+            reported: Arc::default(),
+        }
+    }
+}
+
+impl Marks for Told {
+    fn moved(&mut self) -> Vec<HighWatermark> {
+        *self.asked.lock() += 1;
+        self.marks.lock().clone()
+    }
+
+    fn reported(&mut self, marks: &[HighWatermark]) {
+        if !marks.is_empty() {
+            assert_eq!(*self.marks.lock(), marks);
+            self.marks.lock().clear();
+            self.reported.lock().push(marks.len());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn high_watermarks_of_a_renewal_that_did_not_come_through_are_told_again() {
+    let host = SimHost::alone(2);
+    let controller = Controller::start(host.env(), sim_settings()).await.unwrap();
+    let client = controller.client();
+    let broker = client.register(register(1), true).await.unwrap();
+    client
+        .submit(Command::OpenWal {
+            broker,
+            wal: WalId(Uuid::from_u128(5)),
+            backend: WalBackend::Disk,
+        })
+        .await
+        .unwrap();
+    client.submit(topic("logs")).await.unwrap();
+    let marks = Told::new(vec![HighWatermark {
+        topic_partition: TP,
+        leader_epoch: LeaderEpoch(0),
+        offset: 7,
+    }]);
+    let keeper = client.keep_lease(broker, marks.clone()).await.unwrap();
+    // The log's disk takes longer than a renewal may, but not longer than the lease.
+    let slow = Duration::from_millis(2500);
+    host.threads.set_speed(DiskSpeed {
+        least: slow,
+        most: slow,
+    });
+    let asked = || *marks.asked.lock();
+    while asked() < 2 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(marks.reported.lock().is_empty(), "no renewal came through");
+    assert_eq!(marks.marks.lock().len(), 1);
+    host.threads.set_speed(DiskSpeed::INSTANT);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(*marks.reported.lock(), [1], "counted once, when granted");
+    assert!(keeper.lease().valid_now());
+    let reported = client
+        .inner
+        .shared
+        .read(|state| state.topics.partition(TP).unwrap().reported);
+    assert_eq!(reported, 7);
+    controller.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_query_names_at_most_ten_thousand_keys() {
+    let host = SimHost::alone(2);
+    let controller = Controller::start(host.env(), sim_settings()).await.unwrap();
+    let client = controller.client();
+    // An epoch that is fenced and had no log: what it put can never be named.
+    let dead = client.register(register(1), true).await.unwrap();
+    let fence = Command::FenceBroker { broker: dead };
+    client.submit(fence).await.unwrap();
+    let keys = |count: usize| -> Vec<String> {
+        let key = |n| format!("c/data/00/0-{dead}-{n}");
+        (0..count).map(key).collect()
+    };
+    let most = crate::limits::MAX_KEYS_PER_QUERY;
+    assert_eq!(client.orphans(keys(most)).await.unwrap(), keys(most));
+    let refused = client.orphans(keys(most + 1)).await.unwrap_err();
+    assert!(matches!(refused, Error::TooLarge { .. }), "{refused}");
     controller.shutdown().await.unwrap();
 }
 

@@ -176,6 +176,8 @@ fn put_wal(wal: &Wal) -> wire::Wal {
         trim: wal.trim,
         claims: wal.claims,
         quarantine: wal.quarantine.clone(),
+        closed_ms: wal.closed_ms,
+        swept: wal.swept,
         ..wire::Wal::default()
     };
     if let Some(last) = &wal.last_commit {
@@ -234,6 +236,8 @@ fn get_wal(wire: wire::Wal) -> Decoded<Wal> {
         claims: wire.claims,
         last_commit,
         quarantine: wire.quarantine,
+        closed_ms: wire.closed_ms,
+        swept: wire.swept,
     })
 }
 

@@ -96,6 +96,10 @@ pub(crate) struct Wal {
     pub(crate) last_outcomes: Vec<u8>,
     #[prost(string, optional, tag = "14")]
     pub(crate) quarantine: Option<String>,
+    #[prost(int64, tag = "15")]
+    pub(crate) closed_ms: i64,
+    #[prost(bool, tag = "16")]
+    pub(crate) swept: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

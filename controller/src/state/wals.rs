@@ -6,7 +6,7 @@ use wal::{Sequence, WalId};
 use super::{Answer, Effects, State};
 use crate::command::{Claimed, ClaimedPartition, Response, WalBackend};
 use crate::error::Refusal;
-use crate::limits::{ABANDON_OFFSET_GAP, MAX_CLOSED_WALS, MAX_NAME_BYTES};
+use crate::limits::{ABANDON_OFFSET_GAP, MAX_CLOSED_WALS, MAX_NAME_BYTES, MAX_UNSWEPT_WALS};
 use crate::types::{Claim, CommandId, SliceOutcome};
 
 /// Where a log stands.
@@ -50,6 +50,10 @@ pub(crate) struct Wal {
     pub(crate) last_commit: Option<LastCommit>,
     /// Why it may not be claimed.
     pub(crate) quarantine: Option<String>,
+    /// When it was closed, by the proposer's clock; 0 while it is open.
+    pub(crate) closed_ms: i64,
+    /// True once nothing of it is left in the store but its seal.
+    pub(crate) swept: bool,
 }
 
 /// A round that was committed.
@@ -65,6 +69,26 @@ impl WalPhase {
     /// True for `Closed`.
     pub fn is_closed(self) -> bool {
         matches!(self, Self::Closed { .. })
+    }
+}
+
+// === impl Wal ===
+
+impl Wal {
+    /// The end of a closed log that may have left groups in the store. One that was given up is
+    /// left as it is: what lies there was never committed, and is its operator's to judge.
+    pub(crate) fn unswept_end(&self) -> Option<Sequence> {
+        match self.phase {
+            WalPhase::Closed {
+                end,
+                abandoned: false,
+                ..
+            } if self.backend == WalBackend::Object && !self.swept => Some(end),
+            WalPhase::Closed { .. }
+            | WalPhase::Active
+            | WalPhase::Fenced
+            | WalPhase::Claimed { .. } => None,
+        }
     }
 }
 
@@ -105,6 +129,8 @@ impl State {
                 claims: 0,
                 last_commit: None,
                 quarantine: None,
+                closed_ms: 0,
+                swept: false,
             },
         );
         self.brokers.get_mut(&epoch).expect("it lives").wal = Some(id);
@@ -170,9 +196,9 @@ impl State {
     pub(super) fn close_wal(
         &mut self,
         id: WalId,
-        claim: Option<Claim>,
-        broker: BrokerEpoch,
+        (claim, broker): (Option<Claim>, BrokerEpoch),
         end: Sequence,
+        now_ms: i64,
         effects: &mut Effects,
     ) -> Answer {
         if let WalPhase::Closed {
@@ -191,11 +217,11 @@ impl State {
                 "log {id} is trimmed to {trim}, not {end}"
             )));
         }
-        self.close(id, end, false, effects);
+        self.close(id, (end, false), now_ms, effects);
         Ok(Response::Done)
     }
 
-    pub(super) fn abandon_wal(&mut self, id: WalId, effects: &mut Effects) -> Answer {
+    pub(super) fn abandon_wal(&mut self, id: WalId, now_ms: i64, effects: &mut Effects) -> Answer {
         let wal = self.wal(id)?;
         let end = wal.trim;
         match wal.phase {
@@ -217,7 +243,7 @@ impl State {
                 partition.skip_unknown(ABANDON_OFFSET_GAP);
             }
         }
-        self.close(id, end, true, effects);
+        self.close(id, (end, true), now_ms, effects);
         Ok(Response::Done)
     }
 
@@ -243,6 +269,21 @@ impl State {
         self.wal(id)?;
         self.wals.get_mut(&id).expect("found").quarantine = None;
         effects.brokers = true;
+        Ok(Response::Done)
+    }
+
+    /// Only here does a closed log leave the list of those whose objects are looked for.
+    pub(super) fn record_swept(&mut self, id: WalId, effects: &mut Effects) -> Answer {
+        // One that was forgotten is swept as far as anybody will ever say.
+        let Some(wal) = self.wals.get_mut(&id) else {
+            return Ok(Response::Done);
+        };
+        if !wal.phase.is_closed() {
+            return Err(Refusal::conflict(format!("log {id} is open")));
+        }
+        wal.swept = true;
+        effects.brokers = true;
+        self.forget_closed_wals();
         Ok(Response::Done)
     }
 
@@ -291,7 +332,13 @@ impl State {
     }
 
     /// R13: only here do the partitions of a log become free to open.
-    fn close(&mut self, id: WalId, end: Sequence, abandoned: bool, effects: &mut Effects) {
+    fn close(
+        &mut self,
+        id: WalId,
+        (end, abandoned): (Sequence, bool),
+        now_ms: i64,
+        effects: &mut Effects,
+    ) {
         self.wals_closed += 1;
         let wal = self.wals.get_mut(&id).expect("the caller found it");
         wal.phase = WalPhase::Closed {
@@ -301,6 +348,7 @@ impl State {
         };
         wal.quarantine = None;
         wal.last_commit = None;
+        wal.closed_ms = now_ms;
         let owner = wal.broker;
         for topic in self.topics.iter_mut() {
             let mut touched = false;
@@ -329,9 +377,14 @@ impl State {
         let Some(keep_after) = self.wals_closed.checked_sub(MAX_CLOSED_WALS as u64) else {
             return;
         };
+        let keep_unswept_after = self.wals_closed.saturating_sub(MAX_UNSWEPT_WALS as u64);
         let brokers = &self.brokers;
         self.wals.retain(|_, wal| {
-            let kept = closed(wal).is_none_or(|number| number > keep_after);
+            let after = match wal.unswept_end() {
+                Some(_) => keep_unswept_after,
+                None => keep_after,
+            };
+            let kept = closed(wal).is_none_or(|number| number > after);
             // A live owner's entry points here still.
             kept || brokers.contains_key(&wal.broker)
         });

@@ -394,7 +394,8 @@ fn closed_logs_are_forgotten_in_the_end() {
     let mut world = World::default();
     let mut first = None;
     for _ in 0..crate::limits::MAX_CLOSED_WALS + 3 {
-        let (broker, wal) = world.broker(0);
+        let broker = world.register(0);
+        let wal = world.open_wal(broker, WalBackend::Disk);
         first = first.or(Some(wal));
         world.done(close(wal, None, broker, 0));
     }
@@ -405,4 +406,50 @@ fn closed_logs_are_forgotten_in_the_end() {
         heir,
     };
     assert_eq!(world.refused(claim), ErrorKind::Fenced);
+}
+
+#[test]
+fn a_closed_log_is_unswept_until_that_is_recorded_and_is_not_forgotten_before() {
+    let mut world = World {
+        now_ms: 77,
+        ..World::default()
+    };
+    let unswept = |world: &World| {
+        let image = crate::image::Image::new(&world.state);
+        image.unswept.keys().copied().collect::<Vec<_>>()
+    };
+    let (broker, wal) = world.broker(0);
+    let swept = Command::RecordSwept { wal };
+    assert_eq!(world.refused(swept.clone()), ErrorKind::Retry, "it is open");
+    assert_eq!(unswept(&world), []);
+    world.done(close(wal, None, broker, 0));
+    let image = crate::image::Image::new(&world.state);
+    assert_eq!(image.unswept[&wal].closed_ms, 77);
+    assert_eq!(image.unswept[&wal].end, 0);
+    for _ in 0..crate::limits::MAX_CLOSED_WALS + 3 {
+        let broker = world.register(0);
+        let disk = world.open_wal(broker, WalBackend::Disk);
+        world.done(close(disk, None, broker, 0));
+    }
+    assert_eq!(unswept(&world), [wal], "files on disks are no objects");
+    let bytes = world.state.encode();
+    assert_eq!(State::decode(&bytes).unwrap(), world.state);
+    world.done(swept.clone());
+    assert_eq!(unswept(&world), []);
+    assert!(
+        !world.state.wals.contains_key(&wal),
+        "it is as old as those that were forgotten"
+    );
+    assert_eq!(world.done(swept), Response::Done);
+}
+
+#[test]
+fn a_log_that_was_given_up_is_not_swept() {
+    let mut world = World::default();
+    let (broker, wal) = world.broker(0);
+    world.done(Command::FenceBroker { broker });
+    let reason = String::new();
+    world.done(Command::AbandonWal { wal, reason });
+    let image = crate::image::Image::new(&world.state);
+    assert!(image.unswept.is_empty());
 }

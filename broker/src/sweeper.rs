@@ -1,0 +1,73 @@
+//! Deletes what closed logs left in the object store: `image ─▶ Sweeper ─▶ store ─▶ RecordSwept`.
+//!
+//! A log's own trimming may be cut off by a stop or a death, and puts of a dead owner may land late.
+//!
+//! **Invariant:** only logs that the controller calls closed are touched, seals stay, and a log
+//! leaves the controller's list only after a sweep that found all deleted and began no earlier than
+//! an hour after it was closed. Every step may be cut off and done again, by whoever comes next.
+
+use std::sync::Arc;
+
+use controller::{Client, Command, UnsweptWal};
+use env::Env;
+use object_store::ObjectStore;
+use storage::KeySpace;
+use wal::WalId;
+
+use crate::limits::{LATE_PUT_MS, SWEEPS, SWEEPS_AFTER};
+use crate::node::wal_prefix;
+
+/// Sweeps closed logs, for as long as it runs.
+pub(crate) struct Sweeper {
+    pub(crate) env: Env,
+    pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) keys: KeySpace,
+    pub(crate) client: Client,
+}
+
+// === impl Sweeper ===
+
+impl Sweeper {
+    /// Often at first, since puts that were under way land soon; then now and again.
+    pub(crate) async fn run(self) {
+        let mut pauses = SWEEPS.into_iter();
+        loop {
+            let pause = pauses.next().unwrap_or(SWEEPS_AFTER);
+            tokio::time::sleep(pause).await;
+            self.round().await;
+        }
+    }
+
+    async fn round(&self) {
+        let unswept = Arc::clone(&self.client.image().borrow().unswept);
+        for (id, wal) in unswept.iter() {
+            let began_ms = self.env.clock.wall_ms();
+            match self.sweep(*id, wal).await {
+                Ok(0) => {}
+                Ok(deleted) => tracing::info!(wal = %id, deleted, "swept a closed log"),
+                Err(error) => {
+                    tracing::warn!(wal = %id, %error, "not swept this time");
+                    continue;
+                }
+            }
+            // A clock that jumps costs a late put's garbage, nothing else.
+            if began_ms.saturating_sub(wal.closed_ms) >= LATE_PUT_MS {
+                self.record(*id).await;
+            }
+        }
+    }
+
+    async fn sweep(&self, id: WalId, wal: &UnsweptWal) -> Result<usize, wal::Error> {
+        let prefix = wal_prefix(&self.keys, wal.node);
+        let settings = wal::object::ObjectSettings::STANDARD;
+        let store = Arc::clone(&self.store);
+        wal::object::sweep(&self.env, store, prefix, id, wal.end, settings).await
+    }
+
+    async fn record(&self, id: WalId) {
+        let swept = Command::RecordSwept { wal: id };
+        if let Err(error) = self.client.submit(swept).await {
+            tracing::warn!(wal = %id, %error, "a swept log is not recorded, and swept again");
+        }
+    }
+}
