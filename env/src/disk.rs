@@ -110,11 +110,30 @@ pub trait File: Send + Sync + 'static {
         Ok(())
     }
 
+    /// `len` bytes from `offset`, in a buffer of exactly that size.
+    ///
+    /// # Errors
+    /// As [`File::read_exact_at`].
+    fn read_new_at(&self, len: usize, offset: u64) -> io::Result<Vec<u8>> {
+        let mut buf = vec![0; len];
+        self.read_exact_at(&mut buf, offset)?;
+        Ok(buf)
+    }
+
     /// Writes all of `buf` at `offset`.
     ///
     /// # Errors
     /// The system's; part of `buf` may then be written.
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Writes `parts`, back to back, at `offset`: as one write of all of them, where the system
+    /// can do that without a copy.
+    ///
+    /// # Errors
+    /// As [`File::write_all_at`].
+    fn write_parts_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
+        self.write_all_at(&parts.concat(), offset)
+    }
 
     /// Makes written bytes durable, and of metadata what is needed to read them (fdatasync).
     ///

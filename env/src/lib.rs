@@ -17,6 +17,7 @@ mod net;
 pub mod real;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
+mod split_mix;
 mod threads;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ pub use disk::{DirLock, Disk, File, OpenMode};
 pub use entropy::Entropy;
 pub use hash::{HashMap, HashSet};
 pub use net::{BoxStream, Listener, Network, Stream};
+pub use split_mix::SplitMix;
 pub use threads::{Executor, IoThread, Job, Threads};
 
 /// One process's view of the world. Cheap to clone.

@@ -11,22 +11,23 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use env::SplitMix;
 use rustix::time::ClockId;
 
 /// Where virtual time starts, seconds since the Unix epoch: 2026-01-01T00:00:00Z.
 pub(crate) const START_SECONDS: i64 = 1_767_225_600;
 
 thread_local! {
-    /// State of the generator, 0 while this thread does not simulate.
-    static RANDOM: Cell<u64> = const { Cell::new(0) };
+    /// The generator; none while this thread does not simulate.
+    static RANDOM: Cell<Option<SplitMix>> = const { Cell::new(None) };
     /// Virtual nanoseconds since the start.
     static ELAPSED: Cell<u64> = const { Cell::new(0) };
 }
 
 /// From here on this thread's time and entropy are the simulation's.
 pub(crate) fn enter(seed: u64) {
-    // Zero means "not simulating", so it is no state.
-    RANDOM.set(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    // Another stream than those that are drawn from the seed itself.
+    RANDOM.set(Some(SplitMix::new(!seed)));
     ELAPSED.set(0);
 }
 
@@ -37,18 +38,7 @@ pub(crate) fn set_elapsed(elapsed: Duration) {
 }
 
 fn simulated() -> bool {
-    RANDOM.get() != 0
-}
-
-/// SplitMix64.
-fn next() -> u64 {
-    let state = RANDOM.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-    // Skips the one value that would mean "not simulating".
-    RANDOM.set(if state == 0 { 1 } else { state });
-    let mut z = state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+    RANDOM.get().is_some()
 }
 
 /// libc's `getrandom`.
@@ -63,10 +53,9 @@ unsafe extern "C" fn getrandom(
 ) -> libc::ssize_t {
     // SAFETY: the caller gives `length` writable bytes at `buffer`.
     let out = unsafe { std::slice::from_raw_parts_mut(buffer.cast::<u8>(), length) };
-    if simulated() {
-        for chunk in out.chunks_mut(8) {
-            chunk.copy_from_slice(&next().to_le_bytes()[..chunk.len()]);
-        }
+    if let Some(mut random) = RANDOM.get() {
+        random.fill(out);
+        RANDOM.set(Some(random));
         return length as libc::ssize_t;
     }
     let flags = rustix::rand::GetRandomFlags::from_bits_retain(flags);

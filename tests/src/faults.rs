@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use env::SplitMix;
 use parking_lot::Mutex;
 
 /// What a request asks for.
@@ -120,7 +121,7 @@ struct State {
 impl Faults {
     /// Faults of `settings`, drawn from `seed`.
     pub fn new(seed: u64, settings: FaultSettings) -> Self {
-        let random = SplitMix(seed);
+        let random = SplitMix::new(seed);
         Self {
             state: Mutex::new(State {
                 random,
@@ -152,10 +153,10 @@ impl Faults {
         // Always as many draws, so that switching one fault on leaves the others where they were.
         let total = settings
             .latency
-            .map_or(Duration::ZERO, |l| state.random.lognormal(l));
+            .map_or(Duration::ZERO, |l| lognormal(&mut state.random, l));
         let share = state.random.unit();
         let rolls: [f64; 5] = std::array::from_fn(|_| state.random.unit());
-        let detail = state.random.next();
+        let detail = state.random.draw();
         let before = total.mul_f64(share);
         let hit = |roll: usize, chance: f64| rolls[roll] < chance;
         let fault = match asked {
@@ -196,36 +197,17 @@ pub fn damage(fault: Fault, body: bytes::Bytes) -> bytes::Bytes {
     }
 }
 
-/// A small generator whose numbers never change between builds.
-#[derive(Debug)]
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// From 0 to below 1.
-    fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    fn lognormal(&mut self, latency: Latency) -> Duration {
-        /// The 99th percentile of the standard normal distribution.
-        const Z99: f64 = 2.326_347_9;
-        let median = latency.median.as_secs_f64().max(1e-9);
-        let sigma = (latency.p99.as_secs_f64().max(median) / median).ln() / Z99;
-        // Box–Muller; 1 - unit() is never 0.
-        let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
-        let normal = radius * (std::f64::consts::TAU * self.unit()).cos();
-        // Beyond five sigma nothing is learnt, and tests would hang.
-        let seconds = median * (sigma * normal.clamp(-5.0, 5.0)).exp();
-        Duration::from_nanos((seconds * 1e9) as u64)
-    }
+fn lognormal(random: &mut SplitMix, latency: Latency) -> Duration {
+    /// The 99th percentile of the standard normal distribution.
+    const Z99: f64 = 2.326_347_9;
+    let median = latency.median.as_secs_f64().max(1e-9);
+    let sigma = (latency.p99.as_secs_f64().max(median) / median).ln() / Z99;
+    // Box–Muller; 1 - unit() is never 0.
+    let radius = (-2.0 * (1.0 - random.unit()).ln()).sqrt();
+    let normal = radius * (std::f64::consts::TAU * random.unit()).cos();
+    // Beyond five sigma nothing is learnt, and tests would hang.
+    let seconds = median * (sigma * normal.clamp(-5.0, 5.0)).exp();
+    Duration::from_nanos((seconds * 1e9) as u64)
 }
 
 #[cfg(test)]
@@ -252,9 +234,9 @@ mod tests {
 
     #[test]
     fn latency_has_the_median_and_tail_that_were_asked_for() {
-        let mut random = SplitMix(7);
+        let mut random = SplitMix::new(7);
         let mut drawn: Vec<_> = (0..20_000)
-            .map(|_| random.lognormal(Latency::regional()))
+            .map(|_| lognormal(&mut random, Latency::regional()))
             .collect();
         drawn.sort();
         let at = |share: f64| drawn[(drawn.len() as f64 * share) as usize].as_secs_f64();

@@ -1,13 +1,18 @@
 //! Files, by `std::fs` and rustix.
 
 use std::fs::{self, OpenOptions};
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::{pread, pwritev};
 
 use crate::{DirLock, Disk, File, OpenMode};
+
+/// Parts that one call of the system writes (IOV_MAX).
+const MAX_PARTS: usize = 1024;
 
 pub(super) struct SystemDisk;
 
@@ -95,6 +100,43 @@ impl File for SystemFile {
         self.0.write_all_at(buf, offset)
     }
 
+    fn read_new_at(&self, len: usize, offset: u64) -> io::Result<Vec<u8>> {
+        // Not filled with zeros first: that would touch every page twice.
+        let mut buf = Vec::with_capacity(len);
+        while buf.len() < len {
+            let at = offset + buf.len() as u64;
+            match pread(&self.0, spare_capacity(&mut buf), at) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        // The allocator may have given room for more than was asked for.
+        buf.truncate(len);
+        Ok(buf)
+    }
+
+    fn write_parts_at(&self, parts: &[&[u8]], mut offset: u64) -> io::Result<()> {
+        for parts in parts.chunks(MAX_PARTS) {
+            let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|p| IoSlice::new(p)).collect();
+            let mut rest = slices.as_mut_slice();
+            // Empty parts would make a write of nothing look like a full disk.
+            IoSlice::advance_slices(&mut rest, 0);
+            while !rest.is_empty() {
+                match pwritev(&self.0, rest, offset) {
+                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Ok(written) => {
+                        offset += written as u64;
+                        IoSlice::advance_slices(&mut rest, written);
+                    }
+                    Err(rustix::io::Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()
     }
@@ -114,3 +156,28 @@ struct SystemLock {
 }
 
 impl DirLock for SystemLock {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_written_back_to_back_and_read_into_a_buffer_of_their_size() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let file = SystemDisk.open(&path, OpenMode::CreateNew).unwrap();
+        // More parts than one call takes, empty ones at every place.
+        let all: Vec<Vec<u8>> = (0..3 * MAX_PARTS).map(|n| vec![n as u8; n % 7]).collect();
+        let parts: Vec<&[u8]> = all.iter().map(Vec::as_slice).collect();
+        file.write_parts_at(&parts, 5).unwrap();
+        file.write_parts_at(&[&[], &[]], 0).unwrap();
+        file.write_parts_at(&[], 0).unwrap();
+        let whole = parts.concat();
+        assert_eq!(file.len().unwrap(), 5 + whole.len() as u64);
+        let read = file.read_new_at(whole.len(), 5).unwrap();
+        assert_eq!(read, whole);
+        assert_eq!(file.read_new_at(0, 1 << 40).unwrap(), Vec::<u8>::new());
+        let past = file.read_new_at(whole.len() + 1, 5).unwrap_err();
+        assert_eq!(past.kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

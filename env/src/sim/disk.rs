@@ -51,6 +51,8 @@ struct World {
     locks: BTreeMap<PathBuf, u64>,
     next_lock: u64,
     ops: u64,
+    reads: u64,
+    flip_read_at: Option<u64>,
     crash_at: Option<u64>,
     crashed: bool,
     faults: DiskFaults,
@@ -74,6 +76,8 @@ impl SimDisk {
             locks: BTreeMap::new(),
             next_lock: 0,
             ops: 0,
+            reads: 0,
+            flip_read_at: None,
             crash_at: None,
             crashed: false,
             faults: DiskFaults::default(),
@@ -124,6 +128,17 @@ impl SimDisk {
     /// Faults from now on.
     pub fn set_faults(&self, faults: DiskFaults) {
         self.world().faults = faults;
+    }
+
+    /// Reads of files so far, of all processes.
+    pub fn reads(&self) -> u64 {
+        self.world().reads
+    }
+
+    /// Read number `read` (as [`SimDisk::reads`] counts) gives one wrong bit, once: what is stored
+    /// stays right.
+    pub fn flip_read_at(&self, read: u64) {
+        self.world().flip_read_at = Some(read);
     }
 
     /// Makes the next sync of a file fail.
@@ -467,7 +482,12 @@ impl File for Handle {
                 return Err(io::Error::other("simulated read error"));
             }
             let n = inode.read(buf, offset);
-            if n > 0 && world.roll(world.faults.flip_read) {
+            if n == 0 {
+                return Ok(0);
+            }
+            let chosen = world.flip_read_at == Some(world.reads);
+            world.reads += 1;
+            if chosen || world.roll(world.faults.flip_read) {
                 let bit = world.entropy.below(n as u64 * 8);
                 buf[(bit / 8) as usize] ^= 1 << (bit % 8);
             }

@@ -2,15 +2,15 @@
 
 use std::sync::Mutex;
 
-use crate::Entropy;
+use crate::{Entropy, SplitMix};
 
-/// Random bytes from a seed (SplitMix64): good enough to choose faults and make ids unique.
-pub struct SimEntropy(Mutex<u64>);
+/// Random bytes and choices from a seed.
+pub struct SimEntropy(Mutex<SplitMix>);
 
 impl SimEntropy {
     /// The stream of `seed`.
     pub fn new(seed: u64) -> Self {
-        Self(Mutex::new(seed))
+        Self(Mutex::new(SplitMix::new(seed)))
     }
 
     /// A stream of its own, from this one.
@@ -30,19 +30,12 @@ impl SimEntropy {
     }
 
     fn next(&self) -> u64 {
-        let mut state = self.0.lock().expect("no panic under this lock");
-        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = *state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.lock().expect("no panic under this lock").draw()
     }
 }
 
 impl Entropy for SimEntropy {
     fn fill(&self, out: &mut [u8]) {
-        for chunk in out.chunks_mut(8) {
-            chunk.copy_from_slice(&self.next().to_le_bytes()[..chunk.len()]);
-        }
+        self.0.lock().expect("no panic under this lock").fill(out);
     }
 }

@@ -170,3 +170,26 @@ fn faults_come_from_the_seed_alone() {
     assert_eq!(run(7), run(7));
     assert_ne!(run(7), run(8));
 }
+
+#[test]
+fn a_read_that_gives_a_wrong_bit_does_so_once() {
+    let world = SimDisk::new(3);
+    let disk = world.mount();
+    let file = write(&*disk, "/a", b"12345678");
+    let read = || {
+        let mut back = [0; 8];
+        file.read_at(&mut back, 0).unwrap();
+        back
+    };
+    assert_eq!(read(), *b"12345678");
+    world.flip_read_at(world.reads() + 1);
+    assert_eq!(read(), *b"12345678");
+    let wrong = read();
+    let bits = wrong
+        .iter()
+        .zip(b"12345678")
+        .map(|(a, b)| (a ^ b).count_ones());
+    assert_eq!(bits.sum::<u32>(), 1);
+    assert_eq!(read(), *b"12345678");
+    assert_eq!(world.reads(), 4);
+}
