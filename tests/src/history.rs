@@ -3,6 +3,10 @@
 //! Every value is sent once by the test; a client may retry it on the wire. A write whose answer
 //! was lost, or was an error, is *unknown*: it may or may not be in the log.
 
+pub mod groups;
+pub mod register;
+pub mod topics;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A partition, as the test names it.
@@ -149,6 +153,16 @@ impl History {
     pub fn acknowledged(&self) -> usize {
         let acknowledged = |w: &&Write| matches!(w.outcome, Some(Outcome::Acknowledged(_)));
         self.writes.values().filter(acknowledged).count()
+    }
+
+    /// Offsets of `partition` at which records were acknowledged.
+    pub fn acknowledged_offsets(&self, partition: &Partition) -> BTreeSet<i64> {
+        let here = self.writes.values().filter(|w| w.partition == *partition);
+        let offset = |write: &Write| match write.outcome {
+            Some(Outcome::Acknowledged(offset)) => Some(offset),
+            _ => None,
+        };
+        here.filter_map(offset).collect()
     }
 
     /// Everything wrong with it, sorted; empty when nothing is. Duplicates and inversions count

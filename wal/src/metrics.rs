@@ -24,6 +24,8 @@ pub struct Metrics {
     pub hedges: Counter,
     /// Bytes of torn tails found by recovery.
     pub torn_bytes: Counter,
+    /// Logs that were read once more, since the first reading met damage.
+    pub rereads: Counter,
     /// Bytes that wait or are in flight.
     pub queued_bytes: Gauge<i64, std::sync::atomic::AtomicI64>,
     /// Segment files made new, and reused.
@@ -41,6 +43,7 @@ impl Default for Metrics {
             retries: Counter::default(),
             hedges: Counter::default(),
             torn_bytes: Counter::default(),
+            rereads: Counter::default(),
             queued_bytes: Gauge::default(),
             segments_created: Counter::default(),
             segments_recycled: Counter::default(),
@@ -60,6 +63,7 @@ impl Metrics {
             retries,
             hedges,
             torn_bytes,
+            rereads,
             queued_bytes,
             segments_created,
             segments_recycled,
@@ -77,6 +81,11 @@ impl Metrics {
             "torn_bytes",
             "Bytes of torn tails found by recovery",
             torn_bytes,
+        );
+        registry.register(
+            "rereads",
+            "Logs read once more, since the first reading met damage",
+            rereads,
         );
         registry.register(
             "queued_bytes",
