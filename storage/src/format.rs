@@ -26,6 +26,7 @@ pub use footer::{FOOTER_LENGTH, Footer};
 pub use index::{
     BatchEntry, BlockEntry, Directory, DirectoryEntry, EndedTransaction, Extension, SliceIndex,
 };
+pub(crate) use reader::unpinned;
 pub use reader::{ObjectReader, decode_slice_index};
 pub use verify::{Report, SliceReport, verify_object};
 pub use writer::{FinishedObject, ObjectWriter, SliceEnd, SliceStart};

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use protocol::BatchView;
 
-pub(crate) use fetch::{Class, ReadPath};
+pub(crate) use fetch::{Ahead, Class, ReadPath};
 pub use timestamps::RecordAt;
 pub(crate) use tracker::Tracker;
 
@@ -248,11 +248,20 @@ impl Partition {
             if index.blocks[number].first_offset >= reading.limit {
                 return Ok(true);
             }
-            let block = path
-                .block(slice, &index, number, &mut reading.window, class)
+            let mut ahead = Ahead {
+                window: reading.window,
+                wanted: reading.max_bytes.saturating_sub(reading.bytes) as u64,
+            };
+            let blocks = path
+                .blocks(slice, &index, number, &mut ahead, class)
                 .await?;
-            if take_from_block(slice, &index, number, &block, reading)? {
-                return Ok(true);
+            reading.window = ahead.window;
+            for (at, block) in blocks.iter().enumerate() {
+                let number = number + at;
+                let past = index.blocks[number].first_offset >= reading.limit;
+                if past || take_from_block(slice, &index, number, block, reading)? {
+                    return Ok(true);
+                }
             }
         }
         // What compaction emptied up to the slice's end is passed over.

@@ -176,7 +176,7 @@ impl Encoded {
         parts
     }
 
-    /// Appends the group to `out`: the one copy on the way to a file.
+    /// Appends the group to `out`: how a small one is gathered on its way to a file.
     pub(crate) fn write_to(&self, out: &mut Vec<u8>) {
         out.reserve(self.len());
         out.extend_from_slice(&self.heads[..self.front]);

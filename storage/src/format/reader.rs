@@ -79,8 +79,8 @@ impl ObjectReader {
         Ok(bytes)
     }
 
-    /// A run of blocks that follow each other, by one request; each comes out as a view into the
-    /// same allocation (copy before caching one alone).
+    /// A run of blocks that follow each other, by one request where that is cheapest; they may be
+    /// views into one allocation (see [`unpinned`] before caching one alone).
     ///
     /// # Errors
     /// As [`ObjectReader::slice_index`].
@@ -103,19 +103,17 @@ impl ObjectReader {
             part: Part::Block,
             position: first.position,
         };
-        let range = range(place, length, BLOCK_READ_MAX_BYTES)?;
-        let check = |bytes: &Bytes| {
-            let views = blocks.iter().map(|block| {
-                let start = (block.position - first.position) as usize;
-                bytes.slice(start..start + block.length as usize)
-            });
-            let views: Vec<Bytes> = views.collect();
-            for (block, view) in blocks.iter().zip(&views) {
-                verify_block(key, block, view)?;
-            }
-            Ok(views)
+        range(place, length, BLOCK_READ_MAX_BYTES)?;
+        let ranges: Vec<Range<u64>> = blocks
+            .iter()
+            .map(|block| block.position..block.position + block.length)
+            .collect();
+        let check = |found: &Vec<Bytes>| {
+            let mut pairs = blocks.iter().zip(found);
+            pairs.try_for_each(|(block, bytes)| verify_block(key, block, bytes))
         };
-        Ok(self.verified(place, range, check).await?.0)
+        let get = || self.get_ranges(place, &ranges);
+        Ok(self.attempts(place, get, check).await?.1)
     }
 
     /// Footer of the object that `object` names.
@@ -205,9 +203,20 @@ impl ObjectReader {
         range: Range<u64>,
         check: impl Fn(&Bytes) -> Result<T, Error>,
     ) -> Result<(T, Bytes), Error> {
+        let get = || self.get(place, range.clone());
+        self.attempts(place, get, check).await
+    }
+
+    /// Gets until what came passes `check`, a few times.
+    async fn attempts<B, T, F: Future<Output = Result<B, Error>>>(
+        &self,
+        place: Place<'_>,
+        get: impl Fn() -> F,
+        check: impl Fn(&B) -> Result<T, Error>,
+    ) -> Result<(T, B), Error> {
         let mut attempt = 1;
         loop {
-            let error = match self.get(place, range.clone()).await {
+            let error = match get().await {
                 Ok(bytes) => match check(&bytes) {
                     Ok(value) => return Ok((value, bytes)),
                     Err(error) => error,
@@ -223,6 +232,31 @@ impl ObjectReader {
             }
             tracing::warn!(%error, attempt, "stored bytes do not match; reading them again");
             attempt += 1;
+        }
+    }
+
+    /// Ranges that follow each other.
+    async fn get_ranges(
+        &self,
+        place: Place<'_>,
+        ranges: &[Range<u64>],
+    ) -> Result<Vec<Bytes>, Error> {
+        let path = Path::from(place.key);
+        match self.store.get_ranges(&path, ranges).await {
+            Ok(found) => {
+                let length = |range: &Range<u64>| range.end - range.start;
+                let right = found.iter().map(|bytes| bytes.len() as u64);
+                if right.eq(ranges.iter().map(length)) {
+                    return Ok(found);
+                }
+                let expected = ranges.iter().map(length).sum();
+                let found = found.iter().map(|bytes| bytes.len() as u64).sum();
+                Err(place.damaged(Damage::Length { expected, found }))
+            }
+            Err(error) => {
+                let end = ranges.last().map_or(place.position, |range| range.end);
+                Err(self.explain(place, &path, place.position..end, error).await)
+            }
         }
     }
 
@@ -264,6 +298,21 @@ impl ObjectReader {
     }
 }
 
+/// `pieces` such that each pins about its own bytes and no more: those that share an allocation,
+/// or lie in a much larger one, are copied out.
+pub(crate) fn unpinned(pieces: Vec<Bytes>) -> Vec<Bytes> {
+    // Looked at together: the last view of a shared allocation looks as if it owned it.
+    if pieces.iter().any(|piece| !piece.is_unique()) {
+        return pieces.iter().map(|b| Bytes::copy_from_slice(b)).collect();
+    }
+    let own = |piece: Bytes| match piece.try_into_mut() {
+        Ok(own) if own.capacity() <= own.len() + own.len() / 8 => own.freeze(),
+        Ok(piece) => Bytes::copy_from_slice(&piece),
+        Err(piece) => Bytes::copy_from_slice(&piece),
+    };
+    pieces.into_iter().map(own).collect()
+}
+
 /// Bytes read at once when a long part is only checked.
 pub(super) const PIECE_BYTES: u64 = 8 * 1024 * 1024;
 
@@ -296,4 +345,34 @@ fn range(place: Place<'_>, length: u64, max: u64) -> Result<Range<u64>, Error> {
         .checked_add(length)
         .ok_or_else(|| place.malformed("position"))?;
     Ok(place.position..end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_pins_its_own_bytes_only() {
+        // Views of one allocation are copied out, the last one too.
+        let whole = Bytes::from(vec![7; 300]);
+        let start = whole.as_ptr();
+        let views = vec![whole.slice(..100), whole.slice(100..300)];
+        drop(whole);
+        let own = unpinned(views);
+        assert_eq!(own.iter().map(Bytes::len).collect::<Vec<_>>(), [100, 200]);
+        assert!(own.iter().all(|b| b.iter().all(|byte| *byte == 7)));
+        assert!(own[0].as_ptr() != start, "a copy");
+        // What has an allocation of its own stays where it lies.
+        let single = Bytes::from(vec![1; 100]);
+        let start = single.as_ptr();
+        let own = unpinned(vec![single]);
+        assert_eq!((own[0].as_ptr(), own[0].len()), (start, 100));
+        // But not when that is much larger.
+        let mut large = bytes::BytesMut::with_capacity(1_000);
+        large.extend_from_slice(&[2; 100]);
+        let large = large.freeze();
+        let start = large.as_ptr();
+        let own = unpinned(vec![large]);
+        assert!(own[0].as_ptr() != start && own[0] == vec![2; 100]);
+    }
 }

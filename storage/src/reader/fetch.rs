@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until};
 
 use crate::cache::{BlockCache, BlockKey, Claim, Weigh};
-use crate::format::SliceIndex;
+use crate::format::{SliceIndex, unpinned};
 use crate::limits::MAX_READ_AHEAD_BYTES;
 use crate::objects::Objects;
 use crate::partition::Slice;
@@ -33,6 +33,32 @@ pub(crate) struct ReadPath {
     tail: Lane,
     catch_up: Lane,
     pace: Option<Pace>,
+    /// Longest read-ahead: what readers have fetched and not used yet must fit the cache, or it
+    /// is fetched twice.
+    most_ahead: u64,
+}
+
+/// How much one request of a reader fetches.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ahead {
+    /// Read-ahead of a sequential reader, bytes; 0 for one block.
+    pub(crate) window: u64,
+    /// What the read takes at once, bytes.
+    pub(crate) wanted: u64,
+}
+
+impl Ahead {
+    fn limit(self) -> u64 {
+        match self.window {
+            0 => 0,
+            window => window.max(self.wanted.min(MAX_READ_AHEAD_BYTES)),
+        }
+    }
+
+    /// Doubles with every request.
+    fn grow(&mut self, fetched: u64, most: u64) {
+        self.window = (2 * fetched.max(self.window)).min(most);
+    }
 }
 
 #[derive(Clone)]
@@ -124,6 +150,7 @@ impl ReadPath {
             indexes: BlockCache::new(settings.index_cache_bytes, 4 << 10),
             tail: Lane::new(requests.tail, bytes.tail),
             catch_up: Lane::new(requests.catch_up, bytes.catch_up),
+            most_ahead: (settings.block_cache_bytes / 8).clamp(1, MAX_READ_AHEAD_BYTES),
             pace: (rate > 0).then(|| Pace {
                 bytes_per_second: rate,
                 next: Mutex::new(None),
@@ -161,42 +188,43 @@ impl ReadPath {
         }
     }
 
-    /// Block `number` of `slice`, and into the cache those after it that lie within `window`
-    /// bytes, which doubles with every fetch.
+    /// Blocks of `slice` from `number` on, one at least: what is cached of the first alone, else
+    /// all that one request brings, which go into the cache too.
     ///
     /// # Errors
     /// As [`ReadPath::index`].
-    pub(crate) async fn block(
+    pub(crate) async fn blocks(
         &self,
         slice: &Slice,
         index: &SliceIndex,
         number: usize,
-        window: &mut u64,
+        ahead: &mut Ahead,
         class: Class,
-    ) -> Result<Bytes, Error> {
+    ) -> Result<Vec<Bytes>, Error> {
         let key = |at: usize| BlockKey {
             object: Arc::clone(&slice.object),
             position: index.blocks[at].position,
         };
         let wanted = key(number);
         loop {
-            let mut ahead = index.blocks[number].length;
+            let mut length = index.blocks[number].length;
+            let limit = ahead.limit();
             let followers = (number + 1..index.blocks.len())
                 .take_while(|at| {
-                    ahead += index.blocks[*at].length;
-                    ahead <= *window
+                    length += index.blocks[*at].length;
+                    length <= limit
                 })
                 .map(key);
             match self.blocks.claim(&wanted, followers) {
                 Claim::Cached(Block(bytes)) => {
                     self.metrics.block_hits.inc();
-                    return Ok(bytes);
+                    return Ok(vec![bytes]);
                 }
                 Claim::Wait(flight) => self.blocks.landed(&wanted, &flight).await,
                 Claim::Fetch(flight) => {
                     let run = &index.blocks[number..number + flight.len()];
                     let total: u64 = run.iter().map(|block| block.length).sum();
-                    *window = (2 * total.max(*window)).min(MAX_READ_AHEAD_BYTES);
+                    ahead.grow(total, self.most_ahead);
                     let _slot = self.lane(class).enter(total).await;
                     if let (Class::CatchUp, Some(pace)) = (class, &self.pace) {
                         pace.wait(total).await;
@@ -205,16 +233,12 @@ impl ReadPath {
                     let blocks = self.counted(blocks)?;
                     self.metrics.block_misses.inc_by(run.len() as u64);
                     self.metrics.read_bytes.inc_by(total);
-                    let mut first = None;
+                    // One cached block must not pin the whole read.
+                    let blocks = unpinned(blocks);
                     for (at, bytes) in blocks.iter().enumerate() {
-                        // Copied out, so that one cached block does not pin the whole read.
-                        let own = Bytes::copy_from_slice(bytes);
-                        first.get_or_insert_with(|| own.clone());
-                        flight.keep(at, Block(own));
+                        flight.keep(at, Block(bytes.clone()));
                     }
-                    return first.ok_or(Error::Internal {
-                        what: "a fetch of no blocks",
-                    });
+                    return Ok(blocks);
                 }
             }
         }

@@ -335,7 +335,7 @@ async fn catch_up_readers_are_paced_and_tail_readers_are_not() {
         let (slice, index) = (slice.clone(), index.clone());
         async move {
             let start = tokio::time::Instant::now();
-            path.block(&slice, &index, number, &mut 0, class)
+            path.blocks(&slice, &index, number, &mut Ahead::default(), class)
                 .await
                 .unwrap();
             start.elapsed()
@@ -350,7 +350,7 @@ async fn catch_up_readers_are_paced_and_tail_readers_are_not() {
     let slice = partition.inner.state.lock().slices[1].clone();
     let index = path.index(&slice).await.unwrap();
     let start = tokio::time::Instant::now();
-    path.block(&slice, &index, 0, &mut 0, Class::Tail)
+    path.blocks(&slice, &index, 0, &mut Ahead::default(), Class::Tail)
         .await
         .unwrap();
     assert_eq!(start.elapsed(), Duration::ZERO);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use protocol::{BatchView, LeaderEpoch, RecordIter};
 
-use super::{Class, damaged_block};
+use super::{Ahead, Class, damaged_block};
 use crate::Error;
 use crate::limits::MAX_DECOMPRESSED_BYTES;
 use crate::partition::{Partition, Slice, State, Status};
@@ -141,11 +141,11 @@ impl Partition {
             if block.first_offset >= limit {
                 return Ok(None);
             }
-            let mut window = 0;
-            let bytes = path
-                .block(slice, &index, number, &mut window, Class::Tail)
+            // One block alone.
+            let blocks = path
+                .blocks(slice, &index, number, &mut Ahead::default(), Class::Tail)
                 .await?;
-            let mut rest = bytes;
+            let mut rest = blocks.into_iter().next().unwrap_or_default();
             while !rest.is_empty() {
                 let (view, _) = BatchView::split_first(&rest)
                     .map_err(|_| damaged_block(slice, &index, number))?;

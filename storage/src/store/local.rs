@@ -13,6 +13,7 @@ mod files;
 mod list;
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
@@ -30,7 +31,9 @@ use object_store::{
 use self::files::Files;
 
 const STORE: &str = "local";
-/// Bytes of a get that are read at once.
+/// A get of up to this is read at once, into one buffer: whoever asks for so much holds it whole.
+const WHOLE_BYTES: u64 = 64 * 1024 * 1024;
+/// Bytes of a longer one that are read at once.
 const CHUNK_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Put into [`PutOptions::extensions`]: this put may use the last bytes of the disk. For recovery
@@ -173,7 +176,7 @@ impl ObjectStore for LocalStore {
         };
         let payload = if options.head {
             futures::stream::empty().boxed()
-        } else if range.end - range.start <= CHUNK_BYTES {
+        } else if range.end - range.start <= WHOLE_BYTES {
             let part = range.clone();
             let bytes = self.run(move |files| files.read(&path, part)).await;
             let bytes = bytes.map_err(|error| io_error(&key, error));
@@ -194,6 +197,15 @@ impl ObjectStore for LocalStore {
             attributes: Default::default(),
             extensions: Default::default(),
         })
+    }
+
+    /// Each range in a buffer of its own size: nothing is copied, and none pins another.
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let path = self.files.path_of(location)?;
+        let ranges = ranges.to_vec();
+        self.run(move |files| files.read_each(&path, &ranges))
+            .await
+            .map_err(|error| io_error(location.as_ref(), error))
     }
 
     fn delete_stream(
@@ -247,7 +259,7 @@ fn chunks(
     pool: IoThread,
     path: PathBuf,
     key: String,
-    range: std::ops::Range<u64>,
+    range: Range<u64>,
 ) -> BoxStream<'static, Result<Bytes>> {
     futures::stream::try_unfold(range.start, move |position| {
         let (files, path, key, end) = (Arc::clone(&files), path.clone(), key.clone(), range.end);

@@ -5,10 +5,12 @@
 
 mod get;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use env::{Entropy, Env};
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -250,6 +252,10 @@ impl ObjectStore for ManagedStore {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         self.get(location, options).await
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.ranges(location, ranges).await
     }
 
     fn delete_stream(

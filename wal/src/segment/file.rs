@@ -137,6 +137,10 @@ pub(crate) fn sync_parent(disk: &dyn Disk, dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// Groups below this are gathered before they are written; the parts of larger ones are written
+/// from where they lie.
+const GATHER_BYTES: usize = 64 << 10;
+
 struct Full {
     path: PathBuf,
     bytes: u64,
@@ -156,7 +160,7 @@ pub(crate) struct SegmentWriter {
     current_durable: bool,
     full: VecDeque<Full>,
     end: Sequence,
-    /// Reused, so that a group is copied once and nothing is allocated.
+    /// For small groups: reused, so that nothing is allocated.
     buffer: Vec<u8>,
 }
 
@@ -235,22 +239,22 @@ impl SegmentWriter {
             .previous_end
             .map(|(g, position)| Extension::previous_end(g, position));
         let group = Encoded::new(&meta, link.as_slice(), items);
-        self.buffer.clear();
-        let generation = self.current.generation;
-        frame::encode(
-            &group,
-            meta.sequence,
-            self.wal_id,
-            generation,
-            &mut self.buffer,
-        );
+        let tail = frame::tail(group.len(), meta.sequence, self.wal_id, meta.generation);
         let (file, path) = (&self.current.file, &self.current.path);
-        file.write_all_at(&self.buffer, self.position)
-            .map_err(|e| Error::write(path, e))?;
+        let written = if group.len() < GATHER_BYTES {
+            self.buffer.clear();
+            group.write_to(&mut self.buffer);
+            self.buffer.extend_from_slice(&tail);
+            file.write_all_at(&self.buffer, self.position)
+        } else {
+            let pieces = group.parts();
+            let mut parts: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
+            parts.push(&tail);
+            file.write_parts_at(&parts, self.position)
+        };
+        written.map_err(|e| Error::write(path, e))?;
         file.sync_data().map_err(|e| Error::sync(path, e))?;
-        self.position += self.buffer.len() as u64;
-        // One giant entry must not keep its buffer for ever.
-        self.buffer.shrink_to(2 * crate::limits::GROUP_BYTES);
+        self.position += (group.len() + tail.len()) as u64;
         self.previous_end = None;
         self.current_durable = true;
         if meta.kind.is_numbered() {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::checksum::Seed;
 use crate::limits::{BLOCK_BYTES, MAX_BODY_BYTES};
-use crate::record::{DecodeError, DecodedGroup, Encoded, GroupHeader, HEADER_BYTES, decode};
+use crate::record::{DecodeError, DecodedGroup, GroupHeader, HEADER_BYTES, decode};
 use crate::{Sequence, WalId};
 
 pub(super) const TRAILER_BYTES: usize = 32;
@@ -24,18 +24,17 @@ pub(crate) fn padded_bytes(group_bytes: u64) -> u64 {
     (group_bytes + TRAILER_BYTES as u64).next_multiple_of(BLOCK_BYTES as u64)
 }
 
-/// Appends `group` to `out` as a frame.
-pub(super) fn encode(
-    group: &Encoded,
+/// What follows a group of `group_bytes` in its frame: padding and trailer.
+pub(super) fn tail(
+    group_bytes: usize,
     sequence: Sequence,
     wal_id: WalId,
     generation: u64,
-    out: &mut Vec<u8>,
-) {
-    let start = out.len();
-    let frame_bytes = padded_bytes(group.len() as u64);
-    group.write_to(out);
-    out.resize(start + frame_bytes as usize - TRAILER_BYTES, 0);
+) -> Vec<u8> {
+    let frame_bytes = padded_bytes(group_bytes as u64);
+    let rest = frame_bytes as usize - group_bytes;
+    let mut out = Vec::with_capacity(rest);
+    out.resize(rest - TRAILER_BYTES, 0);
     let trailer = out.len();
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&sequence.to_be_bytes());
@@ -43,11 +42,8 @@ pub(super) fn encode(
     let crc = Seed::new(wal_id, generation).checksum(&[&out[trailer..]]);
     out.extend_from_slice(&crc.0.to_be_bytes());
     out.extend_from_slice(&[0; 4]);
-    assert_eq!(
-        out.len() - start,
-        frame_bytes as usize,
-        "the frame fills its blocks"
-    );
+    assert_eq!(out.len(), rest, "the frame fills its blocks");
+    out
 }
 
 /// Sequence and frame length, when `block` ends with a trailer of this log and generation.

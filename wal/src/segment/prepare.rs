@@ -32,6 +32,8 @@ pub(crate) struct Preparation {
     bytes: u64,
     file: Option<Box<dyn File>>,
     filled: u64,
+    /// Zeros to fill with; not made anew for every piece.
+    zeros: Vec<u8>,
     reuse: Option<PathBuf>,
 }
 
@@ -49,6 +51,7 @@ impl Preparation {
             bytes,
             file: None,
             filled: 0,
+            zeros: Vec::new(),
             reuse: None,
         }
     }
@@ -68,6 +71,7 @@ impl Preparation {
             bytes,
             file: None,
             filled: bytes,
+            zeros: Vec::new(),
             reuse: Some(old),
         }
     }
@@ -84,7 +88,8 @@ impl Preparation {
         let file = self.file.as_ref().expect("opened above");
         if self.filled < self.bytes {
             let piece = (self.bytes - self.filled).min(ZERO_FILL_BYTES as u64) as usize;
-            file.write_all_at(&vec![0; piece], self.filled)
+            self.zeros.resize(piece, 0);
+            file.write_all_at(&self.zeros, self.filled)
                 .map_err(|e| Error::io("fill", &new, e))?;
             // A failed sync of zeros that nobody relies on costs this file only.
             if let Err(e) = file.sync_data() {

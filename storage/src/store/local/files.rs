@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use env::{DirLock, Disk, Entropy, Env, File, OpenMode};
 use object_store::path::Path;
 use object_store::{ObjectMeta, PutPayload};
@@ -18,8 +18,10 @@ use super::{generic, meta};
 const TEMPORARY: &str = ".tmp";
 /// Processes that write to one directory at a time.
 const SLOTS: u32 = 1024;
-/// Small pieces of a payload are gathered up to this before they are written.
-const GATHER_BYTES: usize = 1024 * 1024;
+/// Pieces of a payload are gathered up to this before they are written.
+const WRITE_BYTES: usize = 1024 * 1024;
+/// And up to so many.
+const WRITE_PARTS: usize = 1024;
 /// Directories remembered as durable; past it they are only synced again.
 const MAX_KNOWN_DIRS: usize = 16 * 1024;
 
@@ -285,9 +287,24 @@ impl Files {
 
     pub(super) fn read(&self, path: &FilePath, range: Range<u64>) -> io::Result<Bytes> {
         let file = self.disk.open(path, OpenMode::Read)?;
-        let mut bytes = BytesMut::zeroed((range.end - range.start) as usize);
-        file.read_exact_at(&mut bytes, range.start)?;
-        Ok(bytes.freeze())
+        read_range(&*file, &range)
+    }
+
+    /// Several ranges, each in a buffer of its own.
+    pub(super) fn read_each(
+        &self,
+        path: &FilePath,
+        ranges: &[Range<u64>],
+    ) -> io::Result<Vec<Bytes>> {
+        let file = self.disk.open(path, OpenMode::Read)?;
+        let length = file.len()?;
+        if ranges.iter().any(|range| range.end > length) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        ranges
+            .iter()
+            .map(|range| read_range(&*file, range))
+            .collect()
     }
 
     pub(super) fn remove(&self, path: &FilePath) -> io::Result<()> {
@@ -340,6 +357,11 @@ impl Files {
     }
 }
 
+fn read_range(file: &dyn File, range: &Range<u64>) -> io::Result<Bytes> {
+    let length = range.end.saturating_sub(range.start);
+    Ok(file.read_new_at(length as usize, range.start)?.into())
+}
+
 fn is_absent(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -347,24 +369,23 @@ fn is_absent(error: &io::Error) -> bool {
     )
 }
 
+/// Pieces are written where they lie, many by one call.
 fn write_payload(file: &dyn File, payload: PutPayload) -> io::Result<()> {
     let mut position = 0;
-    let mut gathered = BytesMut::new();
-    for piece in payload {
-        if gathered.len() + piece.len() > GATHER_BYTES && !gathered.is_empty() {
-            file.write_all_at(&gathered, position)?;
-            position += gathered.len() as u64;
-            gathered.clear();
-        }
-        if piece.len() >= GATHER_BYTES {
-            file.write_all_at(&piece, position)?;
-            position += piece.len() as u64;
-        } else {
-            gathered.extend_from_slice(&piece);
+    let mut parts: Vec<&[u8]> = Vec::new();
+    let mut bytes = 0;
+    for piece in payload.iter() {
+        parts.push(piece);
+        bytes += piece.len();
+        if bytes >= WRITE_BYTES || parts.len() >= WRITE_PARTS {
+            file.write_parts_at(&parts, position)?;
+            position += bytes as u64;
+            bytes = 0;
+            parts.clear();
         }
     }
-    if !gathered.is_empty() {
-        file.write_all_at(&gathered, position)?;
+    if bytes > 0 {
+        file.write_parts_at(&parts, position)?;
     }
     Ok(())
 }

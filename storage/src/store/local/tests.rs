@@ -234,6 +234,19 @@ async fn bodies_longer_than_a_chunk_come_whole() {
     let range = 1_000_000..6_000_001;
     let part = store.get_range(&path, range.clone()).await.unwrap();
     assert_eq!(part, whole[range.start as usize..range.end as usize]);
+    let end = whole.len() as u64;
+    let ranges = [0..3, 3..700_001, 6_000_000..end, 5..5];
+    let parts = store.get_ranges(&path, &ranges).await.unwrap();
+    assert_eq!(parts.len(), ranges.len());
+    for (part, range) in parts.iter().zip(&ranges) {
+        assert_eq!(part, &whole[range.start as usize..range.end as usize]);
+    }
+    for past in [0..end + 1, end..u64::MAX] {
+        let past = store.get_ranges(&path, &[0..1, past]).await;
+        assert!(past.is_err(), "bytes that are not there");
+    }
+    let gone = store.get_ranges(&Path::from("gone"), &ranges).await;
+    assert!(matches!(gone, Err(object_store::Error::NotFound { .. })));
 }
 
 #[tokio::test]

@@ -1,10 +1,15 @@
 //! Gets: bodies of bounded size are read whole within the time of the request, so that a body that
 //! stalls or stops short is a failed attempt and not a surprise later.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use futures::StreamExt;
 use object_store::path::Path;
-use object_store::{Error, GetOptions, GetRange, GetResult, GetResultPayload, Result};
+use object_store::{
+    Error, GetOptions, GetRange, GetResult, GetResultPayload, OBJECT_STORE_COALESCE_DEFAULT,
+    ObjectStoreExt, Result, coalesce_ranges,
+};
 use tokio::time::sleep;
 
 use super::super::metrics::Operation;
@@ -46,6 +51,33 @@ impl ManagedStore {
         let request = || self.hedged(operation, location, &options);
         let result = self.repeat(operation, limit, request).await?;
         Ok(result)
+    }
+
+    /// Several ranges of one object, as the store below likes to read them: a file into buffers of
+    /// their own, others by as few requests as possible.
+    pub(super) async fn ranges(
+        &self,
+        location: &Path,
+        ranges: &[Range<u64>],
+    ) -> Result<Vec<Bytes>> {
+        if self.settings.hedge_gets_after.is_some() {
+            let get = |range| self.get_range(location, range);
+            return coalesce_ranges(ranges, get, OBJECT_STORE_COALESCE_DEFAULT).await;
+        }
+        let length = |range: &Range<u64>| range.end.saturating_sub(range.start);
+        let expected: u64 = ranges.iter().map(length).sum();
+        let limit = self.settings.time_for(expected.min(COLLECT_MAX_BYTES));
+        let request = || async {
+            let bodies = self.inner.get_ranges(location, ranges).await?;
+            let found = bodies.iter().map(|body| body.len() as u64).sum();
+            let right = bodies.iter().map(|body| body.len() as u64);
+            if !right.eq(ranges.iter().map(length)) {
+                return Err(generic(Box::new(WrongLength { expected, found })));
+            }
+            self.metrics.received(found);
+            Ok(bodies)
+        };
+        self.repeat(Operation::Get, limit, request).await
     }
 
     /// One get, and a second one when the first is slow; the first answer counts.
