@@ -365,6 +365,16 @@ pub fn set_log_append_time(batch: &mut [u8], append_time_ms: i64) {
     update_crc(batch);
 }
 
+/// Makes `max_timestamp` (milliseconds since 1970, or -1) the highest timestamp of a whole batch,
+/// and computes its checksum anew: for a header that says another one than its records.
+///
+/// # Panics
+/// If `batch` is not a whole batch.
+pub fn set_max_timestamp(batch: &mut [u8], max_timestamp: i64) {
+    batch[MAX_TIMESTAMP..PRODUCER_ID].copy_from_slice(&max_timestamp.to_be_bytes());
+    update_crc(batch);
+}
+
 fn mark_append_time(batch: &mut [u8], append_time_ms: i64) {
     // The flag lies in the lower of the two attribute bytes.
     batch[ATTRIBUTES + 1] |= LOG_APPEND_TIME as u8;

@@ -1,8 +1,12 @@
 //! The five compression types of record batches. What comes out is capped: a cap stops a bomb
 //! after the cap's worth of work.
+//!
+//! LZ4 here is the frame format as it is specified. The frames with a wrong header checksum
+//! (KAFKA-3160) occur in messages of magic 0 and 1 only, which are refused before their records
+//! are looked at.
 
 use std::borrow::Cow;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 
 use crate::error::{Error, Result, Source};
 
@@ -74,16 +78,34 @@ impl Compression {
     pub fn decompress(self, payload: &[u8], max_bytes: usize) -> Result<Cow<'_, [u8]>> {
         let decompressed = match self {
             Self::None => return Ok(Cow::Borrowed(payload)),
-            Self::Gzip => self.read(flate2::read::MultiGzDecoder::new(payload), max_bytes)?,
             Self::Snappy => self.read_snappy(payload, max_bytes)?,
-            Self::Lz4 => self.read(lz4_flex::frame::FrameDecoder::new(payload), max_bytes)?,
-            Self::Zstd => {
-                let decoder = zstd::stream::read::Decoder::with_buffer(payload)
-                    .map_err(|error| self.damaged(error))?;
-                self.read(decoder, max_bytes)?
+            Self::Gzip | Self::Lz4 | Self::Zstd => {
+                self.read(self.reader(payload, max_bytes)?, max_bytes)?
             }
         };
         Ok(Cow::Owned(decompressed))
+    }
+
+    /// Decompresses `payload` bit by bit. It does not end at `max_bytes`, but no single piece that
+    /// is held in memory is larger.
+    ///
+    /// # Errors
+    /// If it is damaged at its very beginning; else reading fails when it comes to the damage.
+    pub(crate) fn reader<'a>(
+        self,
+        payload: &'a [u8],
+        max_bytes: usize,
+    ) -> Result<Box<dyn Read + 'a>> {
+        Ok(match self {
+            Self::None => Box::new(payload),
+            Self::Gzip => Box::new(flate2::read::MultiGzDecoder::new(payload)),
+            Self::Snappy => Box::new(SnappyReader::new(payload, max_bytes)?),
+            Self::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(payload)),
+            Self::Zstd => {
+                let decoder = zstd::stream::read::Decoder::with_buffer(payload);
+                Box::new(decoder.map_err(|error| self.damaged(error))?)
+            }
+        })
     }
 
     /// Compresses `payload`.
@@ -108,7 +130,7 @@ impl Compression {
             })
     }
 
-    fn damaged(self, source: impl Into<Source>) -> Error {
+    pub(crate) fn damaged(self, source: impl Into<Source>) -> Error {
         Error::Decompress {
             codec: self.name(),
             source: source.into(),
@@ -129,46 +151,109 @@ impl Compression {
         Ok(decompressed)
     }
 
-    /// Xerial's framing, or one raw block without any, as some clients send.
     fn read_snappy(self, payload: &[u8], max_bytes: usize) -> Result<Vec<u8>> {
         let mut decompressed = Vec::new();
-        if !payload.starts_with(XERIAL_MAGIC) {
-            self.read_snappy_block(payload, max_bytes, &mut decompressed)?;
-            return Ok(decompressed);
-        }
-        let mut rest = payload
-            .get(XERIAL_HEADER_BYTES..)
-            .ok_or_else(|| self.damaged("the header is cut off"))?;
-        while !rest.is_empty() {
-            let (len, blocks) = rest
-                .split_first_chunk()
-                .ok_or_else(|| self.damaged("the length of a block is cut off"))?;
-            let len = u32::from_be_bytes(*len) as usize;
-            let (block, after) = blocks
-                .split_at_checked(len)
-                .ok_or_else(|| self.damaged("a block longer than the payload"))?;
-            self.read_snappy_block(block, max_bytes, &mut decompressed)?;
-            rest = after;
+        let mut blocks = SnappyBlocks::new(payload)?;
+        while let Some(block) = blocks.next()? {
+            read_snappy_block(block, max_bytes, &mut decompressed)?;
         }
         Ok(decompressed)
     }
+}
 
-    fn read_snappy_block(self, block: &[u8], max_bytes: usize, into: &mut Vec<u8>) -> Result<()> {
-        let len = snap::raw::decompress_len(block).map_err(|error| self.damaged(error))?;
-        if len > max_bytes - into.len() {
-            return Err(Error::DecompressedTooLarge { limit: max_bytes });
+/// The compressed blocks in xerial's framing, or the one raw block without any, as some clients
+/// send.
+struct SnappyBlocks<'a> {
+    rest: &'a [u8],
+    raw: bool,
+}
+
+impl<'a> SnappyBlocks<'a> {
+    fn new(payload: &'a [u8]) -> Result<Self> {
+        if !payload.starts_with(XERIAL_MAGIC) {
+            let (rest, raw) = (payload, true);
+            return Ok(Self { rest, raw });
         }
-        if len > block.len() * SNAPPY_MAX_RATIO {
-            return Err(self.damaged("a block that declares more than it can hold"));
-        }
-        let start = into.len();
-        into.resize(start + len, 0);
-        let written = snap::raw::Decoder::new()
-            .decompress(block, &mut into[start..])
-            .map_err(|error| self.damaged(error))?;
-        into.truncate(start + written);
-        Ok(())
+        let rest = payload.get(XERIAL_HEADER_BYTES..);
+        let rest = rest.ok_or_else(|| Compression::Snappy.damaged("the header is cut off"))?;
+        Ok(Self { rest, raw: false })
     }
+
+    fn next(&mut self) -> Result<Option<&'a [u8]>> {
+        if self.raw {
+            self.raw = false;
+            return Ok(Some(std::mem::take(&mut self.rest)));
+        }
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let damaged = |what: &'static str| Compression::Snappy.damaged(what);
+        let (len, blocks) = self
+            .rest
+            .split_first_chunk()
+            .ok_or_else(|| damaged("the length of a block is cut off"))?;
+        let (block, rest) = blocks
+            .split_at_checked(u32::from_be_bytes(*len) as usize)
+            .ok_or_else(|| damaged("a block longer than the payload"))?;
+        self.rest = rest;
+        Ok(Some(block))
+    }
+}
+
+/// One block after the other.
+struct SnappyReader<'a> {
+    blocks: SnappyBlocks<'a>,
+    max_bytes: usize,
+    block: Vec<u8>,
+    at: usize,
+}
+
+impl<'a> SnappyReader<'a> {
+    fn new(payload: &'a [u8], max_bytes: usize) -> Result<Self> {
+        Ok(Self {
+            blocks: SnappyBlocks::new(payload)?,
+            max_bytes,
+            block: Vec::new(),
+            at: 0,
+        })
+    }
+}
+
+impl Read for SnappyReader<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while self.at == self.block.len() {
+            let Some(block) = self.blocks.next().map_err(io::Error::other)? else {
+                return Ok(0);
+            };
+            self.block.clear();
+            self.at = 0;
+            read_snappy_block(block, self.max_bytes, &mut self.block).map_err(io::Error::other)?;
+        }
+        let len = into.len().min(self.block.len() - self.at);
+        into[..len].copy_from_slice(&self.block[self.at..self.at + len]);
+        self.at += len;
+        Ok(len)
+    }
+}
+
+fn read_snappy_block(block: &[u8], max_bytes: usize, into: &mut Vec<u8>) -> Result<()> {
+    let damaged = |error: Source| Compression::Snappy.damaged(error);
+    let len = snap::raw::decompress_len(block).map_err(|error| damaged(error.into()))?;
+    if len > max_bytes - into.len() {
+        return Err(Error::DecompressedTooLarge { limit: max_bytes });
+    }
+    if len > block.len() * SNAPPY_MAX_RATIO {
+        return Err(damaged(
+            "a block that declares more than it can hold".into(),
+        ));
+    }
+    let start = into.len();
+    into.resize(start + len, 0);
+    let written = snap::raw::Decoder::new()
+        .decompress(block, &mut into[start..])
+        .map_err(|error| damaged(error.into()))?;
+    into.truncate(start + written);
+    Ok(())
 }
 
 fn write_gzip(payload: &[u8]) -> Result<Vec<u8>, Source> {

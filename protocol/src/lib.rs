@@ -33,11 +33,12 @@ mod records;
 #[cfg(any(test, feature = "test-util"))]
 pub mod synth;
 mod varint;
+mod walk;
 
 pub use api::{ApiEntry, ApiKey, Codec};
 pub use batch::{
     BATCH_HEADER_BYTES, BatchView, Batches, TimestampType, crc32c, increment_sequence,
-    set_base_offset, set_leader_epoch, set_log_append_time,
+    set_base_offset, set_leader_epoch, set_log_append_time, set_max_timestamp,
 };
 pub use builder::BatchBuilder;
 pub use codec::{
@@ -52,3 +53,4 @@ pub use frame::{RequestHeader, RequestPeek};
 pub use ids::*;
 pub use record::{Header, HeaderIter, Headers, Record, RecordIter};
 pub use records::Records;
+pub use walk::{Visited, WalkLimits};

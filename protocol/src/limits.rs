@@ -47,6 +47,9 @@ pub const MIN_REFERENCED_BYTES: usize = 1024;
 /// Default cap of what a batch may decompress to, where the caller has no better one.
 pub const MAX_DECOMPRESSED_BYTES: usize = 256 * 1024 * 1024;
 
+/// Bytes of a compressed batch that are held decompressed while its records are visited.
+pub const WALK_WINDOW_BYTES: usize = 32 * 1024;
+
 /// Most headers one record may carry.
 pub const MAX_RECORD_HEADERS: usize = 100_000;
 

@@ -1,21 +1,38 @@
 //! The signed varints of records: zigzag, 32 or 64 bits.
 
+/// Longest encoding of 32 bits, in bytes.
+pub(crate) const MAX_I32_BYTES: usize = 5;
+/// Longest encoding of 64 bits, in bytes.
+pub(crate) const MAX_I64_BYTES: usize = 10;
+
 /// A signed varint of 32 bits at the front of `bytes`, and the bytes it takes; `None` if it does
 /// not end or does not fit.
 pub(crate) fn read_i32(bytes: &[u8]) -> Option<(i32, usize)> {
-    let (value, len) = read_u64(bytes, 5)?;
-    let value = u32::try_from(value).ok()?;
-    Some(((value >> 1) as i32 ^ -((value & 1) as i32), len))
+    let (value, len) = read_raw(bytes, MAX_I32_BYTES)?;
+    Some((unzigzag_i32(value)?, len))
 }
 
 /// A signed varint of 64 bits at the front of `bytes`, and the bytes it takes; `None` if it does
 /// not end or does not fit.
 pub(crate) fn read_i64(bytes: &[u8]) -> Option<(i64, usize)> {
-    let (value, len) = read_u64(bytes, 10)?;
-    Some(((value >> 1) as i64 ^ -((value & 1) as i64), len))
+    let (value, len) = read_raw(bytes, MAX_I64_BYTES)?;
+    Some((unzigzag_i64(value), len))
 }
 
-fn read_u64(bytes: &[u8], max: usize) -> Option<(u64, usize)> {
+/// The value that [`read_raw`] found, with its sign; `None` if it takes more than 32 bits.
+pub(crate) fn unzigzag_i32(value: u64) -> Option<i32> {
+    let value = u32::try_from(value).ok()?;
+    Some((value >> 1) as i32 ^ -((value & 1) as i32))
+}
+
+/// The value that [`read_raw`] found, with its sign.
+pub(crate) fn unzigzag_i64(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
+}
+
+/// The varint at the front of `bytes`, of at most `max` of them, without its sign, and the bytes
+/// it takes; `None` if it does not end or does not fit.
+pub(crate) fn read_raw(bytes: &[u8], max: usize) -> Option<(u64, usize)> {
     let mut value = 0u64;
     for (index, &byte) in bytes.iter().take(max).enumerate() {
         if index == 9 && byte > 1 {
