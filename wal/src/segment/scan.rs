@@ -64,6 +64,8 @@ pub(super) struct SegmentFile {
     pub(super) path: PathBuf,
     pub(super) file: Box<dyn File>,
     pub(super) bytes: u64,
+    /// Bytes of it when it was made, as its header says.
+    made: u64,
     first: Option<GroupHeader>,
 }
 
@@ -154,6 +156,15 @@ impl Scanner {
                     None => format!("no group is left, though the trim point is {trim}"),
                 };
                 return Err(self.corrupt(trim, reason));
+            }
+        }
+        // It took its name when all of it was durable: what is missing was cut off since, and
+        // with it whatever proves that groups are missing.
+        for segment in &self.segments[self.at..] {
+            if segment.bytes < segment.made {
+                let (path, bytes, made) = (segment.path.display(), segment.bytes, segment.made);
+                let reason = format!("{path} was cut to {bytes} of its {made} bytes");
+                return Err(self.corrupt(self.next, reason));
             }
         }
         for pair in self.segments[self.at..].windows(2) {
@@ -371,6 +382,7 @@ impl SegmentFile {
             path,
             file,
             bytes,
+            made: 0,
             first: None,
         };
         let block = if bytes < BLOCK {
@@ -379,7 +391,7 @@ impl SegmentFile {
         } else {
             segment.read(0, BLOCK_BYTES)?
         };
-        check_header(&block, SegmentId { wal_id, generation }, &segment.path)?;
+        segment.made = check_header(&block, SegmentId { wal_id, generation }, &segment.path)?;
         segment.first = segment.header_at(wal_id, BLOCK)?.ok();
         Ok(segment)
     }

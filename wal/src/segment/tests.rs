@@ -229,6 +229,33 @@ fn every_flipped_block_is_detected_or_reported_as_torn() {
     }
 }
 
+/// With its end a file may lose all that proves that groups are missing.
+#[test]
+fn a_file_that_was_cut_is_damaged_wherever_it_was_cut() {
+    let world = SimDisk::new(9);
+    let mut log = create(&world).unwrap();
+    for n in 0..20 {
+        log.append(&[record(n)]).unwrap();
+    }
+    log.mark_idle().unwrap();
+    drop(log);
+    world.kill();
+    for path in world.files() {
+        let stored = world.contents(&path).unwrap();
+        for kept in (0..stored.len()).step_by(1024) {
+            world.replace(&path, stored[..kept].to_vec());
+            let place = format!("{} cut to {kept} bytes", path.display());
+            let Err(error) = open(&world) else {
+                panic!("{place} passes");
+            };
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{place}");
+            world.kill();
+        }
+        world.replace(&path, stored);
+    }
+    assert_eq!(open(&world).unwrap().1.len(), 20);
+}
+
 #[test]
 fn an_absent_or_foreign_log_is_refused_and_a_live_one_is_locked() {
     let world = SimDisk::new(6);
