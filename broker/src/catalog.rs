@@ -125,7 +125,9 @@ fn refused(error: controller::Error) -> CatalogError {
             _ => CatalogError::Unavailable(text),
         },
         ErrorKind::Fenced => CatalogError::Fenced(text),
-        ErrorKind::Invalid | ErrorKind::Corrupt => CatalogError::Corrupt(text),
+        // Too large, or against a rule: nothing is wrong with what is stored, and no log is set aside.
+        ErrorKind::Invalid => CatalogError::Invalid(text),
+        ErrorKind::Corrupt => CatalogError::Corrupt(text),
         // A controller that has stopped: the node ends, or is ending.
         ErrorKind::Internal => CatalogError::Unavailable(text),
     }
@@ -254,6 +256,42 @@ mod tests {
             index_digest: digest(12),
             checkpoint: true,
         }
+    }
+
+    #[test]
+    fn what_storage_does_follows_from_what_the_controller_says() {
+        let reason = || "why".to_owned();
+        let told = |error: controller::Error| {
+            let error = storage::Error::Catalog(refused(error));
+            (error.kind(), error.to_string())
+        };
+        let kind = |refusal: controller::Refusal| told(refusal.into()).0;
+        let large = controller::Error::TooLarge {
+            bytes: 1_048_577,
+            limit: 1_048_576,
+        };
+        let (of_large, said) = told(large);
+        // Not Corrupt: an heir would set the log aside, with all that it holds.
+        assert_eq!(of_large, storage::ErrorKind::Internal);
+        assert!(said.contains("1048577"), "{said}");
+        let invalid = controller::Refusal::Invalid { reason: reason() };
+        assert_eq!(kind(invalid), storage::ErrorKind::Internal);
+        let gap = controller::Refusal::Conflict { reason: reason() };
+        assert!(matches!(refused(gap.into()), CatalogError::Conflict(_)));
+        let waits = controller::Refusal::NotReady { reason: reason() };
+        assert!(matches!(
+            refused(waits.into()),
+            CatalogError::Unavailable(_)
+        ));
+        let broker = BrokerEpoch(1);
+        let stale = controller::Refusal::StaleBroker { broker };
+        assert_eq!(kind(stale), storage::ErrorKind::Fenced);
+        let impossible = controller::Refusal::Corrupt { reason: reason() };
+        assert_eq!(kind(impossible), storage::ErrorKind::Corrupt);
+        let away = controller::Error::Unavailable { reason: reason() };
+        assert_eq!(told(away).0, storage::ErrorKind::Retry);
+        let stopped = controller::Error::Stopped { reason: reason() };
+        assert_eq!(told(stopped).0, storage::ErrorKind::Retry);
     }
 
     #[test]

@@ -37,7 +37,7 @@ fn catalog_code(error: &CatalogError) -> ErrorCode {
     match error {
         CatalogError::Unavailable(_) | CatalogError::Conflict(_) => ErrorCode::RequestTimedOut,
         CatalogError::Fenced(_) => ErrorCode::NotLeaderOrFollower,
-        CatalogError::Corrupt(_) => ErrorCode::UnknownServerError,
+        CatalogError::Invalid(_) | CatalogError::Corrupt(_) => ErrorCode::UnknownServerError,
     }
 }
 

@@ -146,6 +146,10 @@ pub enum CatalogError {
     /// The state moved: look again, cut again.
     #[error("conflict: {0}")]
     Conflict(String),
+    /// A command that is not taken in any state, such as one that is too large: a fault of its
+    /// maker, not of what is stored. Nothing was done.
+    #[error("invalid: {0}")]
+    Invalid(String),
     /// A gap that stays, or an impossible state: stop and alarm.
     #[error("corrupt: {0}")]
     Corrupt(String),
@@ -185,7 +189,7 @@ pub trait Catalog: Send + Sync + 'static {
     /// `Unavailable`.
     async fn partition(&self, tp: TopicPartition) -> Result<Option<PartitionView>, CatalogError>;
 
-    /// Objects condemned before `before_ms`, at most `limit`, oldest first.
+    /// Objects condemned before `before_ms`, at most `limit`, oldest first; never more than 10,000.
     ///
     /// # Errors
     /// `Unavailable`.

@@ -247,7 +247,9 @@ impl Error {
                 wal::ErrorKind::Corrupt => ErrorKind::Corrupt,
                 wal::ErrorKind::Internal => ErrorKind::Internal,
             },
-            Self::Internal { .. } | Self::Limit { .. } => ErrorKind::Internal,
+            Self::Internal { .. }
+            | Self::Limit { .. }
+            | Self::Catalog(CatalogError::Invalid(_)) => ErrorKind::Internal,
         }
     }
 

@@ -461,7 +461,7 @@ async fn high_watermarks_of_a_renewal_that_did_not_come_through_are_told_again()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_query_names_at_most_ten_thousand_keys() {
+async fn a_question_about_more_keys_than_a_query_takes_is_split() {
     let host = SimHost::alone(2);
     let controller = Controller::start(host.env(), sim_settings()).await.unwrap();
     let client = controller.client();
@@ -469,14 +469,18 @@ async fn a_query_names_at_most_ten_thousand_keys() {
     let dead = client.register(register(1), true).await.unwrap();
     let fence = Command::FenceBroker { broker: dead };
     client.submit(fence).await.unwrap();
+    let live = client.register(register(2), true).await.unwrap();
     let keys = |count: usize| -> Vec<String> {
         let key = |n| format!("c/data/00/0-{dead}-{n}");
         (0..count).map(key).collect()
     };
     let most = crate::limits::MAX_KEYS_PER_QUERY;
-    assert_eq!(client.orphans(keys(most)).await.unwrap(), keys(most));
-    let refused = client.orphans(keys(most + 1)).await.unwrap_err();
-    assert!(matches!(refused, Error::TooLarge { .. }), "{refused}");
+    for count in [0, 1, most - 1, most, most + 1, 2 * most, 2 * most + 1] {
+        let mut asked = keys(count);
+        // One of a live epoch, in the last query.
+        asked.push(format!("c/data/00/0-{live}-x"));
+        assert_eq!(client.orphans(asked).await.unwrap(), keys(count));
+    }
     controller.shutdown().await.unwrap();
 }
 

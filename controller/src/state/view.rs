@@ -112,6 +112,7 @@ impl State {
     /// Of `keys`, those that nothing names and nothing can ever name: the broker epoch in the key
     /// is closed. A key that is not of the form `…/{node}-{broker epoch}-{nonce}` is none of ours.
     pub(crate) fn orphans(&self, keys: Vec<String>) -> Vec<String> {
+        assert!(keys.len() <= MAX_KEYS_PER_QUERY, "cut by the client");
         let orphan = |key: &String| {
             let epoch = broker_epoch_of(key);
             epoch.is_some_and(|epoch| self.epoch_is_closed(epoch)) && !self.objects.knows(key)

@@ -71,6 +71,7 @@ impl Catalog for Objects {
     }
     async fn condemned(&self, before: i64, limit: usize) -> Result<Vec<Condemned>, CatalogError> {
         self.check()?;
+        assert!(limit <= 10_000, "what a catalog tells at once is bounded");
         let state = self.state.lock();
         let old = state.condemned.iter().filter(|(_, at)| **at < before);
         let old = old.map(|(key, at)| Condemned {
@@ -308,6 +309,28 @@ async fn condemned_checkpoints_go_too_and_strangers_block_nobody() {
     assert_eq!(world.left().await, [kept]);
     assert_eq!(world.parts.metrics.refusals(), 300, "each once in a round");
     assert_eq!(world.catalog.state.lock().condemned.len(), 300);
+}
+
+#[tokio::test]
+async fn strangers_up_to_what_a_catalog_tells_at_once_block_nobody() {
+    let world = world();
+    for n in 0..9_999 {
+        world.condemn(&format!("a/stranger-{n}"), GRACE_MS + 1);
+    }
+    for nonce in 0..3 {
+        let key = world.object(1, nonce).await;
+        world.condemn(&key, GRACE_MS + 1);
+    }
+    let mut worker = world.worker();
+    assert_eq!(worker.round().await.unwrap().condemned, 3, "one at a time");
+    assert!(world.left().await.is_empty());
+    // As many as are told at once: what lies beyond is out of sight, and the round ends.
+    world.condemn("a/one-more", GRACE_MS + 1);
+    let key = world.object(1, 9).await;
+    world.condemn(&key, GRACE_MS + 1);
+    assert_eq!(worker.round().await.unwrap().condemned, 0);
+    assert_eq!(world.left().await, [key]);
+    assert_eq!(world.parts.metrics.refusals(), 9_999 + 10_000);
 }
 
 #[tokio::test]

@@ -19,6 +19,8 @@ const BATCH: usize = 256;
 const BATCHES_PER_ROUND: usize = 64;
 /// Deletions in flight.
 const DELETES_IN_FLIGHT: usize = 8;
+/// Most condemned objects that the catalog tells at once.
+const MAX_ASKED: usize = 10_000;
 /// Given-up objects remembered; beyond it they are left to be found as orphans.
 const MAX_DISCARDED: usize = 10_000;
 
@@ -114,9 +116,10 @@ impl Worker {
             if self.stopping() {
                 break;
             }
-            let limit = BATCH + refused.len();
+            let limit = (BATCH + refused.len()).min(MAX_ASKED);
             let condemned = self.parts.catalog.condemned(before, limit).await?;
             let last = condemned.len() < limit;
+            let known = refused.len();
             let mut keys = Vec::with_capacity(condemned.len());
             for object in condemned {
                 // The catalog's own filter, checked once more where it cannot be undone.
@@ -131,7 +134,8 @@ impl Worker {
                     refused.insert(key);
                 }
             }
-            let stuck = keys.is_empty() && BATCH + refused.len() == limit;
+            // A page that is full of what was refused before shows nothing beyond it.
+            let stuck = keys.is_empty() && refused.len() == known;
             if !keys.is_empty() {
                 self.delete(Reason::Condemned, &keys).await?;
                 collected.condemned += keys.len() as u64;
