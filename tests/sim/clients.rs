@@ -1,4 +1,4 @@
-//! Clients: idempotent producers, a plain one, and a reader.
+//! Clients: idempotent producers, a plain one, and readers.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -9,6 +9,8 @@ use broker::client::{Cluster, Error, FetchLimits, Settings};
 use env::sim::{SimEntropy, SimHost, SimNetwork};
 use protocol::messages::InitProducerIdRequest;
 use protocol::{BatchBuilder, Compression, ErrorCode, Response};
+use tests::history::groups::GroupHistory;
+use tests::history::topics::TopicHistory;
 use tests::history::{History, Outcome, Partition};
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -19,10 +21,14 @@ use crate::trace::Trace;
 pub(crate) const TOPIC: &str = "bad-days";
 /// Producers that retry what is unknown, and may not make duplicates.
 pub(crate) const IDEMPOTENT: [u32; 2] = [1, 2];
+/// Members of the consumer group.
+pub(crate) const MEMBERS: [u32; 3] = [4, 5, 6];
+/// The administrator.
+pub(crate) const ADMIN: u32 = 7;
 /// A producer that does not retry.
 pub(crate) const PLAIN: u32 = 3;
 /// How long a client waits before it asks again.
-const PAUSE: Duration = Duration::from_millis(200);
+pub(crate) const PAUSE: Duration = Duration::from_millis(200);
 /// Most tries for one batch before its outcome stays unknown.
 const TRIES: u32 = 200;
 
@@ -36,6 +42,10 @@ pub(crate) struct Shared {
     pub(crate) partitions: i32,
     /// True once clients shall stop.
     pub(crate) stop: watch::Receiver<bool>,
+    pub(crate) group: Arc<Mutex<GroupHistory>>,
+    pub(crate) topics: Arc<Mutex<TopicHistory>>,
+    /// True once the group's members and the administrator shall stop.
+    pub(crate) stop_group: watch::Receiver<bool>,
 }
 
 impl Shared {
@@ -59,7 +69,7 @@ impl Shared {
     }
 }
 
-fn partition(index: i32) -> Partition {
+pub(crate) fn partition(index: i32) -> Partition {
     (TOPIC.to_owned(), index)
 }
 
@@ -218,7 +228,7 @@ pub(crate) async fn reader(shared: Shared, seed: u64, number: u32, index: i32) {
     shared.history().read(&partition(index), seen);
 }
 
-async fn read(
+pub(crate) async fn read(
     cluster: &mut Cluster,
     index: i32,
     next: &mut i64,

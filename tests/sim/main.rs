@@ -2,19 +2,22 @@
 //!
 //! ```text
 //!   seed ─▶ plan (backend, clients, which faults) ─▶ world ─┬─ node, restarted when it dies
-//!                                                           ├─ clients ─▶ history
+//!                                                           ├─ clients ─▶ histories
 //!                                                           └─ nemesis: kills, faults, heals
 //!   history ─▶ anomalies        everything said and done ─▶ trace, byte for byte the same per seed
 //! ```
 //!
 //! Settings come from the environment, as `cargo xtask sim` sets them: `HEADWATER_SIM_SEEDS` (how
 //! many), `HEADWATER_SIM_FROM` (the first), `HEADWATER_SIM_REPLAY` (one seed, its story printed),
-//! `HEADWATER_SIM_TRACE` (where `determinism_trace` writes).
+//! `HEADWATER_SIM_TRACE` (where `determinism_trace` writes), `HEADWATER_SIM_REPLAY_ROT` (one world
+//! of `rot_at_rest_is_named_and_never_served`, its story printed).
 //!
 //! A target of its own, since [`interpose`] replaces libc's clock and entropy in it.
 
+mod admin;
 mod clients;
 mod interpose;
+mod members;
 mod nemesis;
 mod plan;
 mod run;
@@ -41,6 +44,17 @@ fn judge(seed: u64, outcome: &Outcome) {
         outcome.problems.is_empty(),
         "seed {seed} ({}): {:#?}\nreplay: cargo xtask sim --replay {seed}",
         outcome.plan,
+        outcome.problems,
+    );
+}
+
+fn judge_rot(seed: u64, outcome: &Outcome) {
+    assert!(
+        outcome.problems.is_empty(),
+        "rot seed {seed} ({}; {}): {:#?}\nreplay: HEADWATER_SIM_REPLAY_ROT={seed} cargo test \
+         --workspace --test sim rot_at_rest -- --nocapture",
+        outcome.plan,
+        outcome.rotten.damage,
         outcome.problems,
     );
 }
@@ -98,6 +112,43 @@ fn no_seed_loses_a_record() {
     assert!(acknowledged > 0, "clients got something done");
 }
 
+/// Bytes at rest change: what they were is never replaced by anything else in silence.
+#[test]
+fn rot_at_rest_is_named_and_never_served() {
+    if let Some(seed) = number("HEADWATER_SIM_REPLAY_ROT") {
+        let outcome = simulate(seed, Plan::rot(seed));
+        let _ = std::io::stdout().write_all(outcome.trace.as_bytes());
+        judge_rot(seed, &outcome);
+        return;
+    }
+    if number("HEADWATER_SIM_REPLAY").is_some() {
+        return;
+    }
+    let from = number("HEADWATER_SIM_FROM").unwrap_or(1);
+    // Half as many: such a world is judged twice.
+    let count = number("HEADWATER_SIM_SEEDS").unwrap_or(DEFAULT_SEEDS).div_ceil(2);
+    let (mut named, mut refused) = (0, 0);
+    for seed in from..from + count {
+        let outcome = simulate(seed, Plan::rot(seed));
+        let rotten = &outcome.rotten;
+        println!(
+            "rot {seed}: {} acknowledged {}, {}; named {}, refused {}",
+            outcome.plan, outcome.acknowledged, rotten.damage, rotten.named, rotten.refused
+        );
+        judge_rot(seed, &outcome);
+        named += u64::from(rotten.named);
+        refused += u64::from(rotten.refused > 0);
+    }
+    println!(
+        "{count} damaged worlds from {from}: named in {named}, records refused in {refused}, none \
+         wrong, all back once mended"
+    );
+    assert!(
+        named > 0 || count < DEFAULT_SEEDS / 2,
+        "some damage is met and named"
+    );
+}
+
 /// The node dies in the middle of disk operation N of a clean run, for N spread over all of them.
 #[test]
 fn a_crash_at_any_disk_operation_loses_nothing() {
@@ -122,5 +173,22 @@ fn a_crash_at_any_disk_operation_loses_nothing() {
             "{backend}: {tried} crash points of {} disk operations",
             clean.disk_ops
         );
+    }
+}
+
+/// A read of the disk gives one wrong bit, once: it is found, and nothing is lost, set aside or
+/// served wrong.
+#[test]
+fn a_wrong_bit_in_any_disk_read_loses_nothing() {
+    let seed = 13;
+    for backend in ["disk", "object"] {
+        let clean = simulate(seed, Plan::quiet(backend));
+        judge(seed, &clean);
+        let points = number("HEADWATER_SIM_FLIP_POINTS").unwrap_or(8);
+        let step = (clean.disk_reads / points).max(1);
+        for read in (0..clean.disk_reads).step_by(step as usize) {
+            judge(read, &simulate(seed, Plan::quiet(backend).flip_read(read)));
+        }
+        println!("{backend}: {points} of {} disk reads", clean.disk_reads);
     }
 }

@@ -35,6 +35,9 @@ fn bad_store() -> FaultSettings {
     }
 }
 
+/// About as many reads as a start makes.
+const READS_OF_A_START: u64 = 60;
+
 /// How fast the disk is on a good day.
 pub(crate) const GOOD_DISK: DiskSpeed = DiskSpeed {
     least: Duration::from_micros(50),
@@ -61,6 +64,11 @@ async fn bring(machine: &Machine, trouble: Trouble, lasting: Duration, random: &
         Trouble::Kill => machine.kill(false),
         Trouble::PowerLoss => machine.kill(true),
         Trouble::Restart => machine.ask_to_stop(),
+        Trouble::FlippedRead => {
+            machine.kill(random.chance(50));
+            let read = machine.disk().reads() + random.below(READS_OF_A_START);
+            machine.disk().flip_read_at(read);
+        }
         Trouble::Reset => machine.reset_connections(),
         Trouble::FailedSync => machine.disk().fail_next_sync(),
         Trouble::ClockJump => {

@@ -28,9 +28,11 @@ pub(crate) enum Trouble {
     ClockJump,
     /// The process is asked to stop, and started again.
     Restart,
+    /// The process is killed, and one of the next reads of the disk gives a wrong bit, once.
+    FlippedRead,
 }
 
-const ALL: [Trouble; 10] = [
+const ALL: [Trouble; 11] = [
     Trouble::Kill,
     Trouble::PowerLoss,
     Trouble::Reset,
@@ -41,6 +43,7 @@ const ALL: [Trouble; 10] = [
     Trouble::StoreFlaky,
     Trouble::ClockJump,
     Trouble::Restart,
+    Trouble::FlippedRead,
 ];
 
 /// What happens in one simulation.
@@ -54,6 +57,14 @@ pub(crate) struct Plan {
     pub(crate) length: Duration,
     /// Partitions of the topic.
     pub(crate) partitions: i32,
+    /// Whether a consumer group reads.
+    pub(crate) group: bool,
+    /// Whether an administrator works.
+    pub(crate) admin: bool,
+    /// Whether stored bytes are damaged in the end, while the machine rests.
+    pub(crate) rot: bool,
+    /// This read of the disk gives one wrong bit.
+    pub(crate) flip_read: Option<u64>,
     /// Kill the machine in the middle of this disk operation.
     pub(crate) crash_at: Option<u64>,
 }
@@ -68,7 +79,24 @@ impl Plan {
             troubles,
             length: Duration::from_secs(10 + random.below(20)),
             partitions: 1 + random.below(3) as i32,
+            group: random.chance(50),
+            admin: random.chance(50),
+            rot: false,
+            flip_read: None,
             crash_at: None,
+        }
+    }
+
+    /// A short while with kills, then damage to what is stored.
+    pub(crate) fn rot(seed: u64) -> Self {
+        let random = SimEntropy::new(seed ^ 0x0072_6f74);
+        let troubles = [Trouble::Kill, Trouble::PowerLoss, Trouble::Restart];
+        Self {
+            troubles: troubles.into_iter().filter(|_| random.chance(50)).collect(),
+            length: Duration::from_secs(2 + random.below(6)),
+            partitions: 1 + random.below(2) as i32,
+            rot: true,
+            ..Self::quiet(if random.chance(50) { "disk" } else { "object" })
         }
     }
 
@@ -80,8 +108,18 @@ impl Plan {
             troubles: Vec::new(),
             length,
             partitions: 2,
+            group: false,
+            admin: false,
+            rot: false,
+            flip_read: None,
             crash_at: None,
         }
+    }
+
+    /// The same with one wrong bit in read `read` of the disk.
+    pub(crate) fn flip_read(mut self, read: u64) -> Self {
+        self.flip_read = Some(read);
+        self
     }
 
     /// The same with a power loss in the middle of disk operation `op`.
@@ -98,6 +136,18 @@ impl fmt::Display for Plan {
             "{} WAL, {} partitions, {:?}",
             self.backend, self.partitions, self.troubles
         )?;
+        if self.group {
+            f.write_str(", group")?;
+        }
+        if self.admin {
+            f.write_str(", admin")?;
+        }
+        if self.rot {
+            f.write_str(", rot")?;
+        }
+        if let Some(read) = self.flip_read {
+            write!(f, ", one wrong bit in disk read {read}")?;
+        }
         match self.crash_at {
             Some(op) => write!(f, ", crash at disk operation {op}"),
             None => Ok(()),

@@ -12,6 +12,7 @@ use crate::interpose;
 use crate::plan::Plan;
 use crate::trace::Trace;
 use crate::world::World;
+use crate::world::rot::Rotten;
 
 /// What came of a simulation.
 pub(crate) struct Outcome {
@@ -24,6 +25,9 @@ pub(crate) struct Outcome {
     pub(crate) crashes: u64,
     pub(crate) faults: u64,
     pub(crate) disk_ops: u64,
+    pub(crate) disk_reads: u64,
+    /// What came of damage at rest.
+    pub(crate) rotten: Rotten,
 }
 
 impl Outcome {
@@ -38,6 +42,15 @@ impl Outcome {
 
 /// Runs `plan` from `seed`, on a thread that has no other world.
 pub(crate) fn simulate(seed: u64, plan: Plan) -> Outcome {
+    on_its_own(seed, move || live(seed, plan))
+}
+
+/// Runs a world of `seed` on a thread that has no other: paused time, libc's clock with it.
+pub(crate) fn on_its_own<T, F>(seed: u64, world: impl FnOnce() -> F + Send + 'static) -> T
+where
+    T: Send + 'static,
+    F: Future<Output = T>,
+{
     let thread = std::thread::Builder::new().name(format!("seed-{seed}"));
     let running = thread.stack_size(16 << 20).spawn(move || {
         interpose::enter(seed);
@@ -46,7 +59,7 @@ pub(crate) fn simulate(seed: u64, plan: Plan) -> Outcome {
             .start_paused(true)
             .build()
             .expect("a runtime without I/O");
-        runtime.block_on(follow_time(live(seed, plan)))
+        runtime.block_on(follow_time(world()))
     });
     running
         .expect("a thread")
@@ -92,6 +105,7 @@ async fn live(seed: u64, plan: Plan) -> Outcome {
     problems.append(&mut world.problems);
     let history = world.history();
     problems.extend(verdict(&history));
+    problems.extend(world.other_anomalies());
     for problem in &problems {
         trace.line(&format!("PROBLEM {problem}"));
     }
@@ -103,6 +117,8 @@ async fn live(seed: u64, plan: Plan) -> Outcome {
         crashes: world.crashes(),
         faults: world.faults(),
         disk_ops: world.disk_ops(),
+        disk_reads: world.disk_reads(),
+        rotten: world.rotten.clone(),
         trace: trace.text(),
     }
 }

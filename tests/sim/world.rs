@@ -1,8 +1,11 @@
 //! The world of one simulation: a machine whose node is restarted when it dies, clients, troubles,
 //! and in the end a good day.
 
+pub(crate) mod rot;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,15 +24,19 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::clients::{self, IDEMPOTENT, PLAIN, Shared, TOPIC};
+use crate::clients::{self, ADMIN, IDEMPOTENT, MEMBERS, PLAIN, Shared, TOPIC, partition};
 use crate::nemesis::{self, GOOD_DISK, good_store};
 use crate::plan::Plan;
 use crate::trace::Trace;
+use crate::{admin, members};
+use rot::Rotten;
 
 const BROKER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
 const KAFKA: SocketAddr = SocketAddr::new(BROKER, 9092);
 /// Within this after healing everything is served again (I9).
 const HEALED_WITHIN: Duration = Duration::from_secs(30);
+/// Within this the group has read all there is: a session and a rebalance may have to run out.
+const DELIVERED_WITHIN: Duration = Duration::from_secs(60);
 /// Between two processes on the machine.
 const RESTART_PAUSE: Duration = Duration::from_millis(500);
 
@@ -43,6 +50,9 @@ pub(crate) struct Machine {
     die: Notify,
     /// Told when it shall stop in order.
     stop: Notify,
+    /// True while no process is to be started.
+    held: AtomicBool,
+    running: AtomicBool,
     crashes: AtomicU64,
     faults: AtomicU64,
 }
@@ -105,7 +115,11 @@ impl Machine {
     /// Runs node after node on this machine, for ever.
     async fn supervise(&self, plan: &Plan) {
         loop {
-            self.one_process(plan).await;
+            if !self.held.load(Ordering::Relaxed) {
+                self.running.store(true, Ordering::Relaxed);
+                self.one_process(plan).await;
+                self.running.store(false, Ordering::Relaxed);
+            }
             sleep(RESTART_PAUSE).await;
         }
     }
@@ -179,6 +193,8 @@ fn config(plan: &Plan) -> Config {
         ("lease.ms", "3000"),
         ("controller.checkpoint.interval.ms", "4000"),
         ("shutdown.timeout.ms", "5000"),
+        ("group.initial.rebalance.delay.ms", "500"),
+        ("offsets.topic.num.partitions", "3"),
     ])
     .expect("the simulation's configuration is right")
 }
@@ -190,6 +206,11 @@ pub(crate) struct World {
     machine: Arc<Machine>,
     shared: Shared,
     stop: watch::Sender<bool>,
+    stop_group: watch::Sender<bool>,
+    /// Who goes on when everything was read.
+    others: JoinSet<Result<(), String>>,
+    /// What came of damage.
+    pub(crate) rotten: Rotten,
     /// Promises that were not kept.
     pub(crate) problems: Vec<String>,
 }
@@ -203,6 +224,9 @@ impl World {
         if let Some(op) = plan.crash_at {
             host.disk.crash_at(op);
         }
+        if let Some(read) = plan.flip_read {
+            host.disk.flip_read_at(read);
+        }
         let store = SimStore::new(random.below(u64::MAX), good_store());
         let machine = Arc::new(Machine {
             host,
@@ -211,10 +235,13 @@ impl World {
             trace: trace.clone(),
             die: Notify::new(),
             stop: Notify::new(),
+            held: AtomicBool::new(false),
+            running: AtomicBool::new(false),
             crashes: AtomicU64::new(0),
             faults: AtomicU64::new(0),
         });
         let (stop, stopped) = watch::channel(false);
+        let (stop_group, group_stopped) = watch::channel(false);
         let shared = Shared {
             history: Arc::new(Mutex::new(History::default())),
             trace,
@@ -222,6 +249,9 @@ impl World {
             network,
             partitions: plan.partitions,
             stop: stopped,
+            group: Arc::default(),
+            topics: Arc::default(),
+            stop_group: group_stopped,
         };
         Self {
             plan,
@@ -229,6 +259,9 @@ impl World {
             machine,
             shared,
             stop,
+            stop_group,
+            others: JoinSet::new(),
+            rotten: Rotten::default(),
             problems: Vec::new(),
         }
     }
@@ -241,24 +274,25 @@ impl World {
         tokio::pin!(supervisor);
         tokio::select! {
             biased;
-            () = self.work() => {}
+            () = self.life() => {}
             () = &mut supervisor => {}
         }
     }
 
-    async fn work(&mut self) {
+    async fn life(&mut self) {
+        if self.plan.rot {
+            self.work_and_rot().await;
+        } else {
+            self.work().await;
+        }
+    }
+
+    /// Clients at work under trouble, until all is healed and they have stopped.
+    async fn work_until_healed(&mut self) {
         let mut cluster = self.shared.cluster(self.random.below(u64::MAX), 0);
         self.create_topic(&mut cluster).await;
-        let mut clients = JoinSet::new();
-        for number in IDEMPOTENT.into_iter().chain([PLAIN]) {
-            let seed = self.random.below(u64::MAX);
-            clients.spawn(clients::producer(self.shared.clone(), seed, number));
-        }
-        for index in 0..self.plan.partitions {
-            let seed = self.random.below(u64::MAX);
-            let number = 10 + index as u32;
-            clients.spawn(clients::reader(self.shared.clone(), seed, number, index));
-        }
+        let mut clients = self.spawn_clients();
+        self.spawn_others();
         let troubles = SimEntropy::new(self.random.below(u64::MAX));
         let bad_day = nemesis::trouble(&self.machine, &self.plan.troubles, &troubles);
         // Over is over: a trouble that lasts is healed below.
@@ -271,7 +305,85 @@ impl World {
         {
             self.problems.push("clients hang after healing".to_owned());
         }
+    }
+
+    async fn work(&mut self) {
+        self.work_until_healed().await;
         self.read_everything().await;
+        if self.plan.group {
+            self.deliver_everything().await;
+        }
+        self.stop_group.send_replace(true);
+        let mut others = std::mem::take(&mut self.others);
+        let others = timeout(Duration::from_secs(240), join_all(&mut others)).await;
+        match others {
+            Ok(problems) => self.problems.extend(problems),
+            Err(_) => {
+                let hang = "members or administrator hang after healing";
+                self.problems.push(hang.to_owned());
+            }
+        }
+    }
+
+    fn spawn_clients(&self) -> JoinSet<Result<(), String>> {
+        let mut clients = JoinSet::new();
+        for number in IDEMPOTENT.into_iter().chain([PLAIN]) {
+            let seed = self.random.below(u64::MAX);
+            let producing = clients::producer(self.shared.clone(), seed, number);
+            clients.spawn(done(producing));
+        }
+        for index in 0..self.plan.partitions {
+            let seed = self.random.below(u64::MAX);
+            let number = 10 + index as u32;
+            let reading = clients::reader(self.shared.clone(), seed, number, index);
+            clients.spawn(done(reading));
+        }
+        clients
+    }
+
+    /// Those who go on when everything was read.
+    fn spawn_others(&mut self) {
+        if self.plan.group {
+            for number in MEMBERS {
+                let seed = self.random.below(u64::MAX);
+                let member = members::member(self.shared.clone(), seed, number);
+                self.others.spawn(done(member));
+            }
+        }
+        if self.plan.admin {
+            let seed = self.random.below(u64::MAX);
+            let admin = admin::admin(self.shared.clone(), seed, ADMIN);
+            self.others.spawn(admin);
+        }
+    }
+
+    /// The group goes on until each acknowledged record was given to one of its members.
+    async fn deliver_everything(&mut self) {
+        let there = self.acknowledged();
+        let group = Arc::clone(&self.shared.group);
+        let left = move || {
+            let group = group.lock().expect("no panic under this lock");
+            let missing =
+                |(index, offsets): (&i32, &BTreeSet<i64>)| group.undelivered(*index, offsets).len();
+            there.iter().map(missing).sum::<usize>()
+        };
+        let delivering = async {
+            while left() > 0 {
+                sleep(Duration::from_millis(200)).await;
+            }
+        };
+        if timeout(DELIVERED_WITHIN, delivering).await.is_err() {
+            let left = left();
+            let problem = format!("{left} records not delivered in {DELIVERED_WITHIN:?}");
+            self.problems.push(problem);
+        }
+    }
+
+    /// Offsets of acknowledged records, by partition.
+    pub(crate) fn acknowledged(&self) -> BTreeMap<i32, BTreeSet<i64>> {
+        let history = self.history();
+        let offsets = |index| (index, history.acknowledged_offsets(&partition(index)));
+        (0..self.plan.partitions).map(offsets).collect()
     }
 
     async fn create_topic(&mut self, cluster: &mut Cluster) {
@@ -356,6 +468,20 @@ impl World {
             .clone()
     }
 
+    /// Anomalies of group and topics, in words.
+    pub(crate) fn other_anomalies(&self) -> Vec<String> {
+        let there = self.acknowledged();
+        let group = self.shared.group.lock().expect("no panic");
+        let topics = self.shared.topics.lock().expect("no panic");
+        let mut found = Vec::new();
+        if self.plan.group {
+            let wrong = group.anomalies(&there);
+            found.extend(wrong.iter().take(20).map(|one| format!("{one:?}")));
+        }
+        found.extend(topics.anomalies().iter().map(|one| format!("{one:?}")));
+        found
+    }
+
     pub(crate) fn crashes(&self) -> u64 {
         self.machine.crashes.load(Ordering::Relaxed)
     }
@@ -364,17 +490,30 @@ impl World {
         self.machine.faults.load(Ordering::Relaxed) + self.machine.store.injected()
     }
 
+    pub(crate) fn disk_reads(&self) -> u64 {
+        self.machine.host.disk.reads()
+    }
+
     pub(crate) fn disk_ops(&self) -> u64 {
         self.machine.host.disk.ops()
     }
 }
 
-async fn join_all(clients: &mut JoinSet<()>) {
+async fn done(work: impl Future<Output = ()>) -> Result<(), String> {
+    work.await;
+    Ok(())
+}
+
+/// What those who ended found wrong.
+async fn join_all(clients: &mut JoinSet<Result<(), String>>) -> Vec<String> {
+    let mut problems = Vec::new();
     while let Some(ended) = clients.join_next().await {
-        if let Err(error) = ended {
-            std::panic::resume_unwind(error.into_panic());
+        match ended {
+            Ok(result) => problems.extend(result.err()),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
+    problems
 }
 
 /// Whether every partition has a leader that answers.

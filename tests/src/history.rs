@@ -82,6 +82,13 @@ pub enum Anomaly {
         /// One that it skipped.
         skipped: i64,
     },
+    /// A record was refused because of damage that nobody named.
+    Unreported {
+        /// The partition.
+        partition: Partition,
+        /// The record's offset.
+        offset: i64,
+    },
     /// A reader went back without having asked to.
     NonMonotonic {
         /// The partition.
@@ -173,6 +180,33 @@ impl History {
         self.check_values(idempotent, &mut found);
         self.check_readers(&mut found);
         found.into_iter().collect()
+    }
+
+    /// As [`History::anomalies`], where stored bytes were damaged on purpose: records at the offsets
+    /// in `refused` could not be read in the end, since the broker said so with an error. That is
+    /// no loss, if what is damaged was `named` to the operator.
+    pub fn anomalies_under_damage(
+        &self,
+        idempotent: &BTreeSet<u32>,
+        refused: &BTreeSet<(Partition, i64)>,
+        named: bool,
+    ) -> Vec<Anomaly> {
+        let mut found = self.anomalies(idempotent);
+        found.retain(|anomaly| match anomaly {
+            Anomaly::LostWrite { value, offset } => {
+                let partition = self.writes[value].partition.clone();
+                !refused.contains(&(partition, *offset))
+            }
+            _ => true,
+        });
+        if !named {
+            let unreported = refused.iter().cloned();
+            found.extend(unreported.map(|(partition, offset)| Anomaly::Unreported {
+                partition,
+                offset,
+            }));
+        }
+        found
     }
 
     fn seen(&self) -> impl Iterator<Item = (&Partition, i64, u64)> {
@@ -343,6 +377,31 @@ mod tests {
                 offset: 2,
             }],
         );
+    }
+
+    /// Offset 1 is damaged: refusing it aloud is right, silence and anything else are not.
+    #[test]
+    fn damage_excuses_only_what_is_refused_and_named() {
+        let mut history = sound();
+        history.read_finally(&at(0), vec![(0, 1)]);
+        let idempotent = BTreeSet::from([7]);
+        let refused = BTreeSet::from([(at(0), 1)]);
+        let lost = Anomaly::LostWrite {
+            value: 3,
+            offset: 2,
+        };
+        let found = history.anomalies_under_damage(&idempotent, &refused, true);
+        assert_eq!(found, [lost.clone()]);
+        let unreported = Anomaly::Unreported {
+            partition: at(0),
+            offset: 1,
+        };
+        let found = history.anomalies_under_damage(&idempotent, &refused, false);
+        assert_eq!(found, [lost, unreported]);
+        let mut history = sound();
+        history.read_finally(&at(0), vec![(0, 1), (1, 3), (2, 3)]);
+        let found = history.anomalies_under_damage(&idempotent, &refused, true);
+        assert!(!found.is_empty(), "wrong bytes are no refusal");
     }
 
     #[test]
