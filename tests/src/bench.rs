@@ -10,6 +10,7 @@
 
 pub mod core;
 mod load;
+mod offsets;
 mod report;
 
 pub use load::{Consumed, Latency, Produced, consume_all, open_loop, produce};

@@ -11,10 +11,10 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use serde_json::{Value, json};
 
 use super::report::quiet_disk;
-use super::{Report, consume_all, open_loop, produce};
+use super::{Report, consume_all, offsets, open_loop, produce};
 use crate::process::{BrokerProcess, binary};
 
-const MIB: f64 = (1 << 20) as f64;
+pub(super) const MIB: f64 = (1 << 20) as f64;
 const RECORD_BYTES: usize = 1024;
 const PARTITIONS: i32 = 8;
 /// What `/metrics` calls bytes that are durable in the WAL but not yet in objects.
@@ -29,6 +29,8 @@ pub struct Settings {
     pub window_mib: u64,
     /// Seconds of each open loop.
     pub seconds: u64,
+    /// Commits to `__consumer_offsets`.
+    pub commits: u64,
 }
 
 /// A name and what it runs.
@@ -48,6 +50,7 @@ const ALL: &[Benchmark] = &[
     ("partitions-1000", |_| partitions(1_000)),
     ("partitions-10000", |_| partitions(10_000)),
     ("recovery", recovery),
+    ("offsets", |s| offsets::run(s.commits)),
 ];
 
 /// Runs the benchmarks that `settings` names.
@@ -81,7 +84,7 @@ pub fn names() -> String {
         .join(", ")
 }
 
-fn broker(dir: &tempfile::TempDir, more: &[&str]) -> Result<BrokerProcess> {
+pub(super) fn broker(dir: &tempfile::TempDir, more: &[&str]) -> Result<BrokerProcess> {
     let more: Vec<String> = more.iter().map(|s| (*s).to_owned()).collect();
     BrokerProcess::start(
         &dir.path().join("data"),
@@ -92,7 +95,7 @@ fn broker(dir: &tempfile::TempDir, more: &[&str]) -> Result<BrokerProcess> {
 }
 
 /// Makes a topic and waits until it can be written.
-fn create_topic(kafka: SocketAddr, name: &str, partitions: i32) -> Result<()> {
+pub(super) fn create_topic(kafka: SocketAddr, name: &str, partitions: i32) -> Result<()> {
     let admin: AdminClient<_> = ClientConfig::new()
         .set("bootstrap.servers", kafka.to_string())
         .create()?;

@@ -26,6 +26,9 @@ enum Command {
         /// Seconds of an open loop.
         #[arg(long, default_value_t = 20)]
         seconds: u64,
+        /// Commits to `__consumer_offsets`.
+        #[arg(long, default_value_t = 5_000_000)]
+        commits: u64,
         /// Append each figure as a JSON line to this file.
         #[arg(long)]
         out: Option<PathBuf>,
@@ -40,6 +43,7 @@ fn main() -> Result<()> {
             only,
             window_mib,
             seconds,
+            commits,
             out,
         } => {
             let mut report = Report::new(out.as_deref())?;
@@ -48,6 +52,7 @@ fn main() -> Result<()> {
                     only,
                     window_mib,
                     seconds,
+                    commits,
                 },
                 &mut report,
             )
