@@ -135,6 +135,15 @@ pub trait File: Send + Sync + 'static {
         self.write_all_at(&parts.concat(), offset)
     }
 
+    /// [`File::write_parts_at`] for bytes that are hardly read again from here: the system is
+    /// asked not to keep them in its cache, where they would only push out others.
+    ///
+    /// # Errors
+    /// As [`File::write_all_at`].
+    fn write_once_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
+        self.write_parts_at(parts, offset)
+    }
+
     /// Makes written bytes durable, and of metadata what is needed to read them (fdatasync).
     ///
     /// # Errors

@@ -4,15 +4,21 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::buffer::spare_capacity;
 use rustix::fs::{FlockOperation, flock};
-use rustix::io::{pread, pwritev};
+use rustix::io::{Errno, ReadWriteFlags, pread, pwritev, pwritev2};
 
 use crate::{DirLock, Disk, File, OpenMode};
 
 /// Parts that one call of the system writes (IOV_MAX).
 const MAX_PARTS: usize = 1024;
+
+/// RWF_DONTCACHE (Linux 6.14): written pages leave the page cache once they are on disk.
+const UNCACHED: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
+/// The system does not know [`UNCACHED`].
+static UNCACHED_REFUSED: AtomicBool = AtomicBool::new(false);
 
 pub(super) struct SystemDisk;
 
@@ -107,7 +113,7 @@ impl File for SystemFile {
             let at = offset + buf.len() as u64;
             match pread(&self.0, spare_capacity(&mut buf), at) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -116,25 +122,23 @@ impl File for SystemFile {
         Ok(buf)
     }
 
-    fn write_parts_at(&self, parts: &[&[u8]], mut offset: u64) -> io::Result<()> {
-        for parts in parts.chunks(MAX_PARTS) {
-            let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|p| IoSlice::new(p)).collect();
-            let mut rest = slices.as_mut_slice();
-            // Empty parts would make a write of nothing look like a full disk.
-            IoSlice::advance_slices(&mut rest, 0);
-            while !rest.is_empty() {
-                match pwritev(&self.0, rest, offset) {
-                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                    Ok(written) => {
-                        offset += written as u64;
-                        IoSlice::advance_slices(&mut rest, written);
+    fn write_parts_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
+        write_parts(parts, offset, |slices, at| pwritev(&self.0, slices, at))
+    }
+
+    fn write_once_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
+        write_parts(parts, offset, |slices, at| {
+            if !UNCACHED_REFUSED.load(Ordering::Relaxed) {
+                match pwritev2(&self.0, slices, at, UNCACHED) {
+                    // An older kernel, or a file system that cannot: asked once.
+                    Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {
+                        UNCACHED_REFUSED.store(true, Ordering::Relaxed);
                     }
-                    Err(rustix::io::Errno::INTR) => {}
-                    Err(error) => return Err(error.into()),
+                    result => return result,
                 }
             }
-        }
-        Ok(())
+            pwritev(&self.0, slices, at)
+        })
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -148,6 +152,32 @@ impl File for SystemFile {
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.0.set_len(len)
     }
+}
+
+/// Writes all of `parts` by as few calls of `write` as it takes.
+fn write_parts(
+    parts: &[&[u8]],
+    mut offset: u64,
+    write: impl Fn(&[IoSlice<'_>], u64) -> rustix::io::Result<usize>,
+) -> io::Result<()> {
+    for parts in parts.chunks(MAX_PARTS) {
+        let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|p| IoSlice::new(p)).collect();
+        let mut rest = slices.as_mut_slice();
+        // Empty parts would make a write of nothing look like a full disk.
+        IoSlice::advance_slices(&mut rest, 0);
+        while !rest.is_empty() {
+            match write(rest, offset) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    offset += written as u64;
+                    IoSlice::advance_slices(&mut rest, written);
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The kernel drops the lock with the file, also when the process is killed.
@@ -170,6 +200,9 @@ mod tests {
         let all: Vec<Vec<u8>> = (0..3 * MAX_PARTS).map(|n| vec![n as u8; n % 7]).collect();
         let parts: Vec<&[u8]> = all.iter().map(Vec::as_slice).collect();
         file.write_parts_at(&parts, 5).unwrap();
+        let half = parts.len() / 2;
+        let second = 5 + parts[..half].concat().len() as u64;
+        file.write_once_at(&parts[half..], second).unwrap();
         file.write_parts_at(&[&[], &[]], 0).unwrap();
         file.write_parts_at(&[], 0).unwrap();
         let whole = parts.concat();

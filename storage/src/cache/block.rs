@@ -218,6 +218,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_read_ahead_stays_until_its_reader_comes() {
+        let cache: BlockCache<u64> = BlockCache::new(10_000, 100);
+        for n in 0..1_000 {
+            cache.insert(key(n), 100);
+        }
+        let ahead = 2_000..2_020;
+        for n in ahead.clone() {
+            cache.insert(key(n), 100);
+        }
+        for n in ahead {
+            let claim = cache.claim(&key(n), std::iter::empty());
+            assert!(matches!(claim, Claim::Cached(_)), "{n} is gone");
+        }
+    }
+
+    #[test]
     fn holds_its_budget() {
         let cache: BlockCache<u64> = BlockCache::new(10_000, 100);
         for n in 0..1_000 {

@@ -175,6 +175,46 @@ async fn read_ahead_grows_while_a_reader_is_sequential() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn readers_side_by_side_fetch_each_byte_about_once() {
+    let mut world = World::new();
+    let _store = gated(&mut world);
+    world.settings.upload_bytes = 48 << 20;
+    world.settings.unuploaded_bytes = 96 << 20;
+    world.settings.hot_bytes = 0;
+    world.settings.block_cache_bytes = 16 << 20;
+    let storage = world.storage();
+    let mut readers = Vec::new();
+    for number in 0..4 {
+        let partition = world.open(&storage, number, 0).await;
+        for n in 0..24 {
+            put(&partition, &batch(1, 500_000, n)).await.unwrap();
+        }
+        readers.push((partition, 0));
+    }
+    storage.drain().await.unwrap();
+    let before = storage.metrics().read_bytes.get();
+    let mut served = 0;
+    while readers.iter().any(|(_, next)| *next < 24) {
+        for (partition, next) in &mut readers {
+            // Ends within a block, so that its rest must still be there the next time.
+            let read = partition
+                .read(*next, 1_300_000, true, Isolation::ReadUncommitted)
+                .await
+                .unwrap();
+            served += read.bytes as u64;
+            if let Some(last) = read.batches.last() {
+                *next = BatchView::new(last).unwrap().next_offset();
+            }
+        }
+    }
+    let fetched = storage.metrics().read_bytes.get() - before;
+    assert!(served >= 4 * 24 * 500_000);
+    assert!(fetched >= served / 2, "read cold: {fetched} for {served}");
+    assert!(fetched <= served / 10 * 11, "{fetched} for {served}");
+    storage.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_flip_on_the_way_is_read_again_and_one_in_the_store_is_never_served() {
     let mut world = World::new();
     let store = gated(&mut world);

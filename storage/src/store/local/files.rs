@@ -369,7 +369,8 @@ fn is_absent(error: &io::Error) -> bool {
     )
 }
 
-/// Pieces are written where they lie, many by one call.
+/// Pieces are written from where they lie, many by one call. What is read soon again lies in our
+/// own caches.
 fn write_payload(file: &dyn File, payload: PutPayload) -> io::Result<()> {
     let mut position = 0;
     let mut parts: Vec<&[u8]> = Vec::new();
@@ -378,14 +379,14 @@ fn write_payload(file: &dyn File, payload: PutPayload) -> io::Result<()> {
         parts.push(piece);
         bytes += piece.len();
         if bytes >= WRITE_BYTES || parts.len() >= WRITE_PARTS {
-            file.write_parts_at(&parts, position)?;
+            file.write_once_at(&parts, position)?;
             position += bytes as u64;
             bytes = 0;
             parts.clear();
         }
     }
     if bytes > 0 {
-        file.write_parts_at(&parts, position)?;
+        file.write_once_at(&parts, position)?;
     }
     Ok(())
 }
