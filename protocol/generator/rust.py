@@ -319,7 +319,17 @@ HEADER = """\
 """
 
 
+def in_one_piece(fields):
+    """Records of a request are one batch, which lies in one place: plain bytes."""
+    for f in fields:
+        if f.kind == "records":
+            f.kind = "bytes"
+        in_one_piece(f.fields)
+
+
 def write(message, jar_name):
+    if message.side == "request":
+        in_one_piece(message.fields)
     body = Emitter(message).emit()
     uses = []
     entities = [e for e in ENTITIES.values() if re.search(rf"\b{e}\b", body)]

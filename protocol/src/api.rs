@@ -14,7 +14,7 @@ macro_rules! with_api_table {
             // The columns are: key, versions decoded, first flexible version, lowest version
             // advertised, codec of the request and of the response.
             Produce(ProduceRequest, ProduceResponse)
-                = 0, 3..=13, from 9, advertised 0, codecs Library Library;
+                = 0, 3..=13, from 9, advertised 0, codecs Ours Library;
             Fetch(FetchRequest, FetchResponse)
                 = 1, 4..=18, from 12, advertised 4, codecs Library Ours;
             ListOffsets(ListOffsetsRequest, ListOffsetsResponse)

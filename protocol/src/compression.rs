@@ -32,6 +32,10 @@ const XERIAL_MAGIC: &[u8; 8] = b"\x82SNAPPY\0";
 const XERIAL_HEADER_BYTES: usize = 16;
 /// Bytes that xerial's library puts into one block.
 const XERIAL_BLOCK_BYTES: usize = 32 * 1024;
+/// Start of an LZ4 frame.
+const LZ4_MAGIC: u32 = 0x184d_2204;
+/// In a block's size: its bytes are as they were.
+const LZ4_UNCOMPRESSED_BLOCK: u32 = 1 << 31;
 /// Three bytes of a snappy block can make 64 of output, and never more.
 const SNAPPY_MAX_RATIO: usize = 22;
 
@@ -100,7 +104,10 @@ impl Compression {
             Self::None => Box::new(payload),
             Self::Gzip => Box::new(flate2::read::MultiGzDecoder::new(payload)),
             Self::Snappy => Box::new(SnappyReader::new(payload, max_bytes)?),
-            Self::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(payload)),
+            Self::Lz4 if is_lz4_frame(payload) => {
+                Box::new(lz4_flex::frame::FrameDecoder::new(payload))
+            }
+            Self::Lz4 => return Err(self.damaged("not one whole frame")),
             Self::Zstd => {
                 let decoder = zstd::stream::read::Decoder::with_buffer(payload);
                 Box::new(decoder.map_err(|error| self.damaged(error))?)
@@ -159,6 +166,33 @@ impl Compression {
         }
         Ok(decompressed)
     }
+}
+
+/// Whether the bytes are one LZ4 frame up to its end mark: the decoder takes a frame that is cut
+/// off between two blocks for its end, the Java client does not.
+fn is_lz4_frame(payload: &[u8]) -> bool {
+    let field = |at: usize| -> Option<u32> {
+        let bytes = payload.get(at..)?.first_chunk()?;
+        Some(u32::from_le_bytes(*bytes))
+    };
+    let walk = || {
+        if field(0)? != LZ4_MAGIC {
+            return None;
+        }
+        let flags = *payload.get(4)?;
+        let sized = |bit: u8, bytes: usize| usize::from(flags >> bit & 1) * bytes;
+        // Magic, flags, block size, content size, dictionary id, header checksum.
+        let mut at = 6 + sized(3, 8) + sized(0, 4) + 1;
+        loop {
+            let size = field(at)? & !LZ4_UNCOMPRESSED_BLOCK;
+            at += 4;
+            if size == 0 {
+                return Some(at + sized(2, 4));
+            }
+            at = at.checked_add(size as usize + sized(4, 4))?;
+        }
+    };
+    walk() == Some(payload.len())
 }
 
 /// The compressed blocks in xerial's framing, or the one raw block without any, as some clients
@@ -385,6 +419,29 @@ mod tests {
                     assert!(payload.starts_with(&bytes), "{} cut at {at}", codec.name());
                 }
             }
+        }
+    }
+
+    #[test]
+    fn an_lz4_frame_ends_with_its_mark_whatever_its_options() {
+        use lz4_flex::frame::{FrameEncoder, FrameInfo};
+        let payload = text(150_000);
+        for options in 0..8u32 {
+            let info = FrameInfo::new()
+                .block_checksums(options & 1 != 0)
+                .content_checksum(options & 2 != 0)
+                .content_size((options & 4 != 0).then_some(payload.len() as u64));
+            let mut encoder = FrameEncoder::with_frame_info(info, Vec::new());
+            encoder.write_all(&payload).unwrap();
+            let whole = encoder.finish().unwrap();
+            let back = Compression::Lz4.decompress(&whole, payload.len()).unwrap();
+            assert_eq!(*back, payload, "options {options}");
+            for cut in 1..60 {
+                let cut = &whole[..whole.len() - cut];
+                assert!(Compression::Lz4.decompress(cut, payload.len()).is_err());
+            }
+            let more = [&whole[..], &[0]].concat();
+            assert!(Compression::Lz4.decompress(&more, payload.len()).is_err());
         }
     }
 

@@ -20,8 +20,8 @@ pub use kafka_protocol::messages::{
     leave_group_request, leave_group_response, list_groups_request, list_groups_response,
     list_offsets_request, list_offsets_response, metadata_request, metadata_response,
     offset_commit_response, offset_delete_request, offset_delete_response, offset_fetch_response,
-    offset_for_leader_epoch_request, offset_for_leader_epoch_response, produce_request,
-    produce_response, sync_group_request, sync_group_response,
+    offset_for_leader_epoch_request, offset_for_leader_epoch_response, produce_response,
+    sync_group_request, sync_group_response,
 };
 
 pub use kafka_protocol::messages::{
@@ -37,8 +37,7 @@ pub use kafka_protocol::messages::{
     LeaveGroupResponse, ListGroupsRequest, ListGroupsResponse, ListOffsetsRequest,
     ListOffsetsResponse, MetadataRequest, MetadataResponse, OffsetCommitResponse,
     OffsetDeleteRequest, OffsetDeleteResponse, OffsetFetchResponse, OffsetForLeaderEpochRequest,
-    OffsetForLeaderEpochResponse, ProduceRequest, ProduceResponse, SyncGroupRequest,
-    SyncGroupResponse,
+    OffsetForLeaderEpochResponse, ProduceResponse, SyncGroupRequest, SyncGroupResponse,
 };
 
 pub use crate::generated::{
@@ -47,6 +46,6 @@ pub use crate::generated::{
     describe_log_dirs_response::DescribeLogDirsResponse, fetch_response,
     fetch_response::FetchResponse, offset_commit_request,
     offset_commit_request::OffsetCommitRequest, offset_fetch_request,
-    offset_fetch_request::OffsetFetchRequest,
+    offset_fetch_request::OffsetFetchRequest, produce_request, produce_request::ProduceRequest,
 };
 pub use crate::records::Records;

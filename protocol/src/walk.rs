@@ -104,6 +104,7 @@ impl<B: BufRead> Walker<B> {
         }
     }
 
+    #[inline]
     fn record(&mut self) -> Result<Fields> {
         let len = self.i32()?;
         let len = usize::try_from(len).map_err(|_| self.error("a negative length"))?;
@@ -135,6 +136,7 @@ impl<B: BufRead> Walker<B> {
         })
     }
 
+    #[inline]
     fn headers(&mut self, end: usize) -> Result<()> {
         let count = self.i32()?;
         let count = usize::try_from(count).map_err(|_| self.error("a negative header count"))?;
@@ -151,6 +153,7 @@ impl<B: BufRead> Walker<B> {
     }
 
     /// Skips bytes behind their length, and says whether they are other than null.
+    #[inline]
     fn nullable(&mut self, end: usize) -> Result<bool> {
         match self.i32()? {
             -1 => Ok(false),
@@ -162,6 +165,7 @@ impl<B: BufRead> Walker<B> {
     }
 
     /// Skips `len` bytes of a record that ends at `end`.
+    #[inline]
     fn skip(&mut self, len: usize, end: usize) -> Result<()> {
         if len > end.saturating_sub(self.at) {
             return Err(self.error("a length beyond the record"));
@@ -179,13 +183,23 @@ impl<B: BufRead> Walker<B> {
         Ok(())
     }
 
+    #[inline]
     fn i32(&mut self) -> Result<i32> {
         let value = self.raw(MAX_I32_BYTES)?;
         varint::unzigzag_i32(value).ok_or_else(|| self.error("a varint beyond 32 bits"))
     }
 
+    #[inline]
     fn raw(&mut self, max: usize) -> Result<u64> {
-        match varint::read_raw(self.window()?, max) {
+        let window = self.window()?;
+        // Nearly all are one byte long.
+        if let Some(&byte) = window.first()
+            && byte < 0x80
+        {
+            self.advance(1);
+            return Ok(u64::from(byte));
+        }
+        match varint::read_raw(window, max) {
             Some((value, len)) => {
                 self.advance(len);
                 Ok(value)
@@ -213,11 +227,13 @@ impl<B: BufRead> Walker<B> {
         Ok(value)
     }
 
+    #[inline]
     fn window(&mut self) -> Result<&[u8]> {
         let codec = self.codec;
         self.input.fill_buf().map_err(|error| codec.damaged(error))
     }
 
+    #[inline]
     fn advance(&mut self, bytes: usize) {
         self.input.consume(bytes);
         self.at += bytes;

@@ -180,6 +180,26 @@ fn produced_records_are_slices_of_their_frame() {
 }
 
 #[test]
+fn records_to_produce_stand_in_the_request_by_reference() {
+    let records = Bytes::from(vec![9; 70_000]);
+    for version in ApiKey::Produce.entry().versions() {
+        let mut request = produce(records.clone());
+        if let (Request::Produce(request), 13) = (&mut request, version) {
+            request.topic_data[0].name = TopicName::default();
+        }
+        let frame = encode_request(version, 1, Some("c"), &request).unwrap();
+        let (referenced, copied): (Vec<&Bytes>, Vec<&Bytes>) = frame
+            .segments()
+            .iter()
+            .partition(|segment| segment.as_ptr() == records.as_ptr());
+        assert_eq!(referenced, [&records], "version {version}");
+        assert!(copied.iter().map(|segment| segment.len()).sum::<usize>() < 200);
+        let (_, back) = decode_request(frame.to_frame()).unwrap();
+        assert_eq!(back, request);
+    }
+}
+
+#[test]
 fn fetched_records_stand_in_the_answer_by_reference() {
     let pieces = vec![Bytes::from(vec![1; 70_000]), Bytes::from(vec![2; 3000])];
     let partition = PartitionData::default().with_records(Some(pieces.clone().into()));
