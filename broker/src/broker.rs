@@ -14,7 +14,7 @@ use parking_lot::RwLock;
 use protocol::messages::StrBytes;
 use protocol::{BrokerEpoch, LeaderEpoch, NodeId, TopicPartition};
 use storage::{Partition, Storage};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::auth::{Authorizer, Operation, Resource};
@@ -22,6 +22,7 @@ use crate::config::{Config, keys};
 use crate::context::RequestContext;
 use crate::groups::{Coordinator, GroupConfig};
 use crate::handlers::Sessions;
+use crate::limits::POOLED_CHECKS;
 use crate::metrics::BrokerMetrics;
 use crate::producer_ids::ProducerIds;
 use crate::quotas::Quota;
@@ -56,6 +57,8 @@ pub(crate) struct Broker {
     pub(crate) producer_ids: ProducerIds,
     pub(crate) topics: TopicCache,
     pub(crate) groups: Coordinator,
+    /// Turns of large produced batches to be judged.
+    pub(crate) checks: Semaphore,
     image: watch::Receiver<Arc<Image>>,
     epoch: RwLock<Option<Arc<Epoch>>>,
     /// Image up to which partitions are opened and closed here.
@@ -106,6 +109,7 @@ impl Broker {
                 GroupConfig::of(&parts.config),
                 parts.metrics.groups.clone(),
             ),
+            checks: Semaphore::new(POOLED_CHECKS),
             epoch: RwLock::new(None),
             assigned: watch::Sender::new(0),
             env: parts.env,

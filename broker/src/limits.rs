@@ -79,3 +79,10 @@ pub(crate) const FETCH_WAIT_MOST: Duration = Duration::from_secs(300);
 /// Topics of one CreateTopics and resources of one DescribeConfigs that are served: each is answered
 /// with many times the bytes that it took to ask.
 pub(crate) const MAX_REQUEST_ENTRIES: usize = 10_000;
+
+/// Compressed batches from here on are judged on the pool: decompressing takes a millisecond or more.
+pub(crate) const POOLED_CHECK_BYTES: usize = 32 * 1024;
+
+/// Batches that are judged there at a time: each may take the 128 MiB that a decoder's window may
+/// have.
+pub(crate) const POOLED_CHECKS: usize = 4;

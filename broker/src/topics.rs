@@ -16,6 +16,8 @@ use crate::config::{Config, items};
 pub(crate) struct TopicSettings {
     /// `max.message.bytes`.
     pub(crate) max_message_bytes: usize,
+    /// `max.decompressed.message.bytes`, of one record.
+    pub(crate) max_decompressed_bytes: usize,
     /// `cleanup.policy` names compact: records need keys.
     pub(crate) compact: bool,
     /// `message.timestamp.type` is LogAppendTime.
@@ -98,6 +100,8 @@ fn resolve(config: &Config, image: &Image, topic: &TopicImage) -> TopicSettings 
     let log_append_time = over.value("message.timestamp.type") == "LogAppendTime";
     TopicSettings {
         max_message_bytes: usize::try_from(over.number("max.message.bytes")).unwrap_or(0),
+        max_decompressed_bytes: usize::try_from(over.number("max.decompressed.message.bytes"))
+            .unwrap_or(usize::MAX),
         compact: names("compact"),
         log_append_time,
         before_max_ms: over.number("message.timestamp.before.max.ms"),

@@ -149,6 +149,7 @@ static KEYS: &[Key] = &[
     Key::new("default.replication.factor", int(1), "1", "Accepted; durability is the WAL's and the store's."),
     Key::new("delete.topic.enable", Kind::Bool, "true", "Whether topics may be deleted."),
     Key::new("message.max.bytes", Kind::Int { min: 0, max: 104_857_600 }, "1048588", "Largest record batch, compressed.").dynamic(),
+    Key::new("max.decompressed.message.bytes", Kind::Int { min: 1, max: 2_147_483_639 }, "2147483639", "Largest record of a compressed batch, decompressed.").dynamic(),
     Key::new("log.cleanup.policy", Kind::Choices(POLICIES), "delete", "What happens to old records.").dynamic(),
     Key::new("log.retention.ms", long(-1), "", "How long records are kept; empty means log.retention.minutes.").dynamic(),
     Key::new("log.retention.minutes", int(-1), "", "How long records are kept; empty means log.retention.hours."),

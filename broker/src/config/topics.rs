@@ -66,6 +66,7 @@ static TOPIC_KEYS: &[TopicKey] = &[
     row("compression.type", Kind::Choice(CODECS), "producer", &[("compression.type", 1)], "Accepted; batches are kept as the producer made them."),
     row("compression.zstd.level", Kind::Int { min: -131_072, max: 22 }, "3", &[("compression.zstd.level", 1)], "Accepted, without effect."),
     row("delete.retention.ms", long(0), "86400000", &[("log.cleaner.delete.retention.ms", 1)], "How long a tombstone is kept."),
+    row("errors.deadletterqueue.group.enable", Kind::Bool, "false", &[], "Accepted, without effect: share groups are not served."),
     row("file.delete.delay.ms", long(0), "60000", &[("log.segment.delete.delay.ms", 1)], "Accepted, without effect."),
     row("flush.messages", long(1), MAX, &[("log.flush.interval.messages", 1)], "Accepted; every record is durable before it is acknowledged."),
     row("flush.ms", long(0), MAX, &[("log.flush.interval.ms", 1), ("log.flush.scheduler.interval.ms", 1)], "Accepted, without effect."),
@@ -75,6 +76,7 @@ static TOPIC_KEYS: &[TopicKey] = &[
     row("local.retention.bytes", long(-2), "-2", &[("log.local.retention.bytes", 1)], "Accepted, without effect."),
     row("local.retention.ms", long(-2), "-2", &[("log.local.retention.ms", 1)], "Accepted, without effect."),
     row("max.compaction.lag.ms", long(1), MAX, &[("log.cleaner.max.compaction.lag.ms", 1)], "Oldest record that compaction leaves."),
+    row("max.decompressed.message.bytes", Kind::Int { min: 1, max: 2_147_483_639 }, "2147483639", &[("max.decompressed.message.bytes", 1)], "Largest record of a compressed batch, decompressed."),
     row("max.message.bytes", Kind::Int { min: 0, max: 104_857_600 }, "1048588", &[("message.max.bytes", 1)], "Largest record batch, compressed."),
     row("message.downconversion.enable", Kind::Bool, "true", &[("log.message.downconversion.enable", 1)], "Accepted, without effect."),
     row("message.timestamp.after.max.ms", long(0), "3600000", &[("log.message.timestamp.after.max.ms", 1)], "How far in the future a record's timestamp may lie."),
@@ -84,7 +86,7 @@ static TOPIC_KEYS: &[TopicKey] = &[
     row("min.compaction.lag.ms", long(0), "0", &[("log.cleaner.min.compaction.lag.ms", 1)], "Youngest record that compaction touches."),
     row("min.insync.replicas", int(1), "1", &[("min.insync.replicas", 1)], "Accepted, without effect."),
     row("preallocate", Kind::Bool, "false", &[("log.preallocate", 1)], "Accepted, without effect."),
-    row("remote.copy.lag.bytes", long(-1), "0", &[], "Accepted, without effect."),
+    row("remote.copy.lag.bytes", long(-1), "-1", &[], "Accepted, without effect."),
     row("remote.copy.lag.ms", long(-1), "0", &[], "Accepted, without effect."),
     row("remote.log.copy.disable", Kind::Bool, "false", &[], "Accepted, without effect."),
     row("remote.log.delete.on.disable", Kind::Bool, "false", &[], "Accepted, without effect."),
@@ -270,6 +272,58 @@ mod tests {
             assert_eq!(found.len(), 1, "{}", key.name);
             assert_eq!(found[0].value, key.default, "{}", key.name);
         }
+    }
+
+    /// Kafka 4.4.0's `TopicConfig`, which Kafka 4.4 describes topics by.
+    const KAFKAS: [&str; 35] = [
+        "cleanup.policy",
+        "compression.gzip.level",
+        "compression.lz4.level",
+        "compression.type",
+        "compression.zstd.level",
+        "delete.retention.ms",
+        "errors.deadletterqueue.group.enable",
+        "file.delete.delay.ms",
+        "flush.messages",
+        "flush.ms",
+        "index.interval.bytes",
+        "local.retention.bytes",
+        "local.retention.ms",
+        "max.compaction.lag.ms",
+        "max.decompressed.message.bytes",
+        "max.message.bytes",
+        "message.timestamp.after.max.ms",
+        "message.timestamp.before.max.ms",
+        "message.timestamp.type",
+        "min.cleanable.dirty.ratio",
+        "min.compaction.lag.ms",
+        "min.insync.replicas",
+        "preallocate",
+        "remote.copy.lag.bytes",
+        "remote.copy.lag.ms",
+        "remote.log.copy.disable",
+        "remote.log.delete.on.disable",
+        "remote.storage.enable",
+        "retention.bytes",
+        "retention.ms",
+        "segment.bytes",
+        "segment.index.bytes",
+        "segment.jitter.ms",
+        "segment.ms",
+        "unclean.leader.election.enable",
+    ];
+    /// What is taken beside them: the throttles, and a name of Kafka 3 that does no harm.
+    const OTHERS: [&str; 3] = [
+        "follower.replication.throttled.replicas",
+        "leader.replication.throttled.replicas",
+        "message.downconversion.enable",
+    ];
+
+    #[test]
+    fn the_names_are_kafkas() {
+        let mut names = [&KAFKAS[..], &OTHERS[..]].concat();
+        names.sort_unstable();
+        assert_eq!(all().iter().map(|key| key.name).collect::<Vec<_>>(), names);
     }
 
     #[test]

@@ -2,6 +2,9 @@
 //!
 //! - Exactly one v2 batch per partition; zstd from 7 on; 8+: errors of single records (KIP-467); 10+: the
 //!   leader in the error itself (KIP-951); 13: topics by id only (KIP-516).
+//! - Every record is read before any is kept: one that no consumer could read, without the key that
+//!   its topic needs or out of the topic's time refuses its batch. A header whose highest timestamp
+//!   is not its records' is set right.
 //! - A batch is answered when it and all before it in the log are durable, for acks=0 and 1 too. A
 //!   time-out does not take a queued batch back.
 //! - acks=0 has no answer; an error then closes the connection.
@@ -11,6 +14,7 @@ mod check;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use controller::{Image, TopicImage};
 use protocol::messages::produce_request::PartitionProduceData;
 use protocol::messages::produce_response::{
@@ -18,7 +22,7 @@ use protocol::messages::produce_response::{
     TopicProduceResponse,
 };
 use protocol::messages::{BrokerId, ProduceRequest, ProduceResponse, TopicName};
-use protocol::{ErrorCode, NodeId, TopicId, TopicPartition};
+use protocol::{BatchView, Compression, ErrorCode, NodeId, TopicId, TopicPartition};
 use storage::{AppendContext, Appended};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
@@ -29,9 +33,10 @@ use crate::broker::{Broker, NotLed};
 use crate::connection::{Answer, Hangup, Pending};
 use crate::context::RequestContext;
 use crate::error::storage_code;
+use crate::limits::POOLED_CHECK_BYTES;
 use crate::quotas::{Use, throttle_ms};
 use crate::topics::TopicSettings;
-use check::Refused;
+use check::{Checked, Refused};
 
 /// Appends everything, in order; the rest waits for durability.
 pub(crate) async fn start(
@@ -55,7 +60,7 @@ pub(crate) async fn start(
         let found = producing.topic(&topic.name, topic.topic_id, transactional);
         let mut partitions = Vec::with_capacity(topic.partition_data.len());
         for data in topic.partition_data {
-            bytes += data.records.as_ref().map_or(0, bytes::Bytes::len);
+            bytes += data.records.as_ref().map_or(0, Bytes::len);
             let index = data.index;
             let appended = match &found {
                 Ok((topic, settings)) => producing.partition(topic, settings, data).await,
@@ -160,7 +165,7 @@ impl Producing<'_> {
     async fn partition(
         &self,
         topic: &Arc<TopicImage>,
-        settings: &TopicSettings,
+        settings: &Arc<TopicSettings>,
         data: PartitionProduceData,
     ) -> Result<Appended, Failed> {
         let Some(tp) = partition_of(topic, data.index) else {
@@ -169,25 +174,47 @@ impl Producing<'_> {
         };
         let partition = self.broker.led(self.image, tp).map_err(Failed::NotLed)?;
         let records = data.records.unwrap_or_default();
-        let now_ms = self.broker.env.clock.wall_ms();
-        let view = check::check(&records, settings, self.context.version, now_ms)?;
+        let checked = self.check(&records, settings).await?;
+        let batch = checked.corrected.unwrap_or(records);
         let context = AppendContext {
             deadline: self.deadline,
             internal: false,
         };
-        let reservation = partition.reserve(records.len(), context).await;
+        let reservation = partition.reserve(batch.len(), context).await;
         let appended = reservation
-            .and_then(|reservation| partition.append(reservation, view.bytes()))
+            .and_then(|reservation| partition.append(reservation, &batch))
             .map_err(|error| self.failed(tp, &error))?;
         if !appended.duplicate {
             self.broker
                 .metrics
                 .produced_bytes
-                .inc_by(records.len() as u64);
-            let count = u64::try_from(view.record_count()).unwrap_or(0);
-            self.broker.metrics.produced_records.inc_by(count);
+                .inc_by(batch.len() as u64);
+            self.broker.metrics.produced_records.inc_by(checked.records);
         }
         Ok(appended)
+    }
+
+    /// Judges a batch; large compressed ones where they hold up nobody else.
+    async fn check(
+        &self,
+        records: &Bytes,
+        settings: &Arc<TopicSettings>,
+    ) -> Result<Checked, Refused> {
+        let now_ms = self.broker.env.clock.wall_ms();
+        let version = self.context.version;
+        let compressed = BatchView::split_first(records)
+            .is_ok_and(|(view, _)| !matches!(view.compression(), Ok(Compression::None)));
+        if !compressed || records.len() < POOLED_CHECK_BYTES {
+            return check::check(records, settings, version, now_ms);
+        }
+        let Ok(turn) = timeout_at(self.deadline, self.broker.checks.acquire()).await else {
+            let message = "too many large batches wait to be read";
+            return Err(Refused::new(ErrorCode::RequestTimedOut, message));
+        };
+        let _turn = turn.expect("nobody closes the semaphore");
+        let (records, settings) = (records.clone(), Arc::clone(settings));
+        let check = move || check::check(&records, &settings, version, now_ms);
+        self.broker.env.threads.pool().run(check).await
     }
 
     fn failed(&self, tp: TopicPartition, error: &storage::Error) -> Failed {

@@ -333,6 +333,7 @@ async fn every_version_of_every_group_api_is_served() {
         let at = within(ApiKey::DeleteGroups);
         let deleted = ask!(raw, at, DeleteGroups(request.clone()));
         assert_eq!(deleted.results[0].error_code, 68, "NON_EMPTY_GROUP");
+        assert_eq!(deleted.results[0].error_message.is_some(), at >= 3);
         leave(&mut raw, &group, &member, within(ApiKey::LeaveGroup)).await;
         let deleted = ask!(raw, at, DeleteGroups(request));
         assert_eq!(deleted.results[0].error_code, 0);

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use broker::client::{Connection, Settings};
 use bytes::Bytes;
 use protocol::messages::*;
-use protocol::{BatchBuilder, Compression, ErrorCode, Records, Request, Response};
+use protocol::{
+    BATCH_HEADER_BYTES, BatchBuilder, Compression, ErrorCode, Records, Request, Response, crc32c,
+};
 use tests::process::BrokerProcess;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -79,7 +81,7 @@ impl Client {
         let topic = &response.topics[0];
         assert_eq!(topic.error_code, 0, "{:?}", topic.error_message);
         assert_eq!((topic.num_partitions, topic.replication_factor), (2, 3));
-        assert!(topic.configs.as_ref().unwrap().len() >= 34);
+        assert!(topic.configs.as_ref().unwrap().len() >= 37);
         topic.topic_id
     }
 
@@ -211,6 +213,125 @@ async fn a_wrong_produce_is_answered_with_the_reason() {
     assert_eq!(keyless.record_errors[0].batch_index, 1);
     // Nothing of all that was kept.
     assert_eq!(client.offset(7, -1).await, (0, 1, -1));
+}
+
+/// `batch` with other bytes for records; the checksum is right, as of a client that errs.
+fn around(batch: &[u8], payload: &[u8]) -> Bytes {
+    let mut bytes = [&batch[..BATCH_HEADER_BYTES], payload].concat();
+    let length = bytes.len() as i32 - 12;
+    bytes[8..12].copy_from_slice(&length.to_be_bytes());
+    checksummed(bytes)
+}
+
+fn checksummed(mut batch: Vec<u8>) -> Bytes {
+    let crc = crc32c(&batch[21..]);
+    batch[17..21].copy_from_slice(&crc.to_be_bytes());
+    batch.into()
+}
+
+fn noisy(codec: Compression, times: &[i64]) -> Bytes {
+    let mut builder = BatchBuilder::new().compression(codec);
+    let mut state = 1u32;
+    for time in times {
+        let value: Vec<u8> = (0..20_000)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8
+            })
+            .collect();
+        builder.append(*time, Some(b"k"), Some(&value), &[]);
+    }
+    builder.build().unwrap()
+}
+
+#[tokio::test]
+async fn records_that_no_consumer_could_read_are_refused_and_good_ones_stay() {
+    let mut client = Client::new().await;
+    client
+        .create("log", &[("message.timestamp.before.max.ms", "3600000")])
+        .await;
+    let (now, mut kept) = (now_ms(), 0);
+    for codec in Compression::ALL {
+        // Small ones are judged at once, those of 60 KB on the pool.
+        for times in [&[now][..], &[now, now - 1, now - 2]] {
+            let good = noisy(codec, times);
+            let payload = &good[BATCH_HEADER_BYTES..];
+            let cut = around(&good, &payload[..payload.len() - 2000]);
+            let more = around(&good, &[payload, &[0; 30]].concat());
+            let mut counted = good.to_vec();
+            counted[26] += 1;
+            counted[60] += 1;
+            let mut other = good.to_vec();
+            other[22] = (other[22] + 1) % 5;
+            for bad in [cut, more, checksummed(counted), checksummed(other)] {
+                let refused = client.produce("log", 0, -1, bad).await;
+                let code = ErrorCode::from_code(refused.error_code).unwrap();
+                assert_eq!(code, ErrorCode::InvalidRecord, "{}", codec.name());
+                assert_eq!(refused.base_offset, -1);
+                assert!(refused.error_message.is_some());
+            }
+            let taken = client.produce("log", 0, -1, good).await;
+            assert_eq!((taken.error_code, taken.base_offset), (0, kept));
+            kept += times.len() as i64;
+        }
+    }
+    let old = noisy(Compression::Lz4, &[now, now - 7_200_000, now]);
+    let refused = client.produce("log", 0, -1, old).await;
+    assert_eq!(refused.error_code, ErrorCode::InvalidTimestamp.code());
+    let named: Vec<i32> = refused
+        .record_errors
+        .iter()
+        .map(|e| e.batch_index)
+        .collect();
+    assert_eq!(named, [1]);
+    assert_eq!(client.offset(7, -1).await, (0, kept, -1));
+}
+
+#[tokio::test]
+async fn a_header_that_lies_about_its_times_is_set_right() {
+    let mut client = Client::new().await;
+    let id = client.create("log", &[]).await;
+    let now = now_ms();
+    let honest = noisy(Compression::Zstd, &[now - 50, now - 10, now - 30]);
+    let mut lying = honest.to_vec();
+    lying[35..43].copy_from_slice(&(now + 1000).to_be_bytes());
+    let taken = client.produce("log", 0, -1, checksummed(lying)).await;
+    assert_eq!(taken.error_code, 0);
+    // The record of the highest timestamp, and none at a time that only the header had.
+    assert_eq!(client.offset(7, -3).await, (0, 1, now - 10));
+    assert_eq!(client.offset(7, now - 5).await, (0, -1, -1));
+    let fetched = client.fetch(12, id, 0, 1000).await;
+    let records = fetched.records.unwrap().to_bytes();
+    // But for the leader epoch it is what an honest client would have sent.
+    assert_eq!(records[16..], honest[16..]);
+}
+
+#[tokio::test]
+async fn a_client_of_another_cluster_is_told_to_bootstrap_again() {
+    let mut client = Client::new().await;
+    let metadata = ask!(client, 12, Metadata(MetadataRequest::default()));
+    let cluster = metadata.cluster_id.unwrap();
+    let node = metadata.brokers[0].node_id.0;
+    for (cluster, node, expected) in [
+        (Some(cluster.clone()), node, ErrorCode::None),
+        (None, -1, ErrorCode::None),
+        (
+            Some(cluster.clone()),
+            node + 1,
+            ErrorCode::RebootstrapRequired,
+        ),
+        (Some(text("another")), node, ErrorCode::RebootstrapRequired),
+        (Some(cluster), -1, ErrorCode::InvalidRequest),
+    ] {
+        let request = ApiVersionsRequest::default()
+            .with_client_software_name(text("tests"))
+            .with_client_software_version(text("1"))
+            .with_cluster_id(cluster)
+            .with_node_id(node);
+        let answer = ask!(client, 5, ApiVersions(request));
+        assert_eq!(answer.error_code, expected.code(), "{expected:?}");
+        assert_eq!(answer.api_keys.is_empty(), expected != ErrorCode::None);
+    }
 }
 
 #[tokio::test]
