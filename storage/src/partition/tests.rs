@@ -389,3 +389,70 @@ async fn a_gap_at_the_end_is_no_data_and_a_tombstone_above_it_stays() {
     assert_eq!(first.base_offset(), 5, "it hides the value below the gap");
     storage.shutdown().await;
 }
+
+/// Notes the high watermark at the moment it is woken.
+struct Seen {
+    partition: crate::Partition,
+    at: Mutex<Vec<i64>>,
+}
+
+impl std::task::Wake for Seen {
+    fn wake(self: Arc<Self>) {
+        self.at.lock().push(self.partition.high_watermark());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r3_a_reply_leaves_only_after_the_high_watermark_has_moved() {
+    let world = World::new();
+    let storage = world.storage();
+    let partition = world.open(&storage, 0, 0).await;
+    let appended = partition.produce(&batch(3, 10, 0), context()).await;
+    let mut durable = Box::pin(appended.unwrap().durable());
+    let seen = Arc::new(Seen {
+        partition: partition.clone(),
+        at: Mutex::default(),
+    });
+    let waker = std::task::Waker::from(Arc::clone(&seen));
+    let mut context = std::task::Context::from_waker(&waker);
+    assert!(durable.as_mut().poll(&mut context).is_pending());
+    assert_eq!(partition.high_watermark(), 0);
+    tokio::time::timeout(Duration::from_secs(60), async {
+        while seen.at.lock().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(*seen.at.lock(), [3], "whoever is answered can read it");
+    assert!(durable.as_mut().poll(&mut context).is_ready());
+    storage.shutdown().await;
+}
+
+#[test]
+fn r5_what_is_folded_into_the_committed_state_counts_once() {
+    let mut committed = super::Committed {
+        producers: crate::producers::Producers::default(),
+        at: 0,
+        bytes_since_checkpoint: 0,
+        checkpoint_at_ms: 0,
+    };
+    let entry = |base_offset: i64, sequence| wal::Entry {
+        topic_partition: tp(0),
+        leader_epoch: LeaderEpoch(0),
+        base_offset,
+        last_offset: base_offset + 1,
+        appended_at_ms: 7,
+        batches: sequenced(1, 0, sequence, 2),
+    };
+    let first = entry(0, 0);
+    for folded in [&first, &entry(2, 2), &entry(4, 4)] {
+        committed.fold(folded).unwrap();
+    }
+    let (once, at) = (committed.producers.clone(), committed.at);
+    assert_eq!(at, 6);
+    // A round that is cut again brings entries that the state is past already.
+    committed.fold(&first).unwrap();
+    assert_eq!(committed.at, at, "the state never goes back");
+    assert_eq!(committed.producers, once);
+}
