@@ -24,7 +24,9 @@ mod run;
 mod trace;
 mod world;
 
+use std::ffi::OsStr;
 use std::io::Write;
+use std::process::Command;
 
 use plan::Plan;
 use run::{Outcome, simulate};
@@ -59,29 +61,72 @@ fn judge_rot(seed: u64, outcome: &Outcome) {
     );
 }
 
-/// The first check of all: one seed gives one trace. `cargo xtask determinism` compares two
-/// processes; here two runs of one process.
+/// Runs one test for one seed in a process of its own and gives what it printed: runtimes of one
+/// process share a counter from which tokio draws whom a `watch` wakes first, so that only the
+/// first world of a process is the same every time.
+fn alone(test: &str, settings: &[(&str, &OsStr)]) -> String {
+    let binary = std::env::current_exe().expect("this binary has a path");
+    let mut command = Command::new(binary);
+    command.args([test, "--exact", "--nocapture"]);
+    for name in ["HEADWATER_SIM_REPLAY", "HEADWATER_SIM_TRACE"] {
+        command.env_remove(name);
+    }
+    command.envs(settings.iter().copied());
+    let output = command.output().expect("a process can be started");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{test} {settings:?}: {errors}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The line of `text` that begins with `start`.
+fn line<'a>(text: &'a str, start: &str) -> &'a str {
+    let mut lines = text.lines();
+    let found = lines.find(|line| line.starts_with(start));
+    found.unwrap_or_else(|| panic!("no line begins with {start:?}"))
+}
+
+/// The number after `name` in a line of figures.
+fn figure(line: &str, name: &str) -> u64 {
+    let after = line.rsplit_once(&format!("{name} ")).map(|(_, rest)| rest);
+    let digits = |text: &str| {
+        text.split(|c: char| !c.is_ascii_digit())
+            .next()?
+            .parse()
+            .ok()
+    };
+    after
+        .and_then(digits)
+        .unwrap_or_else(|| panic!("no {name} in {line:?}"))
+}
+
+/// The first check of all: one seed gives one trace, in two processes.
 #[test]
 fn determinism_trace() {
     let seed = number("HEADWATER_SIM_REPLAY").unwrap_or(7);
-    let first = simulate(seed, Plan::draw(seed));
     if let Some(path) = std::env::var_os("HEADWATER_SIM_TRACE") {
-        std::fs::write(&path, &first.trace).expect("the trace can be written");
+        let outcome = simulate(seed, Plan::draw(seed));
+        std::fs::write(&path, &outcome.trace).expect("the trace can be written");
+        judge(seed, &outcome);
+        return;
     }
-    let second = simulate(seed, Plan::draw(seed));
-    assert!(
-        first.trace.len() > 1000,
-        "a trace says something: {}",
-        first.trace
-    );
-    if first.trace != second.trace {
-        let differs = first.trace.lines().zip(second.trace.lines()).enumerate();
-        let differs = differs
-            .map(|(at, pair)| (at + 1, pair))
-            .find(|(_, (a, b))| a != b);
+    let folder = tempfile::tempdir().expect("a place for two traces");
+    let seed = seed.to_string();
+    let [first, second] = ["first", "second"].map(|name| {
+        let path = folder.path().join(name);
+        let settings = [
+            ("HEADWATER_SIM_REPLAY", OsStr::new(&seed)),
+            ("HEADWATER_SIM_TRACE", path.as_os_str()),
+        ];
+        alone("determinism_trace", &settings);
+        std::fs::read_to_string(&path).expect("a trace was written")
+    });
+    assert!(first.len() > 1000, "a trace says something: {first}");
+    if first != second {
+        let differs = first.lines().zip(second.lines()).enumerate();
+        let mut differs = differs.map(|(at, pair)| (at + 1, pair));
+        let differs = differs.find(|(_, (a, b))| a != b);
         panic!("two runs of seed {seed} differ: {differs:#?}");
     }
-    judge(seed, &first);
 }
 
 /// A bounded number of bad days.
@@ -91,6 +136,7 @@ fn no_seed_loses_a_record() {
         let outcome = simulate(seed, Plan::draw(seed));
         // A story is for whoever asked; a closed pipe is not our failure.
         let _ = std::io::stdout().write_all(outcome.trace.as_bytes());
+        println!("seed {seed}: {} {}", outcome.plan, outcome.figures());
         judge(seed, &outcome);
         return;
     }
@@ -98,12 +144,16 @@ fn no_seed_loses_a_record() {
     let count = number("HEADWATER_SIM_SEEDS").unwrap_or(DEFAULT_SEEDS);
     let (mut acknowledged, mut crashes, mut faults) = (0, 0, 0);
     for seed in from..from + count {
-        let outcome = simulate(seed, Plan::draw(seed));
-        println!("seed {seed}: {} {}", outcome.plan, outcome.figures());
-        judge(seed, &outcome);
-        acknowledged += outcome.acknowledged;
-        crashes += outcome.crashes;
-        faults += outcome.faults;
+        let settings = [("HEADWATER_SIM_REPLAY", seed.to_string())];
+        let settings = settings
+            .each_ref()
+            .map(|(name, seed)| (*name, seed.as_ref()));
+        let said = alone("no_seed_loses_a_record", &settings);
+        let line = line(&said, &format!("seed {seed}: "));
+        println!("{line}");
+        acknowledged += figure(line, "acknowledged");
+        crashes += figure(line, "crashes");
+        faults += figure(line, "faults");
     }
     println!(
         "{count} seeds from {from}: {acknowledged} records acknowledged, {crashes} crashes, \
@@ -117,7 +167,12 @@ fn no_seed_loses_a_record() {
 fn rot_at_rest_is_named_and_never_served() {
     if let Some(seed) = number("HEADWATER_SIM_REPLAY_ROT") {
         let outcome = simulate(seed, Plan::rot(seed));
+        let rotten = &outcome.rotten;
         let _ = std::io::stdout().write_all(outcome.trace.as_bytes());
+        println!(
+            "rot {seed}: {} acknowledged {}, {}; named {}, refused {}",
+            outcome.plan, outcome.acknowledged, rotten.damage, rotten.named, rotten.refused
+        );
         judge_rot(seed, &outcome);
         return;
     }
@@ -126,18 +181,19 @@ fn rot_at_rest_is_named_and_never_served() {
     }
     let from = number("HEADWATER_SIM_FROM").unwrap_or(1);
     // Half as many: such a world is judged twice.
-    let count = number("HEADWATER_SIM_SEEDS").unwrap_or(DEFAULT_SEEDS).div_ceil(2);
+    let count = number("HEADWATER_SIM_SEEDS").unwrap_or(DEFAULT_SEEDS);
+    let count = count.div_ceil(2);
     let (mut named, mut refused) = (0, 0);
     for seed in from..from + count {
-        let outcome = simulate(seed, Plan::rot(seed));
-        let rotten = &outcome.rotten;
-        println!(
-            "rot {seed}: {} acknowledged {}, {}; named {}, refused {}",
-            outcome.plan, outcome.acknowledged, rotten.damage, rotten.named, rotten.refused
-        );
-        judge_rot(seed, &outcome);
-        named += u64::from(rotten.named);
-        refused += u64::from(rotten.refused > 0);
+        let settings = [("HEADWATER_SIM_REPLAY_ROT", seed.to_string())];
+        let settings = settings
+            .each_ref()
+            .map(|(name, seed)| (*name, seed.as_ref()));
+        let said = alone("rot_at_rest_is_named_and_never_served", &settings);
+        let line = line(&said, &format!("rot {seed}: "));
+        println!("{line}");
+        named += u64::from(line.contains("named true"));
+        refused += u64::from(figure(line, "refused") > 0);
     }
     println!(
         "{count} damaged worlds from {from}: named in {named}, records refused in {refused}, none \
