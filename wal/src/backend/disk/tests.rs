@@ -211,6 +211,30 @@ fn r4_files_are_reused_only_behind_the_trim_point() {
 }
 
 #[test]
+fn r4_nothing_at_or_above_the_trim_point_goes_however_many_segments_lie_there() {
+    run_paused(async {
+        let host = SimHost::alone(5);
+        let (env, acked) = (host.env(), Acked::default());
+        let log = start(&env, Path::new(SIM), &acked).await;
+        for n in 0..100 {
+            append(&log, entry(n, 3000)).await;
+            let failed = durable_or_failed(&log, n as usize + 1, &acked).await;
+            assert!(failed.is_none());
+        }
+        let used = host.disk.used();
+        assert!(used > 5 * SMALL.segment_bytes, "{used} bytes");
+        for trim in [1, 20, 50] {
+            log.trim(trim);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        drop(log);
+        host.disk.power_loss();
+        let (groups, _) = read_from(&host, 50).await.unwrap();
+        assert_eq!(groups, acked.groups()[50..]);
+    });
+}
+
+#[test]
 fn an_empty_or_foreign_volume_is_refused() {
     run_paused(async {
         let host = SimHost::alone(4);
