@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use controller::{BrokerImage, Client, ConfigResource, Image, Lease, TopicImage};
+use controller::{Client, ConfigResource, Image, Lease, Listener, TopicImage};
 use env::Env;
 use parking_lot::RwLock;
 use protocol::messages::StrBytes;
@@ -59,6 +59,7 @@ pub(crate) struct Broker {
     pub(crate) groups: Coordinator,
     /// Turns of large produced batches to be judged.
     pub(crate) checks: Semaphore,
+    listeners: Vec<Listener>,
     image: watch::Receiver<Arc<Image>>,
     epoch: RwLock<Option<Arc<Epoch>>>,
     /// Image up to which partitions are opened and closed here.
@@ -91,6 +92,8 @@ pub(crate) struct BrokerParts {
     pub(crate) metrics: Arc<BrokerMetrics>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) quota: Arc<dyn Quota>,
+    /// Where this node is reached itself.
+    pub(crate) listeners: Vec<Listener>,
 }
 
 impl Broker {
@@ -118,6 +121,7 @@ impl Broker {
             metrics: parts.metrics,
             authorizer: parts.authorizer,
             quota: parts.quota,
+            listeners: parts.listeners,
         })
     }
 
@@ -233,11 +237,23 @@ impl Broker {
         self.authorizer.allows(context, operation, on)
     }
 
-    /// Live brokers that have the listener `listener`, by node.
+    /// Live brokers that have the listener `listener`, by node; always with this one, which answers
+    /// after all. Without it a cluster of one would be told to have no broker while it registers
+    /// anew, and a client that believes it (librdkafka does) has nobody left to ask, for ever.
     pub(crate) fn endpoints(&self, image: &Image, listener: &str) -> BTreeMap<NodeId, Endpoint> {
-        image
-            .live_brokers()
-            .filter_map(|(_, broker)| endpoint(broker, listener))
+        let rack = self.config.values.text("broker.rack");
+        let rack = (!rack.is_empty()).then_some(rack);
+        let own = endpoint(self.config.node_id, &self.listeners, rack, listener);
+        let live = image.live_brokers().filter_map(|(_, broker)| {
+            endpoint(
+                broker.node,
+                &broker.listeners,
+                broker.rack.as_deref(),
+                listener,
+            )
+        });
+        own.into_iter()
+            .chain(live)
             .map(|endpoint| (endpoint.node, endpoint))
             .collect()
     }
@@ -252,15 +268,19 @@ impl Broker {
     }
 }
 
-fn endpoint(broker: &BrokerImage, listener: &str) -> Option<Endpoint> {
-    let found = broker
-        .listeners
+fn endpoint(
+    node: NodeId,
+    listeners: &[Listener],
+    rack: Option<&str>,
+    listener: &str,
+) -> Option<Endpoint> {
+    let found = listeners
         .iter()
         .find(|candidate| candidate.name == listener)?;
     Some(Endpoint {
-        node: broker.node,
+        node,
         host: StrBytes::from_string(found.host.clone()),
         port: i32::from(found.port),
-        rack: broker.rack.clone().map(StrBytes::from_string),
+        rack: rack.map(|rack| StrBytes::from_string(rack.to_owned())),
     })
 }

@@ -84,6 +84,13 @@ async fn start(context: &Context, bound: &[Bound]) -> Result<(Controller, Runnin
 fn assemble(context: &Context, client: Client, store: Store, bound: &[Bound]) -> Running {
     let config = &context.config;
     let mut registry = context.registry.write();
+    let listener = |bound: &Bound| controller::Listener {
+        name: bound.name.to_string(),
+        host: bound.advertised.host.clone(),
+        port: bound.advertised.port,
+        protocol: bound.protocol.clone(),
+    };
+    let listeners: Vec<_> = bound.iter().map(listener).collect();
     let broker = Broker::new(BrokerParts {
         env: context.env.clone(),
         config: Arc::clone(config),
@@ -91,6 +98,7 @@ fn assemble(context: &Context, client: Client, store: Store, bound: &[Bound]) ->
         metrics: Arc::new(BrokerMetrics::new(&mut registry)),
         authorizer: Arc::clone(&context.parts.authorizer),
         quota: Arc::clone(&context.parts.quota),
+        listeners: listeners.clone(),
     });
     store.metrics.register(&mut registry);
     let collector_metrics = storage::CollectorMetrics::default();
@@ -119,12 +127,6 @@ fn assemble(context: &Context, client: Client, store: Store, bound: &[Bound]) ->
         drain: drain.clone(),
     };
     let server = Server::new(shared, config.size("max.connections"), context.kill.clone());
-    let listener = |bound: &Bound| controller::Listener {
-        name: bound.name.to_string(),
-        host: bound.advertised.host.clone(),
-        port: bound.advertised.port,
-        protocol: bound.protocol.clone(),
-    };
     Running {
         client,
         broker,
@@ -133,7 +135,7 @@ fn assemble(context: &Context, client: Client, store: Store, bound: &[Bound]) ->
         storage_metrics: storage::StorageMetrics::register(&mut registry),
         collector_metrics,
         wal_metrics: wal::Metrics::registered(&mut registry),
-        listeners: bound.iter().map(listener).collect(),
+        listeners,
         drain,
     }
 }
