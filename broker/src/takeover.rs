@@ -185,7 +185,12 @@ impl Takeover<'_> {
                     reason: error.to_string(),
                 };
                 self.submit(report).await?;
-                Err(TakeoverError::Fatal(error))
+                let told = format!(
+                    "{error}. Nothing that only this log holds is served. Put its files back \
+                     whole, from a copy of the volume, or give up what it holds: `headwater wal \
+                     abandon`"
+                );
+                Err(TakeoverError::Fatal(NodeError::Failed(told)))
             }
             Judgement::Fatal => Err(TakeoverError::Fatal(error)),
         }
