@@ -5,4 +5,5 @@ pub mod faults;
 pub mod history;
 pub mod process;
 pub mod s3;
+pub mod shim;
 pub mod simstore;

@@ -52,6 +52,20 @@ impl BrokerProcess {
     /// # Errors
     /// When it exits, or says nothing within a minute; with what it wrote to standard error.
     pub fn start(data_dir: &Path, kafka: &str, admin: &str, more: &[String]) -> Result<Self> {
+        Self::start_in(&[], data_dir, kafka, admin, more)
+    }
+
+    /// [`BrokerProcess::start`] with `environment` on top of this program's.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_in(
+        environment: &[(String, PathBuf)],
+        data_dir: &Path,
+        kafka: &str,
+        admin: &str,
+        more: &[String],
+    ) -> Result<Self> {
         for address in [kafka, admin] {
             ensure!(
                 address.starts_with("127.0.0.1:"),
@@ -70,6 +84,7 @@ impl BrokerProcess {
             .arg(data_dir)
             .args(["--listen", kafka, "--admin-listen", admin])
             .args(more)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)

@@ -3,11 +3,15 @@
 // Helpers of tests may give up as tests do.
 #![allow(clippy::unwrap_used)]
 
+mod damage;
+mod disk;
 mod golden;
 mod groups;
 mod hostile;
+mod load;
 mod records;
 mod requests;
 mod s3;
+mod stalled;
 mod store;
 mod troubles;
