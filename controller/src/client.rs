@@ -1,11 +1,12 @@
-//! How brokers speak to the controller: over the local voter.
+//! How brokers speak to the controller: through the voter of the same process, which does what is
+//! asked when it leads, and else asks the one that does.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use env::Env;
 use parking_lot::Mutex;
-use protocol::{BrokerEpoch, TopicPartition};
+use protocol::{BrokerEpoch, NodeId, TopicPartition};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -16,10 +17,10 @@ use crate::image::Image;
 use crate::lease::{Lease, Marks, Sessions};
 use crate::limits::{
     MAX_COMMAND_BYTES, MAX_COMMANDS_IN_FLIGHT, MAX_KEYS_PER_QUERY, MAX_MARKS_PER_COMMAND,
-    SUBMIT_RETRY, SUBMIT_TIMEOUT,
+    RPC_TIMEOUT, SUBMIT_RETRY, SUBMIT_TIMEOUT,
 };
-use crate::raft::errors::{READ_POLICY, classify_read, classify_write};
-use crate::raft::{ProposalBytes, Raft, Shared};
+use crate::raft::{NotDone, Raft, Shared};
+use crate::rpc::{Channels, Target, method, wire};
 use crate::state::{Condemned, PartitionState, State};
 use crate::types::CommandId;
 
@@ -35,6 +36,9 @@ pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
     pub(crate) sessions: Mutex<Sessions>,
     pub(crate) lease: Duration,
+    /// The voter of this process.
+    pub(crate) voter: Target,
+    pub(crate) channels: Channels,
     in_flight: Semaphore,
 }
 
@@ -47,7 +51,14 @@ pub struct LeaseKeeper {
 // === impl Client ===
 
 impl Client {
-    pub(crate) fn new(env: Env, raft: Raft, shared: Arc<Shared>, lease: Duration) -> Self {
+    pub(crate) fn new(
+        env: Env,
+        raft: Raft,
+        shared: Arc<Shared>,
+        lease: Duration,
+        voter: Target,
+        channels: Channels,
+    ) -> Self {
         let sessions = Mutex::new(Sessions::new(lease));
         let in_flight = Semaphore::new(MAX_COMMANDS_IN_FLIGHT);
         Self {
@@ -57,6 +68,8 @@ impl Client {
                 shared,
                 sessions,
                 lease,
+                voter,
+                channels,
                 in_flight,
             }),
         }
@@ -83,10 +96,7 @@ impl Client {
     /// # Errors
     /// As [`submit`](Self::submit).
     pub async fn submit_as(&self, id: CommandId, command: Command) -> Result<Response, Error> {
-        if let Command::RegisterBroker(register) = &command {
-            self.check_node_is_free(register)?;
-        }
-        self.propose(id, command).await
+        self.propose(id, command, false).await
     }
 
     /// Registers a broker. `death_proven`: the caller holds the lock of the node's directory, so
@@ -99,11 +109,9 @@ impl Client {
         register: RegisterBroker,
         death_proven: bool,
     ) -> Result<BrokerEpoch, Error> {
-        if !death_proven {
-            self.check_node_is_free(&register)?;
-        }
+        let command = Command::RegisterBroker(register);
         let answer = self
-            .propose(self.command_id(), Command::RegisterBroker(register))
+            .propose(self.command_id(), command, death_proven)
             .await?;
         let Response::Registered { broker } = answer else {
             return Err(Error::corrupt(
@@ -111,32 +119,16 @@ impl Client {
                 format!("{answer:?} to a registration"),
             ));
         };
-        let now = self.inner.env.clock.monotonic();
-        self.inner.sessions.lock().renew(broker, now);
         Ok(broker)
     }
 
-    fn check_node_is_free(&self, register: &RegisterBroker) -> Result<(), Error> {
-        let now = self.inner.env.clock.monotonic();
-        let image = self.inner.shared.image().borrow().clone();
-        let sessions = self.inner.sessions.lock();
-        for (epoch, broker) in image.live_brokers() {
-            let other = broker.node == register.node && broker.incarnation != register.incarnation;
-            if other && sessions.may_live(epoch, now) {
-                return Err(Refusal::NodeInUse {
-                    node: register.node,
-                }
-                .into());
-            }
-        }
-        Ok(())
-    }
-
-    async fn propose(&self, id: CommandId, command: Command) -> Result<Response, Error> {
+    async fn propose(
+        &self,
+        id: CommandId,
+        command: Command,
+        death_proven: bool,
+    ) -> Result<Response, Error> {
         let deadline = Instant::now() + SUBMIT_TIMEOUT;
-        let unavailable = |reason: &str| Error::Unavailable {
-            reason: reason.to_owned(),
-        };
         let permit = timeout_at(deadline, self.inner.in_flight.acquire()).await;
         let _permit = permit
             .map_err(|_| unavailable("too many commands wait"))?
@@ -146,7 +138,7 @@ impl Client {
             now_ms: 0,
             command,
         };
-        loop {
+        let answered = self.ask(deadline, || {
             proposal.now_ms = self.inner.env.clock.wall_ms();
             let bytes = proposal.encode();
             if bytes.len() > MAX_COMMAND_BYTES {
@@ -155,22 +147,58 @@ impl Client {
                     limit: MAX_COMMAND_BYTES,
                 });
             }
-            let write = self.inner.raft.client_write(ProposalBytes(bytes.into()));
-            let Ok(written) = timeout_at(deadline, write).await else {
-                return Err(unavailable("no answer in time"));
-            };
-            let failed = match written {
-                Ok(written) => {
-                    let answer = decode_answer(&written.data.0);
-                    return Ok(answer.map_err(|e| Error::corrupt("answer", e.0))??);
-                }
-                Err(error) => classify_write(error),
+            Ok(wire::Ask {
+                submit: Some(wire::Submit {
+                    proposal: bytes.into(),
+                    death_proven,
+                }),
+                ..Default::default()
+            })
+        });
+        let answer = decode_answer(&answered.await?.answer);
+        Ok(answer.map_err(|e| Error::corrupt("answer", e.0))??)
+    }
+
+    /// Has the leader, whoever it is, do what `ask` makes, again and again until `deadline`; then
+    /// waits until the state here holds it.
+    async fn ask(
+        &self,
+        deadline: Instant,
+        mut ask: impl FnMut() -> Result<wire::Ask, Error>,
+    ) -> Result<wire::Outcome, Error> {
+        loop {
+            let ask = ask()?;
+            let asked = timeout_at(deadline, self.ask_once(ask)).await;
+            let failed = match asked {
+                Ok(Ok(outcome)) => return Ok(outcome),
+                Ok(Err(failed)) => failed,
+                Err(_) => return Err(unavailable("no answer in time")),
             };
             if failed.kind() != ErrorKind::Retry || Instant::now() + SUBMIT_RETRY >= deadline {
                 return Err(failed);
             }
             sleep(SUBMIT_RETRY).await;
         }
+    }
+
+    async fn ask_once(&self, ask: wire::Ask) -> Result<wire::Outcome, Error> {
+        let leader = match self.inner.answer(&ask).await {
+            Ok(outcome) => return Ok(outcome),
+            Err(NotDone::Failed(error)) => return Err(error),
+            Err(NotDone::Elsewhere(leader)) => leader,
+        };
+        let asked = self
+            .inner
+            .channels
+            .ask(&leader, method::ASK, ask, RPC_TIMEOUT);
+        let outcome: wire::Outcome = asked.await.map_err(|status| match status.code() {
+            tonic::Code::InvalidArgument => Error::Settings {
+                reason: status.message().to_owned(),
+            },
+            _ => unavailable(status.message()),
+        })?;
+        self.wait_for(outcome.index).await?;
+        Ok(outcome)
     }
 
     /// The image, swapped whole.
@@ -244,22 +272,75 @@ impl Client {
 
     /// Returns once a quorum has confirmed the leader after the call, and the local state holds
     /// all that was committed before it.
-    async fn confirm_leader(&self) -> Result<(), Error> {
+    pub(crate) async fn confirm_leader(&self) -> Result<(), Error> {
         let deadline = Instant::now() + SUBMIT_TIMEOUT;
-        loop {
-            let confirm = self.inner.raft.ensure_linearizable(READ_POLICY);
-            let Ok(confirmed) = timeout_at(deadline, confirm).await else {
-                return Err(Error::Unavailable {
-                    reason: "no quorum in time".to_owned(),
-                });
-            };
-            let Err(error) = confirmed else { return Ok(()) };
-            let failed = classify_read(error);
-            if failed.kind() != ErrorKind::Retry || Instant::now() + SUBMIT_RETRY >= deadline {
-                return Err(failed);
+        let asked = self.ask(deadline, || {
+            Ok(wire::Ask {
+                read_index: Some(wire::Nothing {}),
+                ..Default::default()
+            })
+        });
+        asked.await.map(drop)
+    }
+
+    /// Adds the voter that answers at `address`, or tells the others where it is now. Returns when
+    /// it has caught up and counts.
+    ///
+    /// # Errors
+    /// `Settings` when it stands with another directory (remove it first), or when nine stand;
+    /// `Unavailable`, `Stopped`.
+    pub async fn add_voter(&self, address: &str) -> Result<NodeId, Error> {
+        let at = Target {
+            node: 0,
+            address: address.to_owned(),
+            directory: uuid::Uuid::nil(),
+        };
+        let deadline = Instant::now() + SUBMIT_TIMEOUT;
+        let found: wire::Identity = loop {
+            let (channels, question) = (&self.inner.channels, wire::Nothing {});
+            let asked = channels.ask(&at, method::IDENTIFY, question, RPC_TIMEOUT);
+            match asked.await {
+                Ok(found) => break found,
+                Err(_) if Instant::now() + SUBMIT_RETRY < deadline => sleep(SUBMIT_RETRY).await,
+                Err(e) => return Err(unavailable(&format!("{address}: {}", e.message()))),
             }
-            sleep(SUBMIT_RETRY).await;
-        }
+        };
+        let change = wire::ChangeVoter {
+            node: found.node,
+            address: Some(address.to_owned()),
+            directory: found.directory,
+        };
+        self.change_voter(change).await?;
+        i32::try_from(found.node)
+            .map(NodeId)
+            .map_err(|e| Error::corrupt("identity", format!("node {}: {e}", found.node)))
+    }
+
+    /// Takes a voter out.
+    ///
+    /// # Errors
+    /// `Settings` when it is the only one; `Unavailable`, `Stopped`.
+    pub async fn remove_voter(&self, node: NodeId) -> Result<(), Error> {
+        let node = u64::try_from(node.0).map_err(|_| Error::Settings {
+            reason: format!("no voter has the id {node}"),
+        })?;
+        let change = wire::ChangeVoter {
+            node,
+            address: None,
+            directory: Vec::new(),
+        };
+        self.change_voter(change).await
+    }
+
+    async fn change_voter(&self, change: wire::ChangeVoter) -> Result<(), Error> {
+        let deadline = Instant::now() + SUBMIT_TIMEOUT;
+        let asked = self.ask(deadline, || {
+            Ok(wire::Ask {
+                change_voter: Some(change.clone()),
+                ..Default::default()
+            })
+        });
+        asked.await.map(drop)
     }
 
     /// Renews once, reporting `marks`. The lease counts from before the request is sent.
@@ -269,20 +350,20 @@ impl Client {
     pub async fn renew(&self, lease: &Lease, marks: Vec<HighWatermark>) -> Result<(), Error> {
         let sent = self.inner.env.clock.monotonic();
         let broker = lease.broker();
-        if marks.is_empty() {
-            self.confirm_leader().await?;
-            if !self.inner.shared.read(|state| state.is_live(broker)) {
-                return Err(Refusal::StaleBroker { broker }.into());
-            }
-        }
-        // Committing says both that the leader leads and that the broker lives.
         for marks in marks.chunks(MAX_MARKS_PER_COMMAND) {
             let marks = marks.to_vec();
             let report = Command::ReportHighWatermarks { broker, marks };
-            self.propose(self.command_id(), report).await?;
+            self.propose(self.command_id(), report, false).await?;
         }
-        let now = self.inner.env.clock.monotonic();
-        self.inner.sessions.lock().renew(broker, now);
+        let asked = self.ask(Instant::now() + SUBMIT_TIMEOUT, || {
+            Ok(wire::Ask {
+                renew: Some(broker.0),
+                ..Default::default()
+            })
+        });
+        if !asked.await?.granted {
+            return Err(Refusal::StaleBroker { broker }.into());
+        }
         lease.renewed(sent);
         Ok(())
     }
@@ -302,6 +383,12 @@ impl Client {
         self.renew(&lease, Vec::new()).await?;
         let task = tokio::spawn(keep(self.clone(), lease.clone(), marks));
         Ok(LeaseKeeper { lease, task })
+    }
+}
+
+fn unavailable(reason: &str) -> Error {
+    Error::Unavailable {
+        reason: reason.to_owned(),
     }
 }
 

@@ -22,6 +22,7 @@ mod lease;
 pub mod limits;
 mod placement;
 mod raft;
+mod rpc;
 mod server;
 mod state;
 mod types;

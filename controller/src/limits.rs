@@ -91,3 +91,36 @@ pub const LEASE_TICK: Duration = Duration::from_millis(250);
 pub const LEASE_TICK_LATE: Duration = Duration::from_millis(1000);
 /// Sessions remembered (one per broker epoch that is not fenced).
 pub const MAX_SESSIONS: usize = 10_000;
+
+/// Largest message between nodes, bytes: a batch of log entries, and what wraps it.
+pub const MAX_RPC_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of log entries sent at once (one entry always fits).
+pub const MAX_APPEND_BYTES: usize = 4 * 1024 * 1024;
+/// Counted for an entry without a command.
+pub const SMALL_ENTRY_BYTES: usize = 256;
+/// Log entries sent at once.
+pub const MAX_APPEND_ENTRIES: u64 = 1024;
+/// Bytes of a snapshot sent at once.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 1024 * 1024;
+/// Longest transfer of a snapshot.
+pub const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(600);
+/// Calls in flight on one connection from another node.
+pub const MAX_RPCS_PER_CONNECTION: u32 = 1024;
+/// Nodes to which connections are kept.
+pub const MAX_CHANNELS: usize = 64;
+/// How long a connection to another node may take to stand.
+pub const RPC_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Silence after which a connection is asked whether it lives.
+pub const RPC_KEEPALIVE: Duration = Duration::from_secs(2);
+/// How long its answer may take.
+pub const RPC_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(4);
+/// Pause after a connection could not be accepted.
+pub const RPC_ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long one call to the leader may take: longer than an election.
+pub const RPC_TIMEOUT: Duration = Duration::from_secs(5);
+/// Silence after which a stream of log entries is given up.
+pub const APPEND_PATIENCE: Duration = Duration::from_secs(2);
+/// Largest number of voters.
+pub const MAX_VOTERS: usize = 9;
+/// Pause between two looks at the other voters while there is no cluster yet.
+pub const BOOTSTRAP_PAUSE: Duration = Duration::from_millis(500);

@@ -1,9 +1,13 @@
 //! The local voter: log, state machine and raft node, started and stopped in order.
 
+mod bootstrap;
+mod service;
+
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use env::{Env, IoThread};
+use env::{Env, IoThread, Listener};
 use protocol::NodeId;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -13,20 +17,24 @@ use crate::client::Client;
 use crate::command::Command;
 use crate::error::{Error, ErrorKind};
 use crate::identity;
-use crate::limits::LEASE_TICK;
+use crate::limits::{LEASE_TICK, MAX_VOTERS};
 use crate::raft::node::{self, Status};
 use crate::raft::{LogKeeper, LogStore, Machine, Raft, Snapshots};
+use crate::rpc::{self, Channels, Target};
 use crate::types::ClusterId;
+use service::VoterService;
 
 /// What a controller is started with.
-#[derive(Clone, Debug)]
 pub struct ControllerSettings {
     /// Directory of its own: `{data.dir}/raft` or the like.
     pub dir: PathBuf,
     /// This node.
     pub node: NodeId,
-    /// Where other voters would reach it.
-    pub address: String,
+    /// The voters that a new cluster begins with, this one among them: where each is reached.
+    /// Later changes go through [`Client::add_voter`] and [`Client::remove_voter`].
+    pub voters: BTreeMap<NodeId, String>,
+    /// Where other nodes' calls come in; a voter that is alone needs none.
+    pub listener: Option<Box<dyn Listener>>,
     /// Identity for a cluster that has none; drawn when `None`.
     pub cluster: Option<ClusterId>,
     /// Generation for a cluster that has none.
@@ -47,15 +55,17 @@ pub struct Controller {
 // === impl Controller ===
 
 impl Controller {
-    /// Starts the voter and waits until it leads, has applied all of its log, and the cluster has
-    /// an identity.
+    /// Starts the voter and waits until somebody leads, it has applied the log, and the cluster
+    /// has an identity. With several voters that takes a quorum of them.
     ///
     /// # Errors
     /// `Corrupt` for a damaged log or snapshot; `Io`; `Settings`.
-    pub async fn start(env: Env, settings: ControllerSettings) -> Result<Self, Error> {
-        let id = u64::try_from(settings.node.0).map_err(|_| Error::Settings {
-            reason: format!("node.id {} is negative", settings.node),
-        })?;
+    pub async fn start(env: Env, mut settings: ControllerSettings) -> Result<Self, Error> {
+        let id = voter_id(settings.node)?;
+        let voters = settings.voters.iter();
+        let voters = voters.map(|(node, address)| Ok((voter_id(*node)?, address.clone())));
+        let voters = voters.collect::<Result<BTreeMap<_, _>, Error>>()?;
+        check_voters(id, &voters, settings.listener.is_some())?;
         let files = env.threads.io_thread("raft-files");
         let (disk, dir, fresh) = (env.disk.clone(), settings.dir.clone(), env.entropy.uuid());
         let log_id = files
@@ -70,12 +80,21 @@ impl Controller {
             return Err(Error::corrupt(what, "the log is gone, a snapshot is there"));
         }
         let shared = machine.shared();
-        let raft = node::start(id, &settings.address, store, machine).await?;
-        let client = Client::new(env, raft.clone(), shared, settings.lease);
-        client.inner.shared.set_controller(Some(settings.node));
+        let channels = Channels::new(env.net.clone());
+        let raft = node::start(id, channels.clone(), store, machine).await?;
+        let own = Target {
+            node: id,
+            address: voters.get(&id).cloned().unwrap_or_default(),
+            directory: log_id.0,
+        };
+        let client = Client::new(env, raft.clone(), shared, settings.lease, own, channels);
         let mut tasks = JoinSet::new();
         let (following, status) = watch::channel(Status::default());
         let (failed, failure) = watch::channel(None);
+        if let Some(listener) = settings.listener.take() {
+            let service = VoterService::new(client.inner.clone());
+            tasks.spawn(rpc::serve(listener, service));
+        }
         tasks.spawn(node::follow(raft.clone(), following));
         tasks.spawn(watch_failure(status.clone(), log.failure(), failed));
         tasks.spawn(watch_leader(status.clone(), id, client.clone()));
@@ -94,7 +113,7 @@ impl Controller {
             failure,
             tasks,
         };
-        match controller.ensure_cluster(&settings).await {
+        match controller.ensure_cluster(&settings, &voters).await {
             Ok(()) => Ok(controller),
             Err(error) => {
                 // Leave no task behind that holds the directory.
@@ -104,7 +123,17 @@ impl Controller {
         }
     }
 
-    async fn ensure_cluster(&self, settings: &ControllerSettings) -> Result<(), Error> {
+    async fn ensure_cluster(
+        &self,
+        settings: &ControllerSettings,
+        voters: &BTreeMap<u64, String>,
+    ) -> Result<(), Error> {
+        let own = self.client.inner.voter.node;
+        bootstrap::join(&self.client.inner, voters).await?;
+        if node::is_alone(&self.raft, own) {
+            node::lead_alone(&self.raft).await?;
+            self.client.inner.shared.set_controller(Some(settings.node));
+        }
         let standing = self.client.read(|state| state.cluster).await?;
         match (standing, settings.cluster) {
             (Some(standing), Some(wanted)) if standing.id != wanted => Err(Error::Settings {
@@ -156,6 +185,29 @@ impl Controller {
         }
         self.log.close().await
     }
+}
+
+fn voter_id(node: NodeId) -> Result<u64, Error> {
+    u64::try_from(node.0).map_err(|_| Error::Settings {
+        reason: format!("node.id {node} is negative"),
+    })
+}
+
+fn check_voters(own: u64, voters: &BTreeMap<u64, String>, listens: bool) -> Result<(), Error> {
+    let invalid = |reason: String| Err(Error::Settings { reason });
+    if voters.len() > MAX_VOTERS {
+        return invalid(format!(
+            "{} voters: {MAX_VOTERS} are the most",
+            voters.len()
+        ));
+    }
+    if !voters.contains_key(&own) {
+        return invalid(format!("voter {own} is not among the voters"));
+    }
+    if voters.len() > 1 && !listens {
+        return invalid("several voters, and nowhere to listen for their calls".to_owned());
+    }
+    Ok(())
 }
 
 /// The first failure, of the log or of the node.

@@ -62,10 +62,8 @@ async fn start(context: &Context, bound: &[Bound]) -> Result<(Controller, Runnin
     let settings = ControllerSettings {
         dir: config.data_dir.join("raft"),
         node: config.node_id,
-        address: bound
-            .first()
-            .map(|bound| bound.advertised.to_string())
-            .unwrap_or_default(),
+        voters: [(config.node_id, first_address(bound))].into(),
+        listener: None,
         cluster: None,
         generation: 1,
         lease: config.time("lease.ms").unwrap_or_default(),
@@ -78,6 +76,11 @@ async fn start(context: &Context, bound: &[Bound]) -> Result<(Controller, Runnin
         .admin
         .serve_broker(Arc::clone(&running.broker), running.store.shown.clone());
     Ok((controller, running))
+}
+
+fn first_address(bound: &[Bound]) -> String {
+    let first = bound.first();
+    first.map(|bound| bound.advertised.to_string()).unwrap_or_default()
 }
 
 /// Puts the parts together that need no epoch.

@@ -12,7 +12,8 @@ async fn start(dir: &std::path::Path) -> Controller {
     let settings = ControllerSettings {
         dir: dir.join("raft"),
         node: NodeId(1),
-        address: String::new(),
+        voters: [(NodeId(1), String::new())].into(),
+        listener: None,
         cluster: None,
         generation: 1,
         lease: Duration::from_secs(6),

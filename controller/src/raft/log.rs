@@ -22,7 +22,7 @@ use bytes::Bytes;
 use env::{Env, IoThread};
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
-use openraft::{LogIdOptionExt, OptionalSend};
+use openraft::{EntryPayload, LogIdOptionExt, OptionalSend};
 use parking_lot::Mutex;
 use prost::Message;
 use tokio::sync::{Notify, oneshot, watch};
@@ -32,7 +32,9 @@ use wal::{Record, SegmentLog, SegmentLogSettings, WalId};
 
 use super::types::{Entry, LogId, TypeConfig, Vote, encode_entry, put_log_id, put_vote};
 use crate::error::Error;
-use crate::limits::{LOG_IDLE, LOG_SEGMENT_BYTES, MAX_LOG_GROUP_BYTES};
+use crate::limits::{
+    LOG_IDLE, LOG_SEGMENT_BYTES, MAX_APPEND_BYTES, MAX_LOG_GROUP_BYTES, SMALL_ENTRY_BYTES,
+};
 
 const ENTRY: u32 = 1;
 const VOTE: u32 = 2;
@@ -344,6 +346,25 @@ impl RaftLogReader<TypeConfig> for LogStore {
             .range(range)
             .map(|(_, entry)| entry.clone())
             .collect())
+    }
+
+    /// What fits into one call, and at least one.
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        if start >= end {
+            return Ok(Vec::new());
+        }
+        let contents = self.inner.contents.lock();
+        let mut bytes = 0;
+        let fits = |entry: &&Entry| {
+            let first = bytes == 0;
+            bytes += match &entry.payload {
+                EntryPayload::Normal(command) => command.0.len(),
+                EntryPayload::Blank | EntryPayload::Membership(_) => SMALL_ENTRY_BYTES,
+            };
+            first || bytes <= MAX_APPEND_BYTES
+        };
+        let entries = contents.entries.range(start..end).map(|(_, entry)| entry);
+        Ok(entries.take_while(fits).cloned().collect())
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {

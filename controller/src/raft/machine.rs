@@ -137,7 +137,9 @@ impl Machine {
             inner.membership = meta.last_membership;
             inner.snapshot_bytes = data.len() as u64;
         }
-        let image = watch::Sender::new(Arc::new(Image::new(&inner.state)));
+        let mut image = Image::new(&inner.state);
+        image.applied = inner.last.as_ref().map_or(0, |last| last.index());
+        let image = watch::Sender::new(Arc::new(image));
         let inner = Mutex::new(inner);
         let shared = Shared {
             inner,
@@ -245,7 +247,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
             .run(move || files.write(&kept, &bytes))
             .await
             .map_err(io::Error::other)?;
-        let image = Image::new(&state);
+        let mut image = Image::new(&state);
+        image.applied = meta.last_log_id.as_ref().map_or(0, |last| last.index());
         {
             let mut inner = self.shared.inner.lock();
             inner.state = state;

@@ -1,85 +1,263 @@
-//! RPCs to other voters. There is one voter in this version: nobody can be reached.
+//! Raft's calls to other voters.
+//!
+//! ```text
+//!   replication ──stream of Append──▶ one gRPC stream ──▶ Appended, in order
+//! ```
+//!
+//! Entries are sent without waiting for the answer to those before: a stream keeps their order.
 
-use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt};
 use openraft::alias::{SnapshotOf, VoteOf};
-use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::impls::BasicNode;
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::RPCOption;
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError,
+    StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
+use tokio::time::timeout;
+use tonic::{Code, Status, Streaming};
+use uuid::Uuid;
 
-use super::snapshots::SnapshotData;
-use super::types::TypeConfig;
+use super::convert::{get_appended, get_voted, put_append, put_ask_vote};
+use super::snapshots::{self, SnapshotData};
+use super::types::{TypeConfig, Voter, get_vote, put_log_id, put_vote};
+use crate::limits::{APPEND_PATIENCE, SNAPSHOT_CHUNK_BYTES, SNAPSHOT_TIMEOUT};
+use crate::rpc::{Channels, Target, method, wire};
 
-/// Makes connections that refuse.
-pub(crate) struct NoPeers;
-
-/// A voter that cannot be reached.
-pub(crate) struct NoPeer {
-    target: u64,
-    address: String,
+/// Makes ways to other voters.
+pub(crate) struct Peers {
+    pub(crate) channels: Channels,
 }
 
-impl RaftNetworkFactory<TypeConfig> for NoPeers {
-    type Network = NoPeer;
+/// The way to one voter.
+#[derive(Clone)]
+pub(crate) struct Peer {
+    channels: Channels,
+    target: Target,
+}
 
-    async fn new_client(&mut self, target: u64, node: &BasicNode) -> NoPeer {
-        NoPeer {
-            target,
-            address: node.addr.clone(),
+impl RaftNetworkFactory<TypeConfig> for Peers {
+    type Network = Peer;
+
+    async fn new_client(&mut self, target: u64, voter: &Voter) -> Peer {
+        Peer {
+            channels: self.channels.clone(),
+            target: voter.target(target),
         }
     }
 }
 
-// === impl NoPeer ===
+// === impl Voter ===
 
-impl NoPeer {
-    fn unreachable(&self) -> Unreachable<TypeConfig> {
-        let reason = format!(
-            "voter {} at {:?}: this build runs one voter",
-            self.target, self.address
-        );
-        Unreachable::new(&io::Error::new(io::ErrorKind::Unsupported, reason))
+impl Voter {
+    /// As a callee.
+    pub(crate) fn target(&self, node: u64) -> Target {
+        Target {
+            node,
+            address: self.address.clone(),
+            directory: Uuid::from_u128(self.directory),
+        }
     }
 }
 
-impl RaftNetworkV2<TypeConfig> for NoPeer {
+// === impl Peer ===
+
+impl Peer {
+    /// What a failed call means: whom it makes no sense to ask again at once.
+    fn failed(&self, status: &Status) -> RPCError<TypeConfig> {
+        let reason = format!(
+            "voter {} at {}: {}",
+            self.target.node,
+            self.target.address,
+            status.message()
+        );
+        let error = std::io::Error::other(reason);
+        match status.code() {
+            Code::Unavailable | Code::FailedPrecondition | Code::DeadlineExceeded => {
+                RPCError::Unreachable(Unreachable::new(&error))
+            }
+            _ => RPCError::Network(NetworkError::new(&error)),
+        }
+    }
+
+    async fn ask_vote(
+        &self,
+        method: &'static str,
+        rpc: VoteRequest<TypeConfig>,
+        within: Duration,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let question = put_ask_vote(&rpc);
+        let voted = self
+            .channels
+            .ask(&self.target, method, question, within)
+            .await;
+        get_voted(&voted.map_err(|e| self.failed(&e))?).map_err(|e| self.failed(&e))
+    }
+
+    /// Answers in order, each within `patience` of the request that it answers.
+    fn answers(
+        self,
+        answers: Streaming<wire::Appended>,
+        sent: Arc<AtomicU64>,
+        patience: Duration,
+    ) -> impl Stream<Item = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>> {
+        stream::unfold(Some((self, answers, 0u64)), move |state| {
+            let sent = sent.clone();
+            async move {
+                let (peer, mut answers, got) = state?;
+                let next = loop {
+                    match timeout(patience, answers.message()).await {
+                        Ok(next) => break next,
+                        // Nothing is asked: silence is right.
+                        Err(_) if sent.load(Ordering::Relaxed) == got => {}
+                        Err(_) => {
+                            let reason = format!("no answer within {patience:?}");
+                            break Err(Status::deadline_exceeded(reason));
+                        }
+                    }
+                };
+                match next.and_then(|next| next.as_ref().map(get_appended).transpose()) {
+                    Ok(None) => None,
+                    Ok(Some(Ok(durable))) => {
+                        Some((Ok(Ok(durable)), Some((peer, answers, got + 1))))
+                    }
+                    Ok(Some(Err(refused))) => Some((Ok(Err(refused)), None)),
+                    Err(status) => Some((Err(peer.failed(&status)), None)),
+                }
+            }
+        })
+    }
+}
+
+impl RaftNetworkV2<TypeConfig> for Peer {
     type SnapshotData = SnapshotData;
 
     async fn append_entries(
         &mut self,
-        _rpc: AppendEntriesRequest<TypeConfig>,
-        _option: RPCOption,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
-        Err(RPCError::Unreachable(self.unreachable()))
+        let input = stream::iter([rpc]);
+        let ended = self.failed(&Status::unavailable("the stream ended"));
+        let answer = self.stream_append(input, option).await?.next().await;
+        Ok(answer.ok_or(ended)??.into())
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<
+        's,
+        Result<
+            BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>,
+            RPCError<TypeConfig>,
+        >,
+    >
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        let peer = self.clone();
+        let mut input = input;
+        Box::pin(async move {
+            // The first request comes after the pause that earlier failures ask for: a connection
+            // that is tried before it would be tried without end.
+            let Some(first) = input.next().await else {
+                return Ok(stream::empty().boxed());
+            };
+            let sent = Arc::new(AtomicU64::new(0));
+            let counted = sent.clone();
+            let requests = stream::iter([first]).chain(input).map(move |request| {
+                counted.fetch_add(1, Ordering::Relaxed);
+                put_append(&request)
+            });
+            let patience = option.soft_ttl().max(APPEND_PATIENCE);
+            let answers = peer
+                .channels
+                .stream(&peer.target, method::APPEND, requests, patience)
+                .await
+                .map_err(|e| peer.failed(&e))?;
+            Ok(peer.answers(answers, sent, patience).boxed())
+        })
     }
 
     async fn vote(
         &mut self,
-        _rpc: VoteRequest<TypeConfig>,
-        _option: RPCOption,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        Err(RPCError::Unreachable(self.unreachable()))
+        self.ask_vote(method::VOTE, rpc, option.soft_ttl()).await
     }
 
     async fn pre_vote(
         &mut self,
-        _rpc: VoteRequest<TypeConfig>,
-        _option: RPCOption,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        Err(RPCError::Unreachable(self.unreachable()))
+        self.ask_vote(method::PRE_VOTE, rpc, option.soft_ttl())
+            .await
     }
 
     async fn full_snapshot(
         &mut self,
-        _vote: VoteOf<TypeConfig>,
-        _snapshot: SnapshotOf<TypeConfig, SnapshotData>,
-        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        vote: VoteOf<TypeConfig>,
+        snapshot: SnapshotOf<TypeConfig, SnapshotData>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        Err(StreamingError::Unreachable(self.unreachable()))
+        let file = bytes::Bytes::from(snapshots::encode(&snapshot.meta, &snapshot.snapshot));
+        let total = file.len() as u64;
+        let vote = put_vote(&vote);
+        let chunks = (0..file.len())
+            .step_by(SNAPSHOT_CHUNK_BYTES)
+            .map(move |at| wire::SnapshotChunk {
+                vote: (at == 0).then(|| vote.clone()),
+                total,
+                bytes: file.slice(at..file.len().min(at + SNAPSHOT_CHUNK_BYTES)),
+            });
+        let sending = self.channels.send::<_, wire::Installed>(
+            &self.target,
+            method::SNAPSHOT,
+            stream::iter(chunks),
+            SNAPSHOT_TIMEOUT,
+        );
+        let installed = tokio::select! {
+            biased;
+            closed = cancel => return Err(StreamingError::Closed(closed)),
+            installed = sending => installed.map_err(|e| self.failed(&e))?,
+        };
+        let missing = || self.failed(&Status::internal("a snapshot's answer without a vote"));
+        let vote = installed.vote.as_ref().ok_or_else(missing)?;
+        Ok(SnapshotResponse::new(get_vote(vote)))
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let question = wire::Transfer {
+            from: Some(put_vote(request.from_leader())),
+            to: *request.to_node_id(),
+            last: request.last_log_id().map(put_log_id),
+        };
+        let asked = self.channels.ask::<_, wire::Nothing>(
+            &self.target,
+            method::TRANSFER,
+            question,
+            option.soft_ttl(),
+        );
+        asked.await.map_err(|e| self.failed(&e))?;
+        Ok(Ok(()))
     }
 }
+
+/// A refusal on the way.
+pub(super) type Refused = StreamAppendError<TypeConfig>;

@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::impls::BasicNode;
 use openraft::{Config, SnapshotPolicy};
 use tokio::sync::watch;
 
-use super::{LogStore, Machine, NoPeers, Raft};
+use super::{LogStore, Machine, Peers, Raft, Voter};
 use crate::error::Error;
-use crate::limits::{ELECTION_MAX_MS, ELECTION_MIN_MS, HEARTBEAT_MS, SUBMIT_TIMEOUT};
+use crate::limits::{
+    ELECTION_MAX_MS, ELECTION_MIN_MS, HEARTBEAT_MS, MAX_APPEND_ENTRIES, SNAPSHOT_TIMEOUT,
+    SUBMIT_TIMEOUT,
+};
+use crate::rpc::Channels;
 
 /// How the node fares.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,64 +25,89 @@ pub(crate) struct Status {
     pub(crate) failed: Option<String>,
     /// Last entry of its last snapshot.
     pub(crate) snapshot: Option<u64>,
+    /// Last entry that its log no longer holds.
+    pub(crate) purged: Option<u64>,
 }
 
-/// Starts a voter that is alone, and waits until it leads and has applied all of its log.
+/// Starts a voter on its log; it serves and votes, if it is a member.
 pub(crate) async fn start(
     id: u64,
-    address: &str,
+    channels: Channels,
     store: LogStore,
     machine: Machine,
 ) -> Result<Raft, Error> {
-    let stopped = |e: &dyn std::fmt::Display| Error::Stopped {
-        reason: e.to_string(),
-    };
     let config = Config {
         cluster_name: "headwater".to_owned(),
         heartbeat_interval: HEARTBEAT_MS,
         election_timeout_min: ELECTION_MIN_MS,
         election_timeout_max: ELECTION_MAX_MS,
         enable_pre_vote: Some(true),
+        max_payload_entries: MAX_APPEND_ENTRIES,
+        install_snapshot_timeout: millis(SNAPSHOT_TIMEOUT),
         // Both are ours to decide: by bytes, and keeping what the older snapshot needs.
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,
         ..Config::default()
     };
     let config = Arc::new(config.validate().map_err(|e| stopped(&e))?);
-    let raft = Raft::new(id, config, NoPeers, store, machine)
+    Raft::new(id, config, Peers { channels }, store, machine)
         .await
-        .map_err(|e| stopped(&e))?;
-    if !raft.is_initialized().await.map_err(|e| stopped(&e))? {
-        let members = BTreeMap::from([(id, BasicNode::new(address))]);
-        raft.initialize(members).await.map_err(|e| stopped(&e))?;
-    }
+        .map_err(|e| stopped(&e))
+}
+
+/// Makes the cluster, of these members. Done on one of them only, when none has a log.
+pub(crate) async fn initialize(raft: &Raft, members: BTreeMap<u64, Voter>) -> Result<(), Error> {
+    raft.initialize(members).await.map_err(|e| stopped(&e))
+}
+
+/// True when the log has a first entry.
+pub(crate) async fn is_initialized(raft: &Raft) -> Result<bool, Error> {
+    raft.is_initialized().await.map_err(|e| stopped(&e))
+}
+
+/// Waits until a voter that is alone leads, without an election timeout, and has applied its log.
+pub(crate) async fn lead_alone(raft: &Raft) -> Result<(), Error> {
     if !raft.is_leader() {
-        // A single voter need not wait for an election timeout.
         raft.trigger().elect(false).await.map_err(|e| stopped(&e))?;
     }
-    raft.wait_for_recovery(Some(SUBMIT_TIMEOUT))
-        .await
-        .map_err(|e| stopped(&e))?;
-    Ok(raft)
+    let recovered = raft.wait_for_recovery(Some(SUBMIT_TIMEOUT)).await;
+    recovered.map(drop).map_err(|e| stopped(&e))
+}
+
+/// True when this voter is the only one.
+pub(crate) fn is_alone(raft: &Raft, id: u64) -> bool {
+    raft.voter_ids().eq([id])
+}
+
+fn stopped(reason: &dyn std::fmt::Display) -> Error {
+    Error::Stopped {
+        reason: reason.to_string(),
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// How the node fares now.
+pub(crate) fn status(raft: &Raft) -> Status {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let failed = metrics.running_state.as_ref().err();
+    Status {
+        leader: metrics.current_leader,
+        failed: failed.map(|fatal| fatal.to_string()),
+        snapshot: metrics.snapshot.as_ref().map(|id| id.index()),
+        purged: metrics.purged.as_ref().map(|id| id.index()),
+    }
 }
 
 /// Passes on how the node fares, until it stops.
-pub(crate) async fn follow(raft: Raft, status: watch::Sender<Status>) {
+pub(crate) async fn follow(raft: Raft, following: watch::Sender<Status>) {
     let mut metrics = raft.metrics();
     loop {
-        let now = {
-            let metrics = metrics.borrow_and_update();
-            Status {
-                leader: metrics.current_leader,
-                failed: metrics
-                    .running_state
-                    .as_ref()
-                    .err()
-                    .map(|fatal| fatal.to_string()),
-                snapshot: metrics.snapshot.as_ref().map(|id| id.index()),
-            }
-        };
-        status.send_if_modified(|standing| {
+        let now = status(&raft);
+        following.send_if_modified(|standing| {
             let moved = *standing != now;
             *standing = now;
             moved

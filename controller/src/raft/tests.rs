@@ -283,12 +283,16 @@ async fn damage_to_what_was_acknowledged_is_named() {
 /// Stored logs must stay readable: a byte that changes here breaks them.
 #[test]
 fn the_bytes_of_entries_votes_and_snapshots_are_golden() {
-    use openraft::{EntryPayload, impls::BasicNode};
+    use openraft::EntryPayload;
     use prost::Message;
 
     use super::types::{decode_entry, encode_entry, put_log_id, put_vote};
 
-    let nodes = [(1, BasicNode::new("a:1")), (2, BasicNode::new("b:2"))];
+    let voter = |address: &str| Voter {
+        address: address.to_owned(),
+        directory: 0,
+    };
+    let nodes = [(1, voter("a:1")), (2, voter("b:2"))];
     let members =
         openraft::Membership::new(vec![[1].into()], std::collections::BTreeMap::from(nodes));
     let members = members.unwrap();

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use openraft::impls::{BasicNode, InlineBatch, OneshotResponder};
 use openraft::impls::{BoxedErrorSource, leader_id_adv::LeaderId as OpenLeaderId};
+use openraft::impls::{InlineBatch, OneshotResponder};
 use openraft::{EntryPayload, Membership, OptionalSend, RaftTypeConfig, StoredMembership};
 use prost::Message;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::command::{Decoded, Malformed, malformed};
 
@@ -26,6 +27,16 @@ impl std::fmt::Display for ProposalBytes {
     }
 }
 
+/// A member: where it is reached, and the directory that holds its log. A node that comes back with
+/// another directory is another voter (KIP-853): its promises were in the old one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Voter {
+    /// `host:port`.
+    pub(crate) address: String,
+    /// Nil for a member written before directories were told apart: any will do.
+    pub(crate) directory: u128,
+}
+
 /// How this crate uses openraft.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TypeConfig;
@@ -34,11 +45,11 @@ impl RaftTypeConfig for TypeConfig {
     type D = ProposalBytes;
     type R = AnswerBytes;
     type NodeId = u64;
-    type Node = BasicNode;
+    type Node = Voter;
     type Term = u64;
     type LeaderId = OpenLeaderId<u64, u64>;
     type Vote = openraft::Vote<Self::LeaderId>;
-    type Payload = EntryPayload<ProposalBytes, u64, BasicNode>;
+    type Payload = EntryPayload<ProposalBytes, u64, Voter>;
     type Entry = openraft::Entry<Self::LeaderId, Self::Payload>;
     type AsyncRuntime = openraft::impls::TokioRuntime;
     type Responder<T>
@@ -55,8 +66,8 @@ impl RaftTypeConfig for TypeConfig {
 pub(crate) type LogId = openraft::alias::LogIdOf<TypeConfig>;
 pub(crate) type Vote = openraft::alias::VoteOf<TypeConfig>;
 pub(crate) type Entry = openraft::alias::EntryOf<TypeConfig>;
-pub(crate) type Members = Membership<u64, BasicNode>;
-pub(crate) type StoredMembers = StoredMembership<OpenLeaderId<u64, u64>, u64, BasicNode>;
+pub(crate) type Members = Membership<u64, Voter>;
+pub(crate) type StoredMembers = StoredMembership<OpenLeaderId<u64, u64>, u64, Voter>;
 
 /// The stored forms. Field numbers are for ever.
 pub(crate) mod wire {
@@ -86,6 +97,9 @@ pub(crate) mod wire {
         pub(crate) id: u64,
         #[prost(string, tag = "2")]
         pub(crate) address: String,
+        /// 16 bytes, or none for any.
+        #[prost(bytes = "vec", tag = "3")]
+        pub(crate) directory: Vec<u8>,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
@@ -171,6 +185,22 @@ pub(crate) fn get_vote(wire: &wire::Vote) -> Vote {
     }
 }
 
+fn put_directory(directory: u128) -> Vec<u8> {
+    match directory {
+        0 => Vec::new(),
+        directory => Uuid::from_u128(directory).as_bytes().to_vec(),
+    }
+}
+
+fn get_directory(bytes: &[u8]) -> Decoded<u128> {
+    match bytes.len() {
+        0 => Ok(0),
+        _ => Uuid::from_slice(bytes)
+            .map(|id| id.as_u128())
+            .map_err(|e| Malformed(format!("directory: {e}"))),
+    }
+}
+
 pub(crate) fn put_membership(members: &Members) -> wire::Membership {
     let voters = members.get_joint_config().iter();
     let nodes = members.nodes();
@@ -183,7 +213,8 @@ pub(crate) fn put_membership(members: &Members) -> wire::Membership {
         nodes: nodes
             .map(|(id, node)| wire::Node {
                 id: *id,
-                address: node.addr.clone(),
+                address: node.address.clone(),
+                directory: put_directory(node.directory),
             })
             .collect(),
     }
@@ -201,8 +232,11 @@ pub(crate) fn get_membership(wire: wire::Membership) -> Decoded<Members> {
     let nodes: BTreeMap<_, _> = wire
         .nodes
         .into_iter()
-        .map(|node| (node.id, BasicNode::new(node.address)))
-        .collect();
+        .map(|node| {
+            let (id, address) = (node.id, node.address);
+            get_directory(&node.directory).map(|directory| (id, Voter { address, directory }))
+        })
+        .collect::<Decoded<_>>()?;
     Members::new(voters, nodes).map_err(|e| Malformed(format!("membership: {e}")))
 }
 

@@ -1,3 +1,5 @@
+mod quorum;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,7 +23,8 @@ fn settings(dir: &std::path::Path) -> ControllerSettings {
     ControllerSettings {
         dir: dir.join("raft"),
         node: NodeId(0),
-        address: "127.0.0.1:0".to_owned(),
+        voters: [(NodeId(0), "127.0.0.1:0".to_owned())].into(),
+        listener: None,
         cluster: None,
         generation: 1,
         lease: Duration::from_secs(6),

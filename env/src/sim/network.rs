@@ -65,6 +65,8 @@ struct State {
     names: BTreeMap<String, IpAddr>,
     listeners: BTreeMap<SocketAddr, mpsc::Sender<(BoxStream, SocketAddr)>>,
     next_port: u16,
+    /// Processes that died on each host: what an earlier one still holds is dead.
+    deaths: BTreeMap<IpAddr, u64>,
     /// One way: what `from` sends does not reach `to`.
     cut: BTreeSet<(IpAddr, IpAddr)>,
     connections: Vec<Arc<Connection>>,
@@ -82,6 +84,7 @@ impl SimNetwork {
                 names: BTreeMap::new(),
                 listeners: BTreeMap::new(),
                 next_port: FIRST_PORT,
+                deaths: BTreeMap::new(),
                 cut: BTreeSet::new(),
                 connections: Vec::new(),
             }),
@@ -91,10 +94,14 @@ impl SimNetwork {
 
     /// The network as the host `address`, also called `name`, sees it.
     pub fn host(&self, name: &str, address: IpAddr) -> Arc<HostNetwork> {
-        self.state().names.insert(name.to_owned(), address);
+        let mut state = self.state();
+        state.names.insert(name.to_owned(), address);
+        let born = state.deaths.get(&address).copied();
+        drop(state);
         Arc::new(HostNetwork {
             network: self.clone(),
             address,
+            born,
         })
     }
 
@@ -134,11 +141,13 @@ impl SimNetwork {
         self.reset_where(|one, other| (one, other) == (a, b) || (one, other) == (b, a))
     }
 
-    /// The host's process dies: its listeners close and its connections are reset.
+    /// The host's process dies: its listeners close, its connections are reset, and what is left of
+    /// it binds and connects no more.
     pub fn kill_host(&self, host: IpAddr) -> usize {
-        self.state()
-            .listeners
-            .retain(|address, _| address.ip() != host);
+        let mut state = self.state();
+        *state.deaths.entry(host).or_default() += 1;
+        state.listeners.retain(|address, _| address.ip() != host);
+        drop(state);
         self.reset_where(|one, other| one == host || other == host)
     }
 
@@ -183,16 +192,29 @@ impl SimNetwork {
     }
 }
 
-/// One host's view of a [`SimNetwork`].
+/// One process's view of a [`SimNetwork`].
 pub struct HostNetwork {
     network: SimNetwork,
     address: IpAddr,
+    /// Deaths on this host before it.
+    born: Option<u64>,
 }
 
 impl HostNetwork {
     /// The host's address.
     pub fn address(&self) -> IpAddr {
         self.address
+    }
+
+    /// Fails when the process has died.
+    fn check_alive(&self, state: &State) -> io::Result<()> {
+        match state.deaths.get(&self.address).copied() == self.born {
+            true => Ok(()),
+            false => Err(io::Error::new(
+                io::ErrorKind::NetworkDown,
+                "the process has died",
+            )),
+        }
     }
 
     fn free_port(state: &mut State, ip: IpAddr) -> u16 {
@@ -210,6 +232,7 @@ impl HostNetwork {
 impl Network for HostNetwork {
     async fn bind(&self, address: SocketAddr) -> io::Result<Box<dyn Listener>> {
         let mut state = self.network.state();
+        self.check_alive(&state)?;
         let ip = if address.ip().is_unspecified() || address.ip().is_loopback() {
             self.address
         } else {
@@ -255,6 +278,7 @@ impl Network for HostNetwork {
         tokio::time::sleep(out + back).await;
         let (listener, from) = {
             let mut state = self.network.state();
+            self.check_alive(&state)?;
             let listener = state.listeners.get(&to).cloned();
             (
                 listener,

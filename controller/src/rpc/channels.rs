@@ -1,0 +1,203 @@
+//! The caller's side: one connection per address, made when first needed and again when lost.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use env::{BoxStream, Network};
+use futures::Stream;
+use http::Uri;
+use http::uri::PathAndQuery;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use prost::Message;
+use tokio::time::timeout;
+use tonic::client::Grpc;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status, Streaming};
+use tonic_prost::ProstCodec;
+use uuid::Uuid;
+
+use super::server::{DIRECTORY, NODE};
+use crate::limits::{
+    MAX_CHANNELS, MAX_RPC_BYTES, RPC_CONNECT_TIMEOUT, RPC_KEEPALIVE, RPC_KEEPALIVE_TIMEOUT,
+};
+
+/// Whom a call is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// The voter.
+    pub(crate) node: u64,
+    /// `host:port`.
+    pub(crate) address: String,
+    /// The directory that holds its log; nil for any.
+    pub(crate) directory: Uuid,
+}
+
+/// Connections to other nodes. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Channels(Arc<Inner>);
+
+struct Inner {
+    net: Arc<dyn Network>,
+    open: Mutex<BTreeMap<String, Channel>>,
+}
+
+// === impl Channels ===
+
+impl Channels {
+    pub(crate) fn new(net: Arc<dyn Network>) -> Self {
+        Self(Arc::new(Inner {
+            net,
+            open: Mutex::default(),
+        }))
+    }
+
+    fn to(&self, address: &str) -> Result<Channel, Status> {
+        let mut open = self.0.open.lock();
+        if let Some(channel) = open.get(address) {
+            return Ok(channel.clone());
+        }
+        if open.len() >= MAX_CHANNELS {
+            open.clear();
+        }
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|e| Status::invalid_argument(format!("address {address:?}: {e}")))?
+            .connect_timeout(RPC_CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(RPC_KEEPALIVE)
+            .keep_alive_timeout(RPC_KEEPALIVE_TIMEOUT)
+            .keep_alive_while_idle(true);
+        let net = self.0.net.clone();
+        let channel = endpoint.connect_with_connector_lazy(tower::service_fn(move |uri: Uri| {
+            let net = net.clone();
+            async move { connect(&*net, &uri).await.map(TokioIo::new) }
+        }));
+        open.insert(address.to_owned(), channel.clone());
+        Ok(channel)
+    }
+
+    /// One question, one answer, within a deadline that the callee knows too.
+    pub(crate) async fn ask<Q, A>(
+        &self,
+        target: &Target,
+        method: &'static str,
+        question: Q,
+        within: Duration,
+    ) -> Result<A, Status>
+    where
+        Q: Message + 'static,
+        A: Message + Default + 'static,
+    {
+        let mut grpc = grpc(self.to(&target.address)?);
+        let mut request = addressed(question, target);
+        request.set_timeout(within);
+        let call = async move {
+            ready(&mut grpc).await?;
+            let codec = ProstCodec::<Q, A>::default();
+            grpc.unary(request, PathAndQuery::from_static(method), codec)
+                .await
+        };
+        Ok(in_time(within, call).await?.into_inner())
+    }
+
+    /// Many messages, one answer.
+    pub(crate) async fn send<Q, A>(
+        &self,
+        target: &Target,
+        method: &'static str,
+        messages: impl Stream<Item = Q> + Send + 'static,
+        within: Duration,
+    ) -> Result<A, Status>
+    where
+        Q: Message + 'static,
+        A: Message + Default + 'static,
+    {
+        let mut grpc = grpc(self.to(&target.address)?);
+        let request = addressed(messages, target);
+        let call = async move {
+            ready(&mut grpc).await?;
+            let codec = ProstCodec::<Q, A>::default();
+            grpc.client_streaming(request, PathAndQuery::from_static(method), codec)
+                .await
+        };
+        Ok(in_time(within, call).await?.into_inner())
+    }
+
+    /// Many messages, as many answers. The deadline is for the first sign of life; the caller
+    /// watches over the rest.
+    pub(crate) async fn stream<Q, A>(
+        &self,
+        target: &Target,
+        method: &'static str,
+        messages: impl Stream<Item = Q> + Send + 'static,
+        within: Duration,
+    ) -> Result<Streaming<A>, Status>
+    where
+        Q: Message + 'static,
+        A: Message + Default + 'static,
+    {
+        let mut grpc = grpc(self.to(&target.address)?);
+        let request = addressed(messages, target);
+        let call = async move {
+            ready(&mut grpc).await?;
+            let codec = ProstCodec::<Q, A>::default();
+            grpc.streaming(request, PathAndQuery::from_static(method), codec)
+                .await
+        };
+        Ok(in_time(within, call).await?.into_inner())
+    }
+}
+
+/// Gives up after `within`.
+async fn in_time<T>(
+    within: Duration,
+    call: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Status> {
+    timeout(within, call).await.unwrap_or_else(|_| {
+        Err(Status::deadline_exceeded(format!(
+            "no answer within {within:?}"
+        )))
+    })
+}
+
+fn grpc(channel: Channel) -> Grpc<Channel> {
+    Grpc::new(channel)
+        .max_decoding_message_size(MAX_RPC_BYTES)
+        .max_encoding_message_size(MAX_RPC_BYTES)
+}
+
+async fn ready(grpc: &mut Grpc<Channel>) -> Result<(), Status> {
+    grpc.ready()
+        .await
+        .map_err(|e| Status::unavailable(format!("not connected: {e}")))
+}
+
+fn addressed<T>(message: T, target: &Target) -> Request<T> {
+    let mut request = Request::new(message);
+    let metadata = request.metadata_mut();
+    metadata.insert(NODE, target.node.into());
+    if !target.directory.is_nil() {
+        let directory = target.directory.simple().to_string();
+        let directory = directory.parse().expect("hexadecimal digits");
+        metadata.insert(DIRECTORY, directory);
+    }
+    request
+}
+
+async fn connect(net: &dyn Network, uri: &Uri) -> std::io::Result<BoxStream> {
+    let host = uri.host().unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let port = uri.port_u16().unwrap_or_default();
+    let mut last = std::io::Error::new(
+        std::io::ErrorKind::NotFound,
+        format!("{host} has no address"),
+    );
+    for address in net.resolve(host, port).await? {
+        match net.connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}

@@ -1,0 +1,150 @@
+//! The callee's side: accepts connections and hands calls to a service.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use env::{BoxStream, Listener};
+use futures::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::sleep;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::transport::Server;
+use tonic::transport::server::Connected;
+use uuid::Uuid;
+
+use crate::limits::{
+    MAX_RPCS_PER_CONNECTION, RPC_ACCEPT_PAUSE, RPC_KEEPALIVE, RPC_KEEPALIVE_TIMEOUT,
+};
+
+/// Header: the voter that a call is for.
+pub(super) const NODE: &str = "hw-node";
+/// Header: the directory that the caller knows that voter by.
+pub(super) const DIRECTORY: &str = "hw-directory";
+
+/// Answers calls.
+pub(crate) trait Service: Clone + Send + 'static {
+    /// Answers one. `Err` is answered as such.
+    fn call(
+        self,
+        method: String,
+        request: http::Request<Body>,
+    ) -> BoxFuture<'static, Result<http::Response<Body>, Status>>;
+
+    /// Whom calls must be for, and the method that needs no target.
+    fn identity(&self) -> (u64, Uuid, &'static str);
+}
+
+/// Serves until dropped.
+pub(crate) async fn serve(listener: Box<dyn Listener>, service: impl Service) {
+    let incoming = futures::stream::unfold(listener, |listener| async move {
+        let next = accept(&*listener).await;
+        Some((Ok::<_, Infallible>(next), listener))
+    });
+    let served = Server::builder()
+        .max_concurrent_streams(MAX_RPCS_PER_CONNECTION)
+        .http2_keepalive_interval(Some(RPC_KEEPALIVE))
+        .http2_keepalive_timeout(Some(RPC_KEEPALIVE_TIMEOUT))
+        .serve_with_incoming(Adapter(service), incoming)
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "calls from other nodes are no longer answered");
+    }
+}
+
+async fn accept(listener: &dyn Listener) -> Accepted {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return Accepted(stream),
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a node's connection");
+                sleep(RPC_ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Refuses what is meant for somebody else.
+fn check_target(headers: &http::HeaderMap, node: u64, directory: Uuid) -> Result<(), Status> {
+    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let given = header(NODE).and_then(|node| node.parse::<u64>().ok());
+    if given != Some(node) {
+        let reason = format!("this is voter {node}, the call is for {given:?}");
+        return Err(Status::failed_precondition(reason));
+    }
+    match header(DIRECTORY).map(Uuid::parse_str) {
+        None => Ok(()),
+        Some(Ok(given)) if given == directory => Ok(()),
+        Some(given) => Err(Status::failed_precondition(format!(
+            "voter {node} has the directory {directory}, not {given:?}: its disk was replaced"
+        ))),
+    }
+}
+
+/// tower's view of a [`Service`].
+#[derive(Clone)]
+struct Adapter<S>(S);
+
+impl<S: Service> tower::Service<http::Request<Body>> for Adapter<S> {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let service = self.0.clone();
+        let method = request.uri().path().to_owned();
+        let (node, directory, open) = service.identity();
+        Box::pin(async move {
+            if method != open
+                && let Err(status) = check_target(request.headers(), node, directory)
+            {
+                return Ok(status.into_http());
+            }
+            let answered = service.call(method, request).await;
+            Ok(answered.unwrap_or_else(Status::into_http))
+        })
+    }
+}
+
+/// A connection of `env`'s network, as tonic wants it.
+struct Accepted(BoxStream);
+
+impl Connected for Accepted {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
+}
+
+impl AsyncRead for Accepted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Accepted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
