@@ -33,8 +33,8 @@ pub(crate) struct ReadPath {
     tail: Lane,
     catch_up: Lane,
     pace: Option<Pace>,
-    /// Longest read-ahead: what readers have fetched and not used yet must fit the cache, or it
-    /// is fetched twice.
+    /// Longest read-ahead: what readers have fetched and not used yet must fit the cache, and is
+    /// lost when a merge gives their slice another object; it is fetched twice then.
     most_ahead: u64,
 }
 
@@ -150,7 +150,7 @@ impl ReadPath {
             indexes: BlockCache::new(settings.index_cache_bytes, 4 << 10),
             tail: Lane::new(requests.tail, bytes.tail),
             catch_up: Lane::new(requests.catch_up, bytes.catch_up),
-            most_ahead: (settings.block_cache_bytes / 8).clamp(1, MAX_READ_AHEAD_BYTES),
+            most_ahead: (settings.block_cache_bytes / 32).clamp(1, MAX_READ_AHEAD_BYTES),
             pace: (rate > 0).then(|| Pace {
                 bytes_per_second: rate,
                 next: Mutex::new(None),

@@ -142,7 +142,7 @@ async fn read_ahead_grows_while_a_reader_is_sequential() {
     let store = gated(&mut world);
     world.settings.upload_bytes = 16 << 20;
     world.settings.unuploaded_bytes = 32 << 20;
-    world.settings.block_cache_bytes = 32 << 20;
+    world.settings.block_cache_bytes = 256 << 20;
     let storage = world.storage();
     let partition = world.open(&storage, 0, 0).await;
     for n in 0..24 {
