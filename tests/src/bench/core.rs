@@ -19,6 +19,10 @@ const RECORD_BYTES: usize = 1024;
 const PARTITIONS: i32 = 8;
 /// What `/metrics` calls bytes that are durable in the WAL but not yet in objects.
 const UNUPLOADED: &str = "headwater_storage_unuploaded_bytes";
+/// And bytes that merging has written.
+const MERGED: &str = "headwater_storage_compaction_written_bytes_total";
+/// How long after a window memory counts as at rest: what was freed has gone back by then.
+const REST: Duration = Duration::from_secs(20);
 
 /// What to run and how long.
 #[derive(Debug, Clone)]
@@ -187,7 +191,8 @@ fn throughput(settings: &Settings, wal: &str, batch: &str) -> Result<Value> {
         &client,
     )?;
     let before = broker.metric(UNUPLOADED)?;
-    let (cpu, begun) = (broker.cpu_seconds()?, Instant::now());
+    let merged_before = broker.metric(MERGED)?;
+    let (cpu, begun) = (broker.cpu_user_and_system()?, Instant::now());
     let records = settings.window_mib * 1024;
     let done = produce(
         broker.kafka,
@@ -198,17 +203,23 @@ fn throughput(settings: &Settings, wal: &str, batch: &str) -> Result<Value> {
         &client,
     )?;
     wait_uploaded(&broker, before)?;
-    let cpu = broker.cpu_seconds()? - cpu;
+    let after = broker.cpu_user_and_system()?;
+    let (user, system) = (after.0 - cpu.0, after.1 - cpu.1);
     let mib = settings.window_mib as f64;
-    let figures = json!({
+    let mut figures = json!({
         "wal": wal,
         "batch_bytes": batch,
         "produce_mib_per_s": mib / done.elapsed.as_secs_f64(),
         "window_mib_per_s": mib / begun.elapsed().as_secs_f64(),
-        "cpu_s_per_gib": cpu / (mib / 1024.0),
+        "cpu_s_per_gib": (user + system) / (mib / 1024.0),
+        // The kernel's part varies with the machine: first touch of its memory, write-back.
+        "cpu_s_per_gib_user": user / (mib / 1024.0),
+        "merged_in_window_mib": (broker.metric(MERGED)? - merged_before) / MIB,
         "resident_mib": broker.resident_bytes()?.0 as f64 / MIB,
         "resident_peak_mib": broker.resident_bytes()?.1 as f64 / MIB,
     });
+    std::thread::sleep(REST);
+    figures["resident_at_rest_mib"] = json!(broker.resident_bytes()?.0 as f64 / MIB);
     broker.stop(Duration::from_secs(120))?;
     Ok(figures)
 }
@@ -255,12 +266,17 @@ fn consume(settings: &Settings) -> Result<Value> {
     let cpu = server.cpu_seconds()?;
     let cold = consume_all(server.kafka, "cold", PARTITIONS, records)?;
     let cold_cpu = server.cpu_seconds()? - cpu;
+    let fetched = server.metric("headwater_storage_read_bytes_total")?;
+    let merged = server.metric(MERGED)?;
+    server.stop(Duration::from_secs(120))?;
     let gib = |bytes: u64| bytes as f64 / MIB / 1024.0;
     Ok(json!({
         "cached_mib_per_s": cached_bytes as f64 / MIB / cached_time,
         "cached_cpu_s_per_gib": cached_cpu / gib(cached_bytes),
         "cold_mib_per_s": cold.bytes as f64 / MIB / cold.elapsed.as_secs_f64(),
         "cold_cpu_s_per_gib": cold_cpu / gib(cold.bytes),
+        "cold_bytes_read_per_byte": fetched / cold.bytes as f64,
+        "cold_merged_meanwhile_mib": merged / MIB,
     }))
 }
 
