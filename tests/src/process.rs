@@ -190,12 +190,21 @@ impl BrokerProcess {
     /// # Errors
     /// When it is gone.
     pub fn cpu_seconds(&self) -> Result<f64> {
+        let (user, system) = self.cpu_user_and_system()?;
+        Ok(user + system)
+    }
+
+    /// CPU seconds of user and of system so far.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn cpu_user_and_system(&self) -> Result<(f64, f64)> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
         let after = stat.rsplit_once(')').context("no command in stat")?.1;
         let fields: Vec<&str> = after.split_whitespace().collect();
-        let ticks = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
         // USER_HZ is 100 on every Linux that we run on.
-        Ok(ticks as f64 / 100.0)
+        let seconds = |n: usize| Ok::<_, anyhow::Error>(fields[n].parse::<u64>()? as f64 / 100.0);
+        Ok((seconds(11)?, seconds(12)?))
     }
 
     /// Resident bytes now, and at the peak.
