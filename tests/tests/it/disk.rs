@@ -120,7 +120,6 @@ async fn a_full_disk_is_waited_out_in_service_and_in_recovery() {
     load.send("full", 8000);
     let codes = until_full(&mut pipe).await;
     println!("answers on a full disk: {codes:?}");
-    assert!(load.acknowledged.count() < 10_000);
     let read = read_all(&broker, "full");
     check_acknowledged(&read, &load.acknowledged);
     faults.heal().unwrap();
