@@ -21,6 +21,7 @@ mod members;
 mod nemesis;
 mod plan;
 mod run;
+mod sweep;
 mod trace;
 mod world;
 

@@ -118,7 +118,8 @@ impl Machine {
         let settings = ControllerSettings {
             dir: "/data/raft".into(),
             node,
-            address: KAFKA.to_string(),
+            voters: [(node, KAFKA.to_string())].into(),
+            listener: None,
             cluster: None,
             generation: 1,
             lease: Duration::from_secs(3),

@@ -98,5 +98,13 @@ async fn a_killed_host_ends_a_read_that_waits_and_frees_its_port() {
     let error = waiting.await.unwrap().unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     assert!(listener.accept().await.is_err());
-    b.bind(address).await.unwrap();
+    let dead = b.bind(address).await.err().unwrap();
+    assert_eq!(dead.kind(), io::ErrorKind::NetworkDown);
+    let a = SocketAddr::new(ip(1), 1);
+    assert_eq!(
+        b.connect(a).await.err().unwrap().kind(),
+        io::ErrorKind::NetworkDown
+    );
+    let next = network.host("b", ip(2));
+    next.bind(address).await.unwrap();
 }
