@@ -6,9 +6,11 @@ use std::time::Duration;
 use env::Env;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
-use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::memory::InMemory;
-use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
+use object_store::{
+    BackoffConfig, ClientConfigKey, ObjectStore, RetryConfig, StaticCredentialProvider,
+};
 
 use super::local::LocalStore;
 use super::managed::{ManagedStore, RequestSettings};
@@ -75,13 +77,13 @@ pub async fn open(env: &Env, url: &StoreUrl, options: StoreOptions) -> Result<Op
     })
 }
 
-/// [`ManagedStore`] retries and keeps time; this is the last resort below it.
-fn client() -> ClientOptions {
-    ClientOptions::new()
-        .with_connect_timeout(Duration::from_secs(5))
-        .with_timeout(Duration::from_secs(120))
-        .with_pool_idle_timeout(Duration::from_secs(60))
-}
+/// Time limits of connections: [`ManagedStore`] retries and keeps time; this is the last resort
+/// below it. What the environment or the URL says of proxies and certificates stays.
+const CLIENT: [(ClientConfigKey, &str); 3] = [
+    (ClientConfigKey::ConnectTimeout, "5 seconds"),
+    (ClientConfigKey::Timeout, "120 seconds"),
+    (ClientConfigKey::PoolIdleTimeout, "60 seconds"),
+];
 
 /// None: the library's own retries would take minutes and hide every failure.
 fn no_retries() -> RetryConfig {
@@ -94,14 +96,13 @@ fn no_retries() -> RetryConfig {
 
 fn s3(bucket: &str, settings: &[(String, String)]) -> Result<Arc<dyn ObjectStore>, Error> {
     let mut builder = AmazonS3Builder::from_env();
-    let mut client = client();
+    for (key, value) in CLIENT {
+        builder = builder.with_config(AmazonS3ConfigKey::Client(key), value);
+    }
     for (name, value) in settings {
         builder = match name.as_str() {
             "path_style" => builder.with_virtual_hosted_style_request(!boolean(name, value)?),
-            "allow_http" => {
-                client = client.with_allow_http(boolean(name, value)?);
-                builder
-            }
+            "allow_http" => builder.with_allow_http(boolean(name, value)?),
             name => {
                 let key: AmazonS3ConfigKey = name.parse().map_err(|_| unknown(name))?;
                 builder.with_config(key, value)
@@ -110,7 +111,6 @@ fn s3(bucket: &str, settings: &[(String, String)]) -> Result<Arc<dyn ObjectStore
     }
     let store = builder
         .with_bucket_name(bucket)
-        .with_client_options(client)
         .with_retry(no_retries())
         .with_conditional_put(S3ConditionalPut::ETagMatch)
         // Several S3-compatible stores lack it, and one deletion's error must name its object.
@@ -122,13 +122,38 @@ fn s3(bucket: &str, settings: &[(String, String)]) -> Result<Arc<dyn ObjectStore
 
 fn gcs(bucket: &str, settings: &[(String, String)]) -> Result<Arc<dyn ObjectStore>, Error> {
     let mut builder = GoogleCloudStorageBuilder::from_env();
+    for (key, value) in CLIENT {
+        builder = builder.with_config(GoogleConfigKey::Client(key), value);
+    }
+    // Elsewhere plain HTTP is asked for by name too; this builder allows it from the start.
+    let plain = GoogleConfigKey::Client(ClientConfigKey::AllowHttp);
+    builder = builder.with_config(plain, "false");
+    let mut anonymous = false;
     for (name, value) in settings {
-        let key: GoogleConfigKey = name.parse().map_err(|_| unknown(name))?;
-        builder = builder.with_config(key, value);
+        builder = match name.as_str() {
+            "allow_http" => {
+                let allow = boolean(name, value)?.to_string();
+                builder.with_config(plain, allow)
+            }
+            "endpoint" => builder.with_base_url(value),
+            "skip_signature" => {
+                anonymous = boolean(name, value)?;
+                builder.with_skip_signature(anonymous)
+            }
+            name => {
+                let key: GoogleConfigKey = name.parse().map_err(|_| unknown(name))?;
+                builder.with_config(key, value)
+            }
+        };
+    }
+    if anonymous {
+        // Its puts fetch a token all the same, from the instance's metadata server at last.
+        let bearer = String::new();
+        let nobody = StaticCredentialProvider::new(GcpCredential { bearer });
+        builder = builder.with_credentials(Arc::new(nobody));
     }
     let store = builder
         .with_bucket_name(bucket)
-        .with_client_options(client())
         .with_retry(no_retries())
         .build()
         .map_err(unusable)?;
@@ -137,22 +162,34 @@ fn gcs(bucket: &str, settings: &[(String, String)]) -> Result<Arc<dyn ObjectStor
 
 fn azure(container: &str, settings: &[(String, String)]) -> Result<Arc<dyn ObjectStore>, Error> {
     let mut builder = MicrosoftAzureBuilder::from_env();
-    let mut client = client();
+    for (key, value) in CLIENT {
+        builder = builder.with_config(AzureConfigKey::Client(key), value);
+    }
+    let mut emulator = false;
+    let mut endpoint = false;
     for (name, value) in settings {
         builder = match name.as_str() {
-            "allow_http" => {
-                client = client.with_allow_http(boolean(name, value)?);
-                builder
+            "allow_http" => builder.with_allow_http(boolean(name, value)?),
+            "use_emulator" => {
+                emulator = boolean(name, value)?;
+                builder.with_use_emulator(emulator)
             }
             name => {
                 let key: AzureConfigKey = name.parse().map_err(|_| unknown(name))?;
+                endpoint |= key == AzureConfigKey::Endpoint;
                 builder.with_config(key, value)
             }
         };
     }
+    if emulator && endpoint {
+        // The endpoint would be passed over without a word.
+        return Err(refuse(
+            "use_emulator takes its address from AZURITE_BLOB_STORAGE_URL; with an endpoint say \
+             endpoint=http://HOST:PORT/ACCOUNT, account_name, account_key and allow_http=true",
+        ));
+    }
     let store = builder
         .with_container_name(container)
-        .with_client_options(client)
         .with_retry(no_retries())
         .build()
         .map_err(unusable)?;
@@ -180,3 +217,6 @@ fn unusable(error: object_store::Error) -> Error {
         other => refuse(&format!("its settings do not fit together: {other}")),
     }
 }
+
+#[cfg(test)]
+mod tests;

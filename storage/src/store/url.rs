@@ -53,6 +53,7 @@ impl Provider {
 /// Settings whose values may be shown.
 const PUBLIC: &[&str] = &[
     "endpoint",
+    "base_url",
     "region",
     "path_style",
     "allow_http",
