@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! tests/compat/CLIENT/install.sh            once, pinned, into the cache
-//! tests/compat/s3/SERVER.sh start           per S3 store
+//! tests/compat/{s3,azure,gcs}/SERVER.sh start ─▶ headwater object probe     per store
 //! tests/compat/broker.sh start ─▶ CLIENT/run.sh 127.0.0.1:PORT ─▶ broker.sh stop
 //! ```
 
@@ -18,6 +18,8 @@ use crate::stage::{self, Program};
 
 /// The credentials of the S3 servers on this machine: key, secret.
 const S3_KEYS: (&str, &str) = ("test", "testtesttest");
+/// The account of the Azure server on this machine: name, key in base64.
+const AZURE_ACCOUNT: (&str, &str) = ("headwater", "dGVzdHRlc3R0ZXN0");
 /// Size of the log that goes through, and of the one in CI.
 const BIGLOG_MIB: &str = "100";
 const BIGLOG_MIB_CI: &str = "10";
@@ -53,6 +55,7 @@ enum Client {
     FranzGo,
     Java,
     KafkaTools,
+    Restart,
     Biglog,
 }
 
@@ -64,6 +67,10 @@ enum Store {
     S3,
     /// Object WAL and objects on versitygw.
     Versitygw,
+    /// Object WAL and objects on Azurite.
+    Azure,
+    /// Object WAL and objects on fake-gcs-server.
+    Gcs,
     /// Not ours: Apache Kafka.
     #[value(skip)]
     Reference,
@@ -80,6 +87,7 @@ impl Client {
             Self::FranzGo => "franz-go",
             Self::Java => "java",
             Self::KafkaTools => "kafka-tools",
+            Self::Restart => "restart",
             Self::Biglog => "biglog",
         }
     }
@@ -100,6 +108,8 @@ impl Store {
             Self::File => "file",
             Self::S3 => "s3 (moto)",
             Self::Versitygw => "s3 (versitygw)",
+            Self::Azure => "azure (azurite)",
+            Self::Gcs => "gcs (fake-gcs)",
             Self::Reference => "apache kafka",
         }
     }
@@ -109,17 +119,35 @@ impl Store {
             Self::File => "file",
             Self::S3 => "moto",
             Self::Versitygw => "versitygw",
+            Self::Azure => "azurite",
+            Self::Gcs => "fakegcs",
             Self::Reference => "reference",
         }
     }
 
-    /// The script that serves S3 for this store.
+    /// The script that serves this store.
     fn server(self) -> Option<&'static str> {
         match self {
             Self::File | Self::Reference => None,
             Self::S3 => Some("s3/moto.sh"),
             Self::Versitygw => Some("s3/versitygw.sh"),
+            Self::Azure => Some("azure/azurite.sh"),
+            Self::Gcs => Some("gcs/fakegcs.sh"),
         }
+    }
+
+    /// The store's URL when its server listens on `port` of this machine.
+    fn url(self, port: u16) -> String {
+        let (scheme, account, settings) = match self {
+            Self::Azure => ("az", "/headwater", ""),
+            Self::Gcs => ("gs", "", "&skip_signature=true"),
+            _ => ("s3", "", "&region=us-east-1&path_style=true"),
+        };
+        format!(
+            "{scheme}://headwater/{}?endpoint=http://127.0.0.1:{port}{account}\
+             &allow_http=true{settings}",
+            self.folder(),
+        )
     }
 
     fn broker(self) -> &'static str {
@@ -193,7 +221,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 /// Which clients run on which stores, stores in order.
 fn plan(args: &Args) -> Vec<(Store, Client)> {
-    use Client::{Biglog, ConfluentKafka, Java, KafkaPython, Kcat};
+    use Client::{Biglog, ConfluentKafka, Java, KafkaPython, Kcat, Restart};
     let all = Client::value_variants();
     let offered: Vec<(Store, &[Client])> = if args.reference {
         vec![(Store::Reference, all)]
@@ -210,6 +238,9 @@ fn plan(args: &Args) -> Vec<(Store, Client)> {
             (Store::File, all),
             (Store::S3, all),
             (Store::Versitygw, all),
+            // What differs from S3 is the store, not the protocol.
+            (Store::Azure, &[Kcat, ConfluentKafka, Restart, Biglog][..]),
+            (Store::Gcs, &[Kcat, ConfluentKafka, Restart, Biglog][..]),
         ]
     };
     offered
@@ -263,7 +294,7 @@ impl Drop for Running<'_> {
 impl Session {
     /// A script of tests/compat, with what every script may need in its environment.
     fn script(&self, path: &str) -> Program {
-        let mut program = stage::program(compat_folder().join(path));
+        let mut program = with_credentials(compat_folder().join(path));
         program
             .env(
                 "HEADWATER_BINARY",
@@ -272,9 +303,7 @@ impl Session {
             .env(
                 "HEADWATER_COMPAT_BIGLOG_MIB",
                 if self.ci { BIGLOG_MIB_CI } else { BIGLOG_MIB },
-            )
-            .env("AWS_ACCESS_KEY_ID", S3_KEYS.0)
-            .env("AWS_SECRET_ACCESS_KEY", S3_KEYS.1);
+            );
         program
     }
 
@@ -352,10 +381,11 @@ impl Session {
         let port = free_port()?;
         let folder = self.scratch.join(format!("{}-server", store.folder()));
         let running = self.start(server, folder, &[port.to_string()])?;
-        let url = format!(
-            "s3://headwater/{}?endpoint=http://127.0.0.1:{port}&region=us-east-1&path_style=true&allow_http=true",
-            store.folder(),
-        );
+        let url = store.url(port);
+        let mut probe = with_credentials(stage::target().join("release").join("headwater"));
+        probe
+            .args(&["object", "probe", "--object-store", &url])
+            .run()?;
         Ok((
             Some(running),
             vec![
@@ -405,6 +435,17 @@ impl Session {
         outcome?;
         refuse_panics(&folder.join("server.log"))
     }
+}
+
+/// A program with the credentials of every store in its environment.
+fn with_credentials(path: PathBuf) -> Program {
+    let mut program = stage::program(path);
+    program
+        .env("AWS_ACCESS_KEY_ID", S3_KEYS.0)
+        .env("AWS_SECRET_ACCESS_KEY", S3_KEYS.1)
+        .env("AZURE_STORAGE_ACCOUNT_NAME", AZURE_ACCOUNT.0)
+        .env("AZURE_STORAGE_ACCOUNT_KEY", AZURE_ACCOUNT.1);
+    program
 }
 
 fn compat_folder() -> PathBuf {
@@ -496,7 +537,13 @@ mod tests {
     #[test]
     fn everything_runs_on_every_store_by_default() {
         let all = Client::value_variants().len();
-        assert_eq!(plan(&args(false, &[], &[])).len(), all * 3);
+        let plan_all = plan(&args(false, &[], &[]));
+        let on = |store| plan_all.iter().filter(|(of, _)| *of == store).count();
+        assert_eq!(
+            [on(Store::File), on(Store::S3), on(Store::Versitygw)],
+            [all; 3]
+        );
+        assert_eq!([on(Store::Azure), on(Store::Gcs)], [4, 4]);
         assert_eq!(
             plan(&args(false, &[Client::Java], &[Store::S3])),
             [(Store::S3, Client::Java)]
@@ -509,6 +556,18 @@ mod tests {
         assert!(plan.contains(&(Store::File, Client::Biglog)));
         assert!(plan.contains(&(Store::S3, Client::Biglog)));
         assert!(!plan.contains(&(Store::File, Client::KafkaTools)));
+    }
+
+    #[test]
+    fn each_store_has_its_server_and_its_url() {
+        for store in [Store::S3, Store::Versitygw, Store::Azure, Store::Gcs] {
+            let server = compat_folder().join(store.server().unwrap());
+            assert!(server.exists(), "{}", server.display());
+        }
+        assert_eq!(
+            Store::Azure.url(9),
+            "az://headwater/azurite?endpoint=http://127.0.0.1:9/headwater&allow_http=true"
+        );
     }
 
     #[test]
