@@ -36,6 +36,13 @@ const XERIAL_BLOCK_BYTES: usize = 32 * 1024;
 const LZ4_MAGIC: u32 = 0x184d_2204;
 /// In a block's size: its bytes are as they were.
 const LZ4_UNCOMPRESSED_BLOCK: u32 = 1 << 31;
+/// Of a frame's flags: version, whether blocks are independent, a reserved bit, whether there is a
+/// dictionary.
+const LZ4_FIXED_FLAGS: u8 = 0b1110_0011;
+/// What the Java client takes of those: version 1, independent blocks, nothing else.
+const LZ4_TAKEN_FLAGS: u8 = 0b0110_0000;
+/// Logarithms of windows that every zstd decoder should have, and that none has more than here.
+const ZSTD_WINDOW_LOGS: (u32, u32) = (23, 27);
 /// Three bytes of a snappy block can make 64 of output, and never more.
 const SNAPPY_MAX_RATIO: usize = 22;
 
@@ -91,7 +98,7 @@ impl Compression {
     }
 
     /// Decompresses `payload` bit by bit. It does not end at `max_bytes`, but no single piece that
-    /// is held in memory is larger.
+    /// is held in memory is larger, or larger than 8 MiB.
     ///
     /// # Errors
     /// If it is damaged at its very beginning; else reading fails when it comes to the damage.
@@ -105,12 +112,16 @@ impl Compression {
             Self::Gzip => Box::new(flate2::read::MultiGzDecoder::new(payload)),
             Self::Snappy => Box::new(SnappyReader::new(payload, max_bytes)?),
             Self::Lz4 if is_lz4_frame(payload) => {
-                Box::new(lz4_flex::frame::FrameDecoder::new(payload))
+                Box::new(Lz4Reader(lz4_flex::frame::FrameDecoder::new(payload)))
             }
             Self::Lz4 => return Err(self.damaged("not one whole frame")),
             Self::Zstd => {
-                let decoder = zstd::stream::read::Decoder::with_buffer(payload);
-                Box::new(decoder.map_err(|error| self.damaged(error))?)
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(payload)
+                    .map_err(|error| self.damaged(error))?;
+                decoder
+                    .window_log_max(zstd_window_log(max_bytes))
+                    .map_err(|error| self.damaged(error))?;
+                Box::new(decoder)
             }
         })
     }
@@ -168,8 +179,36 @@ impl Compression {
     }
 }
 
-/// Whether the bytes are one LZ4 frame up to its end mark: the decoder takes a frame that is cut
-/// off between two blocks for its end, the Java client does not.
+/// The logarithm of the largest zstd window for pieces of `max_bytes`.
+fn zstd_window_log(max_bytes: usize) -> u32 {
+    let (least, most) = ZSTD_WINDOW_LOGS;
+    let log = usize::BITS - max_bytes.saturating_sub(1).leading_zeros();
+    log.clamp(least, most)
+}
+
+/// The decoder takes a block that makes no bytes for the end of the frame; here it is read beyond.
+struct Lz4Reader<'a>(lz4_flex::frame::FrameDecoder<&'a [u8]>);
+
+impl Read for Lz4Reader<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if into.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            let left = self.0.get_ref().len();
+            let read = self.0.read(into)?;
+            let left_after = self.0.get_ref().len();
+            // Each turn eats a block at least; the last eats the end mark, and all is eaten.
+            if read > 0 || left_after == 0 || left_after == left {
+                return Ok(read);
+            }
+        }
+    }
+}
+
+/// Whether the bytes are one LZ4 frame up to its end mark, such as the Java client takes: it refuses
+/// linked blocks. The decoder takes a frame that is cut off between two blocks for its end, the Java
+/// client does not.
 fn is_lz4_frame(payload: &[u8]) -> bool {
     let field = |at: usize| -> Option<u32> {
         let bytes = payload.get(at..)?.first_chunk()?;
@@ -180,14 +219,22 @@ fn is_lz4_frame(payload: &[u8]) -> bool {
             return None;
         }
         let flags = *payload.get(4)?;
+        if flags & LZ4_FIXED_FLAGS != LZ4_TAKEN_FLAGS {
+            return None;
+        }
         let sized = |bit: u8, bytes: usize| usize::from(flags >> bit & 1) * bytes;
-        // Magic, flags, block size, content size, dictionary id, header checksum.
-        let mut at = 6 + sized(3, 8) + sized(0, 4) + 1;
+        // Magic, flags, block size, content size, header checksum.
+        let mut at = 6 + sized(3, 8) + 1;
         loop {
-            let size = field(at)? & !LZ4_UNCOMPRESSED_BLOCK;
+            let size = field(at)?;
             at += 4;
             if size == 0 {
                 return Some(at + sized(2, 4));
+            }
+            let size = size & !LZ4_UNCOMPRESSED_BLOCK;
+            if size == 0 {
+                // An empty block, which no encoder writes and decoders disagree about.
+                return None;
             }
             at = at.checked_add(size as usize + sized(4, 4))?;
         }
@@ -443,6 +490,73 @@ mod tests {
             let more = [&whole[..], &[0]].concat();
             assert!(Compression::Lz4.decompress(&more, payload.len()).is_err());
         }
+    }
+
+    /// A frame of blocks as they are, each `(is compressed, bytes)`, with an end mark.
+    fn lz4_frame(flags: u8, blocks: &[(bool, &[u8])]) -> Vec<u8> {
+        let mut frame = write_lz4(b"").unwrap();
+        frame.truncate(7);
+        // With other flags the header's checksum is wrong: that is looked at last.
+        frame[4] = flags;
+        for (compressed, bytes) in blocks {
+            let raw = if *compressed {
+                0
+            } else {
+                LZ4_UNCOMPRESSED_BLOCK
+            };
+            frame.extend_from_slice(&(bytes.len() as u32 | raw).to_le_bytes());
+            frame.extend_from_slice(bytes);
+        }
+        frame.extend_from_slice(&[0; 4]);
+        frame
+    }
+
+    #[test]
+    fn an_lz4_block_without_bytes_is_no_end() {
+        // A token for no literals and nothing more: a block that decompresses to nothing.
+        let empty: (bool, &[u8]) = (true, &[0]);
+        let (first, last): ((bool, &[u8]), (bool, &[u8])) = ((false, b"first"), (false, b"last"));
+        let read = |blocks: &[(bool, &[u8])]| {
+            let frame = lz4_frame(LZ4_TAKEN_FLAGS, blocks);
+            Compression::Lz4
+                .decompress(&frame, 100)
+                .map(Cow::into_owned)
+        };
+        assert_eq!(read(&[first, empty, last]).unwrap(), b"firstlast");
+        assert_eq!(read(&[empty, empty, first]).unwrap(), b"first");
+        assert_eq!(read(&[first, empty]).unwrap(), b"first");
+        assert_eq!(read(&[empty]).unwrap(), b"");
+        // And this is no end mark, though its length is 0.
+        assert!(read(&[first, (false, b"")]).is_err());
+        assert!(read(&[first, (false, b""), last]).is_err());
+    }
+
+    #[test]
+    fn an_lz4_frame_that_the_java_client_refuses_is_refused() {
+        use lz4_flex::frame::{BlockMode, FrameEncoder, FrameInfo};
+        let payload = text(150_000);
+        let info = FrameInfo::new().block_mode(BlockMode::Linked);
+        let mut encoder = FrameEncoder::with_frame_info(info, Vec::new());
+        encoder.write_all(&payload).unwrap();
+        let linked = encoder.finish().unwrap();
+        assert!(Compression::Lz4.decompress(&linked, payload.len()).is_err());
+        for bit in [0, 1, 5, 6, 7] {
+            let frame = lz4_frame(LZ4_TAKEN_FLAGS ^ 1 << bit, &[(false, b"bytes")]);
+            assert!(!is_lz4_frame(&frame), "bit {bit}");
+        }
+        assert!(is_lz4_frame(&lz4_frame(
+            LZ4_TAKEN_FLAGS,
+            &[(false, b"bytes")]
+        )));
+    }
+
+    #[test]
+    fn a_zstd_window_is_as_large_as_what_may_come_out() {
+        assert_eq!(zstd_window_log(0), 23);
+        assert_eq!(zstd_window_log(8 << 20), 23);
+        assert_eq!(zstd_window_log((8 << 20) + 1), 24);
+        assert_eq!(zstd_window_log(128 << 20), 27);
+        assert_eq!(zstd_window_log(usize::MAX), 27);
     }
 
     #[test]

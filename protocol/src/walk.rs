@@ -8,7 +8,8 @@
 //! **Invariant:** memory does not grow with what a batch decompresses to or with any length in it.
 //! Without compression nothing is allocated or copied.
 
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
+use std::ops::ControlFlow;
 
 use crate::batch::BatchView;
 use crate::compression::Compression;
@@ -28,8 +29,10 @@ pub struct WalkLimits {
 /// What is told of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Visited {
-    /// Its place in the batch, from 0; its distance from the base offset too.
+    /// Its place in the batch, from 0.
     pub index: i32,
+    /// Its distance from the base offset; as its place, but where compaction took some away.
+    pub offset_delta: i32,
     /// Milliseconds since 1970 by the producer; -1 for none.
     pub timestamp: i64,
     /// Whether its key is other than null.
@@ -43,19 +46,53 @@ impl BatchView<'_> {
     ///
     /// # Errors
     /// On the first that is wrong. Records before it have been visited.
-    pub fn walk(&self, limits: WalkLimits, visit: impl FnMut(Visited)) -> Result<()> {
+    pub fn walk(&self, limits: WalkLimits, mut visit: impl FnMut(Visited)) -> Result<()> {
+        self.walk_as(limits, Offsets::Dense, |record| {
+            visit(record);
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// As [`walk`](Self::walk), of a batch that was kept: offsets rise, with gaps where compaction
+    /// took records away, and `visit` may end it early.
+    ///
+    /// # Errors
+    /// On the first that is wrong before the end. Records before it have been visited.
+    pub fn walk_kept(
+        &self,
+        limits: WalkLimits,
+        visit: impl FnMut(Visited) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.walk_as(limits, Offsets::Rising, visit)
+    }
+
+    fn walk_as(
+        &self,
+        limits: WalkLimits,
+        offsets: Offsets,
+        visit: impl FnMut(Visited) -> ControlFlow<()>,
+    ) -> Result<()> {
         let (codec, payload) = (self.compression()?, self.payload());
         if codec == Compression::None {
             let limits = WalkLimits {
                 max_bytes: payload.len(),
                 max_record_bytes: payload.len(),
             };
-            return Walker::new(payload, codec, limits).batch(self, visit);
+            return Walker::new(payload, codec, limits).batch(self, offsets, visit);
         }
         let decoder = codec.reader(payload, limits.max_bytes)?;
         let input = BufReader::with_capacity(WALK_WINDOW_BYTES, decoder);
-        Walker::new(input, codec, limits).batch(self, visit)
+        Walker::new(input, codec, limits).batch(self, offsets, visit)
     }
+}
+
+/// Which offsets a batch may hold.
+#[derive(Clone, Copy, PartialEq)]
+enum Offsets {
+    /// Each the next one: as produced.
+    Dense,
+    /// Each above the one before: as compacted.
+    Rising,
 }
 
 struct Walker<B> {
@@ -83,18 +120,34 @@ impl<B: BufRead> Walker<B> {
         }
     }
 
-    fn batch(mut self, batch: &BatchView<'_>, mut visit: impl FnMut(Visited)) -> Result<()> {
+    fn batch(
+        mut self,
+        batch: &BatchView<'_>,
+        offsets: Offsets,
+        mut visit: impl FnMut(Visited) -> ControlFlow<()>,
+    ) -> Result<()> {
         let base_timestamp = batch.base_timestamp();
+        let mut last = -1;
         for index in 0..batch.record_count() {
             let fields = self.record()?;
-            if fields.offset_delta != index {
+            let offset_delta = fields.offset_delta;
+            let taken = match offsets {
+                Offsets::Dense => offset_delta == index,
+                Offsets::Rising => offset_delta > last,
+            };
+            if !taken {
                 return Err(self.error("an offset that is not the next one"));
             }
-            visit(Visited {
+            last = offset_delta;
+            let visited = visit(Visited {
                 index,
+                offset_delta,
                 timestamp: base_timestamp.wrapping_add(fields.timestamp_delta),
                 has_key: fields.has_key,
             });
+            if visited.is_break() {
+                return Ok(());
+            }
         }
         // The decoder comes to its own end, and to its checksum, only when asked for more.
         if self.window()?.is_empty() {
@@ -230,7 +283,7 @@ impl<B: BufRead> Walker<B> {
     #[inline]
     fn window(&mut self) -> Result<&[u8]> {
         let codec = self.codec;
-        self.input.fill_buf().map_err(|error| codec.damaged(error))
+        self.input.fill_buf().map_err(|error| undone(codec, error))
     }
 
     #[inline]
@@ -242,6 +295,16 @@ impl<B: BufRead> Walker<B> {
     #[cold]
     fn error(&self, what: &'static str) -> Error {
         Error::Record { what, at: self.at }
+    }
+}
+
+/// What made a decoder stop: a piece too large is no damage.
+#[cold]
+fn undone(codec: Compression, error: io::Error) -> Error {
+    match error.downcast() {
+        Ok(error @ Error::DecompressedTooLarge { .. }) => error,
+        Ok(error) => codec.damaged(error),
+        Err(error) => codec.damaged(error),
     }
 }
 

@@ -69,6 +69,7 @@ fn iterated(batch: &[u8]) -> Result<Vec<Visited>> {
             assert_eq!(record.offset - view.base_offset(), i64::from(index));
             Ok(Visited {
                 index,
+                offset_delta: index,
                 timestamp: record.timestamp,
                 has_key: record.key.is_some(),
             })
@@ -206,6 +207,60 @@ fn bounds_hold_for_all_records_and_for_each() {
         let bomb = around(&plain, *codec, &vec![0x0c; 32 << 20], 1 << 22);
         let error = walk(&bomb, limits(1 << 20, 1 << 20)).unwrap_err();
         assert!(matches!(error, Error::Record { .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_raw_snappy_block_beyond_the_bound_is_too_large_and_not_damaged() {
+    let plain = batch(Compression::None, &[1000; 100]);
+    let payload = &plain[BATCH_HEADER_BYTES..];
+    let raw = snap::raw::Encoder::new().compress_vec(payload).unwrap();
+    let mut header = plain.clone();
+    header[ATTRIBUTES + 1] = Compression::Snappy.id();
+    let whole = wrapped(&header, &raw, 100);
+    let limits = |max_bytes| WalkLimits {
+        max_bytes,
+        max_record_bytes: 2000,
+    };
+    assert_eq!(walk(&whole, limits(payload.len())).unwrap().len(), 100);
+    let error = walk(&whole, limits(payload.len() - 1)).unwrap_err();
+    let large = matches!(error, Error::DecompressedTooLarge { .. });
+    assert!(large, "{error}");
+}
+
+#[test]
+fn what_compaction_left_is_walked_until_the_visitor_has_enough() {
+    let good = batch(Compression::None, &[3, 4, 5, 6]);
+    let payload = &good[BATCH_HEADER_BYTES..];
+    let first = 1 + payload[0] as usize / 2;
+    let second = first + 1 + payload[first] as usize / 2;
+    let left = [&payload[..first], &payload[second..]].concat();
+    for codec in Compression::ALL {
+        let kept = around(&good, codec, &left, 3);
+        assert!(walk(&kept, LIMITS).is_err(), "no producer may send this");
+        let view = BatchView::new(&kept).unwrap();
+        let mut deltas = Vec::new();
+        let walked = view.walk_kept(LIMITS, |record| {
+            deltas.push((record.index, record.offset_delta));
+            ControlFlow::Continue(())
+        });
+        walked.unwrap();
+        assert_eq!(deltas, [(0, 0), (1, 2), (2, 3)]);
+        // Damage behind the end that the visitor sets is not looked for.
+        let cut = around(&good, codec, &left[..left.len() - 2], 3);
+        let view = BatchView::new(&cut).unwrap();
+        let until = |last: i32| {
+            view.walk_kept(LIMITS, |record| match record.index {
+                at if at == last => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            })
+        };
+        assert!(until(1).is_ok());
+        assert!(until(2).is_err());
+        let twice = around(&good, codec, &[&left[..], &left].concat(), 6);
+        let view = BatchView::new(&twice).unwrap();
+        let walked = view.walk_kept(LIMITS, |_| ControlFlow::Continue(()));
+        assert!(walked.is_err(), "offsets rise");
     }
 }
 
