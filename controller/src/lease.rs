@@ -4,7 +4,7 @@
 //! from when it took it, on clocks that run during suspend: the broker stops acknowledging before
 //! it can be fenced. Lapsed is not fenced: only an applied `FenceBroker` is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -21,7 +21,11 @@ use crate::limits::LEASE_TICK_LATE;
 #[derive(Debug)]
 pub(crate) struct Sessions {
     lease: Duration,
+    /// The leadership that all this is of.
+    term: u64,
     deadlines: BTreeMap<BrokerEpoch, Duration>,
+    /// Their fence is on its way: it may take effect at any time, so nothing is granted any more.
+    being_fenced: BTreeSet<BrokerEpoch>,
     last_tick: Option<Duration>,
 }
 
@@ -31,9 +35,23 @@ impl Sessions {
     pub(crate) fn new(lease: Duration) -> Self {
         Self {
             lease,
+            term: 0,
             deadlines: BTreeMap::new(),
+            being_fenced: BTreeSet::new(),
             last_tick: None,
         }
+    }
+
+    /// To be asked before anything else: false when `term` is over. What was heard in earlier
+    /// terms is forgotten.
+    pub(crate) fn in_term(&mut self, term: u64) -> bool {
+        if term > self.term {
+            *self = Self {
+                term,
+                ..Self::new(self.lease)
+            };
+        }
+        term == self.term
     }
 
     /// A renewal of `broker` was confirmed.
@@ -65,9 +83,14 @@ impl Sessions {
         let fresh = now + self.lease;
         let standing = std::mem::take(&mut self.deadlines);
         for broker in live {
-            let deadline = standing.get(&broker).copied().filter(|_| !held_up);
+            let fenced = self.being_fenced.contains(&broker);
+            let deadline = standing.get(&broker).copied();
+            let deadline = deadline.filter(|_| fenced || !held_up);
             self.deadlines.insert(broker, deadline.unwrap_or(fresh));
         }
+        let deadlines = &self.deadlines;
+        self.being_fenced
+            .retain(|broker| deadlines.contains_key(broker));
         let lapsed = self
             .deadlines
             .iter()
@@ -75,10 +98,25 @@ impl Sessions {
         lapsed.map(|(broker, _)| *broker).collect()
     }
 
-    /// Leadership is lost: whoever leads next starts afresh.
-    pub(crate) fn clear(&mut self) {
-        self.deadlines.clear();
+    /// No quorum confirmed the leader: renewals may have failed for that. The next tick grants
+    /// everyone a full lease, except those whose fence is on its way.
+    pub(crate) fn held_up(&mut self) {
         self.last_tick = None;
+    }
+
+    /// True when the lease of `broker` has still run out; from then on it is being fenced, until
+    /// it is no longer live or the term ends.
+    pub(crate) fn begin_fence(&mut self, broker: BrokerEpoch, now: Duration) -> bool {
+        let lapsed = !self.may_live(broker, now);
+        if lapsed {
+            self.being_fenced.insert(broker);
+        }
+        lapsed
+    }
+
+    /// True while a fence is on its way.
+    pub(crate) fn is_being_fenced(&self, broker: BrokerEpoch) -> bool {
+        self.being_fenced.contains(&broker)
     }
 }
 
@@ -257,11 +295,38 @@ mod tests {
     fn a_new_leader_grants_everyone_a_full_lease() {
         let mut sessions = Sessions::new(LEASE);
         assert_eq!(run(&mut sessions, 0, 5750), None);
-        sessions.clear();
+        assert!(sessions.in_term(2));
+        assert!(!sessions.in_term(1), "that one is over");
         assert_eq!(
             run(&mut sessions, 6000, 60_000),
             Some((12_000, vec![BrokerEpoch(1)]))
         );
+    }
+
+    #[test]
+    fn renewals_of_an_earlier_term_count_for_nothing() {
+        let mut sessions = Sessions::new(LEASE);
+        assert!(sessions.in_term(1));
+        sessions.renew(BrokerEpoch(1), at(0));
+        assert!(!sessions.may_live(BrokerEpoch(1), at(6000)));
+        assert!(sessions.in_term(2), "before the first tick, too");
+        assert!(sessions.may_live(BrokerEpoch(1), at(6000)));
+    }
+
+    #[test]
+    fn a_fence_on_its_way_is_not_outrun_by_a_late_tick() {
+        let mut sessions = Sessions::new(LEASE);
+        assert!(sessions.in_term(1));
+        let (first, other) = (BrokerEpoch(1), BrokerEpoch(2));
+        assert_eq!(sessions.tick(at(0), [first, other]), []);
+        sessions.renew(other, at(5900));
+        assert!(!sessions.begin_fence(other, at(6000)), "renewed meanwhile");
+        assert!(sessions.begin_fence(first, at(6000)));
+        sessions.held_up();
+        assert_eq!(sessions.tick(at(6250), [first, other]), [first]);
+        assert!(sessions.is_being_fenced(first));
+        assert_eq!(sessions.tick(at(6500), [other]), []);
+        assert!(!sessions.is_being_fenced(first), "it is fenced");
     }
 
     struct Manual(AtomicU64);

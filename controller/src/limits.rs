@@ -105,7 +105,7 @@ pub const SNAPSHOT_CHUNK_BYTES: usize = 1024 * 1024;
 /// Longest transfer of a snapshot.
 pub const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(600);
 /// Calls in flight on one connection from another node.
-pub const MAX_RPCS_PER_CONNECTION: u32 = 1024;
+pub const MAX_RPCS_PER_CONNECTION: u32 = 64;
 /// Nodes to which connections are kept.
 pub const MAX_CHANNELS: usize = 64;
 /// How long a connection to another node may take to stand.
@@ -120,6 +120,10 @@ pub const RPC_ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub const RPC_TIMEOUT: Duration = Duration::from_secs(5);
 /// Silence after which a stream of log entries is given up.
 pub const APPEND_PATIENCE: Duration = Duration::from_secs(2);
+/// How long one call waits for a new voter to catch up: less than `RPC_TIMEOUT`.
+pub const LEARNER_PATIENCE: Duration = Duration::from_secs(4);
+/// How long one fence may take before leases are looked at again.
+pub const FENCE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest number of voters.
 pub const MAX_VOTERS: usize = 9;
 /// Pause between two looks at the other voters while there is no cluster yet.

@@ -8,18 +8,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use env::{Env, IoThread, Listener};
-use protocol::NodeId;
+use protocol::{BrokerEpoch, NodeId};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::client::Client;
 use crate::command::Command;
 use crate::error::{Error, ErrorKind};
 use crate::identity;
-use crate::limits::{LEASE_TICK, MAX_VOTERS};
+use crate::limits::{FENCE_TIMEOUT, LEASE_TICK, LEASE_TICK_LATE, MAX_VOTERS};
 use crate::raft::node::{self, Status};
-use crate::raft::{LogKeeper, LogStore, Machine, Raft, Snapshots};
+use crate::raft::{LogKeeper, LogStore, Machine, NotDone, Raft, Snapshots};
 use crate::rpc::{self, Channels, Target};
 use crate::types::ClusterId;
 use service::VoterService;
@@ -97,7 +97,8 @@ impl Controller {
         }
         tasks.spawn(node::follow(raft.clone(), following));
         tasks.spawn(watch_failure(status.clone(), log.failure(), failed));
-        tasks.spawn(watch_leader(status.clone(), id, client.clone()));
+        tasks.spawn(watch_leader(status.clone(), client.clone()));
+        tasks.spawn(settle_members(status.clone(), id, client.clone()));
         tasks.spawn(snapshot_when_due(
             raft.clone(),
             status,
@@ -234,14 +235,30 @@ async fn watch_failure(
     }
 }
 
-/// Puts the leader into the image; sessions end with leadership.
-async fn watch_leader(mut status: watch::Receiver<Status>, own: u64, client: Client) {
+/// Puts the leader into the image.
+async fn watch_leader(mut status: watch::Receiver<Status>, client: Client) {
     loop {
         let leader = status.borrow_and_update().leader;
         let node = leader.and_then(|id| i32::try_from(id).ok()).map(NodeId);
         client.inner.shared.set_controller(node);
-        if leader != Some(own) {
-            client.inner.sessions.lock().clear();
+        if status.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Ends what a leader that was lost left half done.
+async fn settle_members(mut status: watch::Receiver<Status>, own: u64, client: Client) {
+    loop {
+        let leads = status.borrow_and_update().leader == Some(own);
+        if leads && client.inner.confirm().await.is_ok() {
+            let settled = client.inner.settle_members().await;
+            if let Err(error) = settled {
+                tracing::warn!(
+                    ?error,
+                    "a change of voters stays half done until the next one"
+                );
+            }
         }
         if status.changed().await.is_err() {
             return;
@@ -297,24 +314,56 @@ async fn snapshot_when_due(
 
 /// Fences brokers whose lease ran out, while this voter leads.
 async fn watch_leases(client: Client, node: NodeId) {
+    let inner = &client.inner;
     let mut ticks = interval(LEASE_TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let image = client.image().borrow().clone();
-        if image.controller != Some(node) {
+        if image.controller != Some(node) || !inner.raft.is_leader() {
             continue;
         }
-        let now = client.inner.env.clock.monotonic();
+        let (term, now) = (inner.term(), inner.env.clock.monotonic());
         let live: Vec<_> = image.live_brokers().map(|(epoch, _)| epoch).collect();
-        let lapsed = client.inner.sessions.lock().tick(now, live);
-        for broker in lapsed {
-            tracing::warn!(%broker, "lease ran out: fencing");
-            if let Err(error) = client.submit(Command::FenceBroker { broker }).await
-                && error.kind() != ErrorKind::Retry
-            {
+        let lapsed = {
+            let mut sessions = inner.sessions.lock();
+            if !sessions.in_term(term) {
+                continue;
+            }
+            sessions.tick(now, live)
+        };
+        if !lapsed.is_empty() {
+            fence(client.clone(), term, lapsed).await;
+        }
+    }
+}
+
+/// Once each, here: a leader that is none any more has no say over leases that another one keeps.
+async fn fence(client: Client, term: u64, lapsed: Vec<BrokerEpoch>) {
+    let inner = &client.inner;
+    let confirmed = timeout(LEASE_TICK_LATE, inner.confirm()).await;
+    if !matches!(confirmed, Ok(Ok(_))) {
+        tracing::warn!("leases ran out, but no quorum confirms this controller: nobody is fenced");
+        inner.sessions.lock().held_up();
+        return;
+    }
+    for broker in lapsed {
+        let now = inner.env.clock.monotonic();
+        let begun = {
+            let mut sessions = inner.sessions.lock();
+            sessions.in_term(term) && sessions.begin_fence(broker, now)
+        };
+        if !begun {
+            continue;
+        }
+        tracing::warn!(%broker, "lease ran out: fencing");
+        match timeout(FENCE_TIMEOUT, inner.fence(broker)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(NotDone::Failed(error))) if error.kind() != ErrorKind::Retry => {
                 tracing::error!(%broker, %error, "cannot fence");
             }
+            // It may still be done: the broker stays marked for as long as this voter leads.
+            Ok(Err(_)) | Err(_) => return,
         }
     }
 }

@@ -1,20 +1,18 @@
 //! What the leader does for whoever asks: a client here, or one at another node.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod membership;
 
-use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError};
 use protocol::BrokerEpoch;
-use uuid::Uuid;
 
 use super::errors::{READ_POLICY, classify_read, classify_write};
-use super::{ProposalBytes, TypeConfig, Voter};
+use super::{ProposalBytes, TypeConfig};
 use crate::client::Inner;
 use crate::command::{Command, Proposal, RegisterBroker, Response, decode_answer, encode_answer};
 use crate::error::{Error, Refusal};
-use crate::limits::MAX_VOTERS;
 use crate::rpc::{Target, wire};
+use crate::types::CommandId;
 
 /// Why something was not done here.
 #[derive(Debug)]
@@ -58,16 +56,19 @@ impl Inner {
         let mut registers = false;
         if let Command::RegisterBroker(register) = &proposal.command {
             registers = true;
-            if !submit.death_proven
-                && self.raft.is_leader()
-                && let Err(refusal) = self.check_node_is_free(register)
-            {
-                return Ok(wire::Outcome {
-                    answer: encode_answer(&Err(refusal)).into(),
-                    ..Default::default()
-                });
+            if !submit.death_proven {
+                // What an earlier leader let in must be in the state that is looked at.
+                let term = self.term();
+                self.confirm().await?;
+                if let Err(refusal) = self.check_node_is_free(term, register)? {
+                    return Ok(wire::Outcome {
+                        answer: encode_answer(&Err(refusal)).into(),
+                        ..Default::default()
+                    });
+                }
             }
         }
+        let term = self.term();
         let bytes = ProposalBytes((&*submit.proposal).into());
         let written = match self.raft.client_write(bytes).await {
             Ok(written) => written,
@@ -79,7 +80,11 @@ impl Inner {
         let answer = written.data.0;
         if registers && let Ok(Ok(Response::Registered { broker })) = decode_answer(&answer) {
             let now = self.env.clock.monotonic();
-            self.sessions.lock().renew(broker, now);
+            let mut sessions = self.sessions.lock();
+            // Of no use in another term: its leader grants everyone a full lease.
+            if sessions.in_term(term) {
+                sessions.renew(broker, now);
+            }
         }
         Ok(wire::Outcome {
             index: written.log_id.index(),
@@ -88,23 +93,35 @@ impl Inner {
         })
     }
 
-    fn check_node_is_free(&self, register: &RegisterBroker) -> Result<(), Refusal> {
+    /// The term that this voter is in, or was in just now.
+    pub(crate) fn term(&self) -> u64 {
+        self.raft.metrics().borrow_watched().current_term
+    }
+
+    fn check_node_is_free(
+        &self,
+        term: u64,
+        register: &RegisterBroker,
+    ) -> Result<Result<(), Refusal>, NotDone> {
         let now = self.env.clock.monotonic();
         let image = self.shared.image().borrow().clone();
-        let sessions = self.sessions.lock();
+        let mut sessions = self.sessions.lock();
+        if !sessions.in_term(term) {
+            return Err(unavailable("the controller changes").into());
+        }
         for (epoch, broker) in image.live_brokers() {
             let other = broker.node == register.node && broker.incarnation != register.incarnation;
             if other && sessions.may_live(epoch, now) {
                 let node = register.node;
-                return Err(Refusal::NodeInUse { node });
+                return Ok(Err(Refusal::NodeInUse { node }));
             }
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// Returns once a quorum has confirmed this leader after the call, and the state here holds
     /// all that was committed before it: up to the index given.
-    async fn confirm(&self) -> Result<u64, NotDone> {
+    pub(crate) async fn confirm(&self) -> Result<u64, NotDone> {
         match self.raft.ensure_linearizable(READ_POLICY).await {
             Ok(_) => Ok(self.shared.image().borrow().applied),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => {
@@ -115,11 +132,19 @@ impl Inner {
     }
 
     async fn grant(&self, broker: BrokerEpoch) -> Result<wire::Outcome, NotDone> {
+        let term = self.term();
         let index = self.confirm().await?;
         let granted = self.shared.read(|state| state.is_live(broker));
         if granted {
             let now = self.env.clock.monotonic();
-            self.sessions.lock().renew(broker, now);
+            let mut sessions = self.sessions.lock();
+            if !sessions.in_term(term) {
+                return Err(unavailable("the controller changes").into());
+            }
+            if sessions.is_being_fenced(broker) {
+                return Err(unavailable("its lease ran out: it is being fenced").into());
+            }
+            sessions.renew(broker, now);
         }
         Ok(wire::Outcome {
             index,
@@ -128,72 +153,22 @@ impl Inner {
         })
     }
 
-    /// One voter in or out; what is already so is success.
-    async fn change_voter(&self, change: &wire::ChangeVoter) -> Result<wire::Outcome, NotDone> {
-        self.confirm().await?;
-        let metrics = self.raft.metrics().borrow_watched().clone();
-        let membership = metrics.membership_config.membership();
-        let voters: BTreeSet<u64> = membership.voter_ids().collect();
-        let invalid = |reason: String| NotDone::Failed(Error::Settings { reason });
-        let node = change.node;
-        match &change.address {
-            None if !voters.contains(&node) => {}
-            None if voters.len() == 1 => {
-                return Err(invalid(format!("voter {node} is the only one")));
-            }
-            None => {
-                let gone = ChangeMembers::RemoveVoters(BTreeSet::from([node]));
-                self.change_members(gone).await?;
-            }
-            Some(address) => {
-                let directory = Uuid::from_slice(&change.directory)
-                    .map_err(|e| invalid(format!("directory of voter {node}: {e}")))?;
-                let voter = Voter {
-                    address: address.clone(),
-                    directory: directory.as_u128(),
-                };
-                let standing = membership.get_node(&node);
-                let moved = standing.is_some_and(|old| old.directory != voter.directory);
-                if moved && voters.contains(&node) {
-                    return Err(invalid(format!(
-                        "voter {node} stands with another directory: remove it first, then add it"
-                    )));
-                }
-                if !voters.contains(&node) && voters.len() >= MAX_VOTERS {
-                    return Err(invalid(format!("{MAX_VOTERS} voters are the most")));
-                }
-                if moved {
-                    let gone = ChangeMembers::RemoveNodes(BTreeSet::from([node]));
-                    self.change_members(gone).await?;
-                }
-                self.add_voter(node, voter, voters.contains(&node)).await?;
-            }
-        }
-        let index = self.confirm().await?;
-        Ok(wire::Outcome {
-            index,
-            ..Default::default()
-        })
-    }
-
-    /// First as a learner, until it has caught up; only then does it count.
-    async fn add_voter(&self, node: u64, voter: Voter, votes: bool) -> Result<(), NotDone> {
-        if votes {
-            let nodes = ChangeMembers::SetNodes(BTreeMap::from([(node, voter)]));
-            return self.change_members(nodes).await;
-        }
-        match self.raft.add_learner(node, voter, true).await {
-            Ok(_) => {}
-            Err(error) => return Err(self.write_failed(error)),
-        }
-        let voters = ChangeMembers::AddVoterIds(BTreeSet::from([node]));
-        self.change_members(voters).await
-    }
-
-    async fn change_members(&self, change: ChangeMembers<u64, Voter>) -> Result<(), NotDone> {
-        match self.raft.change_membership(change, false).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(self.write_failed(error)),
+    /// Fences a broker whose lease ran out, through this voter's own log or not at all: whoever
+    /// leads by then has heard of the broker, maybe, and this voter has not.
+    pub(crate) async fn fence(&self, broker: BrokerEpoch) -> Result<(), NotDone> {
+        let proposal = Proposal {
+            id: CommandId(self.env.entropy.uuid()),
+            now_ms: self.env.clock.wall_ms(),
+            command: Command::FenceBroker { broker },
+        };
+        let submit = wire::Submit {
+            proposal: proposal.encode().into(),
+            death_proven: false,
+        };
+        let answer = self.write(&submit).await?.answer;
+        match decode_answer(&answer).map_err(|e| Error::corrupt("answer", e.0))? {
+            Ok(_) | Err(Refusal::StaleBroker { .. }) => Ok(()),
+            Err(refusal) => Err(Error::from(refusal).into()),
         }
     }
 
@@ -210,9 +185,13 @@ impl Inner {
             Some((node, voter)) if node != self.voter.node => {
                 NotDone::Elsewhere(voter.target(node))
             }
-            _ => NotDone::Failed(Error::Unavailable {
-                reason: "no controller leads now".to_owned(),
-            }),
+            _ => unavailable("no controller leads now").into(),
         }
+    }
+}
+
+fn unavailable(reason: &str) -> Error {
+    Error::Unavailable {
+        reason: reason.to_owned(),
     }
 }

@@ -6,12 +6,12 @@
 //!
 //! Entries are sent without waiting for the answer to those before: a stream keeps their order.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use futures::stream::{self, BoxStream};
+use futures::stream::{self, AbortHandle, BoxStream};
 use futures::{Stream, StreamExt};
 use openraft::alias::{SnapshotOf, VoteOf};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
@@ -21,7 +21,9 @@ use openraft::raft::{
     StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
-use tokio::time::timeout;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 use tonic::{Code, Status, Streaming};
 use uuid::Uuid;
 
@@ -101,38 +103,90 @@ impl Peer {
         get_voted(&voted.map_err(|e| self.failed(&e))?).map_err(|e| self.failed(&e))
     }
 
-    /// Answers in order, each within `patience` of the request that it answers.
+    /// Answers in order, each within `patience` of the request that it answers. Requests end with
+    /// them.
     fn answers(
         self,
         answers: Streaming<wire::Appended>,
-        sent: Arc<AtomicU64>,
-        patience: Duration,
+        unanswered: Arc<Unanswered>,
+        requests: AbortOnDrop,
     ) -> impl Stream<Item = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>> {
-        stream::unfold(Some((self, answers, 0u64)), move |state| {
-            let sent = sent.clone();
+        stream::unfold(Some((self, answers, requests)), move |state| {
+            let unanswered = unanswered.clone();
             async move {
-                let (peer, mut answers, got) = state?;
-                let next = loop {
-                    match timeout(patience, answers.message()).await {
-                        Ok(next) => break next,
-                        // Nothing is asked: silence is right.
-                        Err(_) if sent.load(Ordering::Relaxed) == got => {}
-                        Err(_) => {
-                            let reason = format!("no answer within {patience:?}");
-                            break Err(Status::deadline_exceeded(reason));
-                        }
+                let (peer, mut answers, requests) = state?;
+                let next = tokio::select! {
+                    biased;
+                    next = answers.message() => next,
+                    patience = unanswered.overdue() => {
+                        let reason = format!("no answer within {patience:?}");
+                        Err(Status::deadline_exceeded(reason))
                     }
                 };
                 match next.and_then(|next| next.as_ref().map(get_appended).transpose()) {
                     Ok(None) => None,
                     Ok(Some(Ok(durable))) => {
-                        Some((Ok(Ok(durable)), Some((peer, answers, got + 1))))
+                        unanswered.answered();
+                        Some((Ok(Ok(durable)), Some((peer, answers, requests))))
                     }
                     Ok(Some(Err(refused))) => Some((Ok(Err(refused)), None)),
                     Err(status) => Some((Err(peer.failed(&status)), None)),
                 }
             }
         })
+    }
+}
+
+/// When the requests were sent that have no answer yet.
+struct Unanswered {
+    patience: Duration,
+    /// Oldest first. openraft bounds how many requests go ahead of their answers.
+    sent: Mutex<VecDeque<Instant>>,
+    changed: Notify,
+}
+
+// === impl Unanswered ===
+
+impl Unanswered {
+    fn new(patience: Duration) -> Self {
+        Self {
+            patience,
+            sent: Mutex::default(),
+            changed: Notify::new(),
+        }
+    }
+
+    fn sent(&self) {
+        self.sent.lock().push_back(Instant::now());
+        self.changed.notify_one();
+    }
+
+    fn answered(&self) {
+        self.sent.lock().pop_front();
+    }
+
+    /// Returns when the oldest has waited too long.
+    async fn overdue(&self) -> Duration {
+        loop {
+            let oldest = self.sent.lock().front().copied();
+            match oldest {
+                // Nothing is asked: silence is right.
+                None => self.changed.notified().await,
+                Some(sent) => {
+                    sleep_until(sent + self.patience).await;
+                    return self.patience;
+                }
+            }
+        }
+    }
+}
+
+/// Ends the requests of a stream: whatever they wait for, nobody reads their answers any more.
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -172,19 +226,21 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             let Some(first) = input.next().await else {
                 return Ok(stream::empty().boxed());
             };
-            let sent = Arc::new(AtomicU64::new(0));
-            let counted = sent.clone();
+            let patience = option.soft_ttl().max(APPEND_PATIENCE);
+            let unanswered = Arc::new(Unanswered::new(patience));
+            let noted = unanswered.clone();
             let requests = stream::iter([first]).chain(input).map(move |request| {
-                counted.fetch_add(1, Ordering::Relaxed);
+                noted.sent();
                 put_append(&request)
             });
-            let patience = option.soft_ttl().max(APPEND_PATIENCE);
+            let (requests, handle) = stream::abortable(requests);
+            let ended = AbortOnDrop(handle);
             let answers = peer
                 .channels
                 .stream(&peer.target, method::APPEND, requests, patience)
                 .await
                 .map_err(|e| peer.failed(&e))?;
-            Ok(peer.answers(answers, sent, patience).boxed())
+            Ok(peer.answers(answers, unanswered, ended).boxed())
         })
     }
 
