@@ -17,7 +17,7 @@ const MAX_PARTS: usize = 1024;
 
 /// RWF_DONTCACHE (Linux 6.14): written pages leave the page cache once they are on disk.
 const UNCACHED: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
-/// The system does not know [`UNCACHED`].
+/// A write with [`UNCACHED`] was refused that went well without.
 static UNCACHED_REFUSED: AtomicBool = AtomicBool::new(false);
 
 pub(super) struct SystemDisk;
@@ -128,16 +128,11 @@ impl File for SystemFile {
 
     fn write_once_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
         write_parts(parts, offset, |slices, at| {
-            if !UNCACHED_REFUSED.load(Ordering::Relaxed) {
-                match pwritev2(&self.0, slices, at, UNCACHED) {
-                    // An older kernel, or a file system that cannot: asked once.
-                    Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {
-                        UNCACHED_REFUSED.store(true, Ordering::Relaxed);
-                    }
-                    result => return result,
-                }
-            }
-            pwritev(&self.0, slices, at)
+            uncached_or_plain(
+                &UNCACHED_REFUSED,
+                || pwritev2(&self.0, slices, at, UNCACHED),
+                || pwritev(&self.0, slices, at),
+            )
         })
     }
 
@@ -151,6 +146,27 @@ impl File for SystemFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.0.set_len(len)
+    }
+}
+
+/// Writes by `uncached`; by `plain` where that is refused, and always once `plain` could what
+/// `uncached` could not: an older kernel, or a file system that cannot. A write that is wrong in
+/// itself is refused both ways and tells nothing.
+fn uncached_or_plain(
+    refused: &AtomicBool,
+    uncached: impl FnOnce() -> rustix::io::Result<usize>,
+    plain: impl FnOnce() -> rustix::io::Result<usize>,
+) -> rustix::io::Result<usize> {
+    if refused.load(Ordering::Relaxed) {
+        return plain();
+    }
+    match uncached() {
+        Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {
+            let written = plain()?;
+            refused.store(true, Ordering::Relaxed);
+            Ok(written)
+        }
+        result => result,
     }
 }
 
@@ -190,6 +206,22 @@ impl DirLock for SystemLock {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn uncached_writes_end_only_where_plain_ones_do_better() {
+        let refused = AtomicBool::new(false);
+        let write = |uncached, plain| uncached_or_plain(&refused, || uncached, || plain);
+        assert_eq!(write(Ok(3), Ok(4)), Ok(3));
+        assert_eq!(write(Err(Errno::IO), Ok(4)), Err(Errno::IO));
+        assert_eq!(
+            write(Err(Errno::INVAL), Err(Errno::INVAL)),
+            Err(Errno::INVAL)
+        );
+        assert!(!refused.load(Ordering::Relaxed));
+        assert_eq!(write(Err(Errno::INVAL), Ok(4)), Ok(4));
+        assert!(refused.load(Ordering::Relaxed));
+        assert_eq!(write(Ok(3), Ok(4)), Ok(4));
+    }
 
     #[test]
     fn parts_are_written_back_to_back_and_read_into_a_buffer_of_their_size() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 use env::Env;
 use env::sim::SimHost;
 use object_store::path::Path;
-use object_store::{ObjectStoreExt, PutPayload};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 
 use super::{ObjectSettings, create, recover, sweep};
 use crate::record::{Encoded, GroupKind, GroupMeta};
@@ -227,6 +227,25 @@ fn r9_a_sealed_log_is_fenced_and_its_zombie_acknowledges_nothing() {
             .unwrap();
         assert_eq!(case.store.sequences().await, [3]);
         assert_eq!(case.recover(3).await.unwrap(), (vec![], 3));
+    });
+}
+
+#[test]
+fn a_sweep_keeps_what_it_cannot_read_beyond_the_end() {
+    run_paused(async {
+        let case = Case::new();
+        for sequence in [0, 1, 2, 4] {
+            case.plant(sequence, 0).await;
+        }
+        let damaged = PutPayload::from_static(b"neither a group nor a seal");
+        let create = PutMode::Create.into();
+        let path = Case::path(5);
+        let put = case.store.put_opts(&path, damaged, create);
+        put.await.unwrap();
+        let store = Arc::new(case.store.clone());
+        let swept = sweep(&case.env, store, PREFIX.into(), wal_id(1), 2, FAST).await;
+        assert_eq!(swept.unwrap(), 3);
+        assert_eq!(case.store.sequences().await, [2, 5]);
     });
 }
 

@@ -63,7 +63,8 @@ async fn run(objects: LogObjects, mut to: watch::Receiver<Sequence>) {
 }
 
 /// Deletes every object of the Closed log `wal_id` but its seal at `end`: groups that were
-/// committed, and puts that landed late. Returns how many. Repeat it for as long as a put may
+/// committed, and puts that landed late. Beyond `end` only what is surely a group goes: what
+/// cannot be read may be a seal. Returns how many. Repeat it for as long as a put may
 /// still be under way.
 ///
 /// # Errors
@@ -93,11 +94,7 @@ pub async fn sweep(
         .map_ok(|(sequence, path)| {
             let objects = &objects;
             async move {
-                // Seals stay, whoever made them.
-                if sequence > end
-                    && let Standing::Group((header, _)) = objects.header(sequence).await?
-                    && header.meta.kind == GroupKind::Seal
-                {
+                if sequence > end && !is_late_group(objects, sequence).await? {
                     return Ok(0);
                 }
                 objects.delete(&path).await.map(|()| 1)
@@ -106,4 +103,21 @@ pub async fn sweep(
         .try_buffer_unordered(CONCURRENCY)
         .try_fold(0, |total, one: usize| std::future::ready(Ok(total + one)))
         .await
+}
+
+/// Whether a group stands at `sequence`, beyond the end. Seals stay, whoever made them.
+async fn is_late_group(objects: &LogObjects, sequence: Sequence) -> Result<bool, Error> {
+    match objects.header(sequence).await? {
+        Standing::Group((header, _)) => Ok(header.meta.kind != GroupKind::Seal),
+        Standing::Absent => Ok(false),
+        Standing::Damaged(reason) => {
+            let key = objects.key(sequence);
+            tracing::warn!(
+                key,
+                reason,
+                "kept beyond the end of a closed log: unreadable"
+            );
+            Ok(false)
+        }
+    }
 }
