@@ -43,6 +43,8 @@ pub(crate) const MAX_RUNS_PER_REPLACE: usize = 512;
 pub(crate) const MAX_SLICES_PER_REPLACE: usize = 3_000;
 /// Largest batch, unpacked, in which a timestamp is looked for or records are compacted.
 pub(crate) const MAX_DECOMPRESSED_BYTES: usize = 128 << 20;
+/// Compressed batches searched for a timestamp at a time: a decoder may have a window of 128 MiB.
+pub(crate) const SEARCHES: usize = 4;
 /// Compactions in one pass of the compactor.
 pub(crate) const COMPACTIONS_PER_PASS: usize = 64;
 /// Time after which runs of few small slices are merged too.

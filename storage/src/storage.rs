@@ -14,7 +14,7 @@ use env::Env;
 use object_store::ObjectStore;
 use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
 use protocol::{BrokerEpoch, LeaderEpoch, NodeId, TopicPartition};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -22,6 +22,7 @@ use crate::budget::Budget;
 use crate::cache::Retained;
 use crate::compactor::Compactor;
 use crate::keys::KeySpace;
+use crate::limits::SEARCHES;
 use crate::objects::{Objects, Writer};
 use crate::partition::{Inner, Partition};
 use crate::reader::ReadPath;
@@ -79,6 +80,8 @@ pub(crate) struct Shared {
     pub(crate) retained: Retained,
     pub(crate) queue: Queue,
     pub(crate) read_path: ReadPath,
+    /// Turns of compressed batches to be searched for a time.
+    pub(crate) searches: Arc<Semaphore>,
     /// `None` before it is attached and after shutdown, which must let go of it: a log ends, and
     /// frees its directory, with its last handle.
     log: RwLock<Option<wal::Log>>,
@@ -133,6 +136,7 @@ impl Storage {
         );
         let shared = Shared {
             read_path: ReadPath::new(objects.clone(), &settings, parts.metrics.clone()),
+            searches: Arc::new(Semaphore::new(SEARCHES)),
             objects,
             env: parts.env,
             catalog: parts.catalog,

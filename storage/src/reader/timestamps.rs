@@ -1,9 +1,10 @@
 //! Offsets by time: slices, then the blocks of one, then batch headers, then records inside.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use protocol::{BatchView, LeaderEpoch, RecordIter};
+use protocol::{BatchView, Compression, LeaderEpoch, TimestampType, WalkLimits};
 
 use super::{Ahead, Class, damaged_block};
 use crate::Error;
@@ -43,7 +44,7 @@ impl Partition {
                 Place::Nowhere => return Ok(None),
                 Place::Hot(batches) => {
                     for batch in &batches {
-                        let found = first_in(batch, from, timestamp_ms);
+                        let found = self.first_in(batch, from, timestamp_ms).await;
                         if found.is_some() {
                             return Ok(found);
                         }
@@ -157,13 +158,33 @@ impl Partition {
                 if max < timestamp_ms {
                     continue;
                 }
-                let found = first_in(&batch, from, timestamp_ms);
+                let found = self.first_in(&batch, from, timestamp_ms).await;
                 if found.is_some() {
                     return Ok(found);
                 }
             }
         }
         Ok(None)
+    }
+
+    /// As [`first_in`], where a batch that must be decompressed holds up nobody else, and few at a
+    /// time. A job holds its turn to its end, also when nobody waits for it any more.
+    async fn first_in(&self, batch: &Bytes, from: i64, timestamp_ms: i64) -> Option<RecordAt> {
+        let view = BatchView::new(batch).ok()?;
+        if view.compression().ok() == Some(Compression::None) {
+            // Many of these may follow each other without waiting for anything.
+            tokio::task::consume_budget().await;
+            return first_in(batch, from, timestamp_ms);
+        }
+        let turn = Arc::clone(&self.shared.searches).acquire_owned().await;
+        let turn = turn.expect("nobody closes the semaphore");
+        let batch = batch.clone();
+        let search = move || {
+            let found = first_in(&batch, from, timestamp_ms);
+            drop((batch, turn));
+            found
+        };
+        self.shared.env.threads.pool().run(search).await
     }
 }
 
@@ -185,27 +206,85 @@ fn largest(state: &State) -> (Option<i64>, Option<Arc<Slice>>) {
 
 /// The first record of `batch` at or above `from` that is at least as late as `timestamp_ms`.
 ///
-/// Batches are not unpacked when they are taken, so that a producer may have sent records that do
-/// not unpack: such a batch counts as one record at its front with the time of its header.
+/// It is read piece by piece, in memory that does not grow with it. Records were read before the
+/// batch was taken; one that cannot be read all the same, damaged or larger than is searched, counts
+/// as one record at its front with the time of its header.
 fn first_in(batch: &[u8], from: i64, timestamp_ms: i64) -> Option<RecordAt> {
     let view = BatchView::new(batch).ok()?;
-    let found = |offset, timestamp_ms| RecordAt {
-        offset,
-        timestamp_ms,
-        leader_epoch: LeaderEpoch(view.leader_epoch()),
+    let leader_epoch = LeaderEpoch(view.leader_epoch());
+    let append_time = match view.timestamp_type() {
+        TimestampType::LogAppendTime => Some(view.max_timestamp()),
+        TimestampType::CreateTime => None,
     };
-    let whole = || {
-        let within = view.last_offset() >= from && view.max_timestamp() >= timestamp_ms;
-        within.then(|| found(view.base_offset().max(from), view.max_timestamp()))
+    let limits = WalkLimits {
+        max_bytes: MAX_DECOMPRESSED_BYTES,
+        max_record_bytes: MAX_DECOMPRESSED_BYTES,
     };
-    let Ok(payload) = view.decompress(MAX_DECOMPRESSED_BYTES) else {
-        return whole();
-    };
-    for record in RecordIter::new(&view, &payload) {
-        let Ok(record) = record else { return whole() };
-        if record.offset >= from && record.timestamp >= timestamp_ms {
-            return Some(found(record.offset, record.timestamp));
+    let mut found = None;
+    let walked = view.walk_kept(limits, |record| {
+        let offset = view.base_offset() + i64::from(record.offset_delta);
+        let time = append_time.unwrap_or(record.timestamp);
+        if offset < from || time < timestamp_ms {
+            return ControlFlow::Continue(());
+        }
+        found = Some(RecordAt {
+            offset,
+            timestamp_ms: time,
+            leader_epoch,
+        });
+        ControlFlow::Break(())
+    });
+    let within = view.last_offset() >= from && view.max_timestamp() >= timestamp_ms;
+    if walked.is_err() && within {
+        found = Some(RecordAt {
+            offset: view.base_offset().max(from),
+            timestamp_ms: view.max_timestamp(),
+            leader_epoch,
+        });
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::BatchBuilder;
+
+    use super::*;
+
+    fn batch(compression: Compression, timestamps: &[i64]) -> Vec<u8> {
+        let mut builder = BatchBuilder::new().compression(compression);
+        for timestamp in timestamps {
+            builder.append(*timestamp, None, Some(&[7; 500]), &[]);
+        }
+        builder.build().unwrap().to_vec()
+    }
+
+    #[test]
+    fn the_first_that_is_late_enough_and_wanted_is_found() {
+        let times: Vec<i64> = (0..300).map(|n| n * 7 % 100).collect();
+        for compression in Compression::ALL {
+            let batch = batch(compression, &times);
+            for (from, wanted) in [(0, 0), (0, 99), (150, 50), (299, 93), (299, 94), (300, 0)] {
+                let expected = (from..times.len()).find(|at| times[*at] >= wanted);
+                let found = first_in(&batch, from as i64, wanted);
+                assert_eq!(found.map(|found| found.offset as usize), expected);
+                let time = expected.map(|at| times[at]);
+                assert_eq!(found.map(|found| found.timestamp_ms), time);
+            }
         }
     }
-    None
+
+    #[test]
+    fn what_cannot_be_read_counts_as_one_record_at_its_front() {
+        for compression in Compression::ALL {
+            let mut cut = batch(compression, &[5, 9, 7]);
+            let half = protocol::BATCH_HEADER_BYTES + 3;
+            cut.truncate(half);
+            cut[8..12].copy_from_slice(&(half as i32 - 12).to_be_bytes());
+            let found = first_in(&cut, 1, 6).unwrap();
+            assert_eq!((found.offset, found.timestamp_ms), (1, 9));
+            assert_eq!(first_in(&cut, 3, 6), None);
+            assert_eq!(first_in(&cut, 0, 10), None);
+        }
+    }
 }
