@@ -515,7 +515,7 @@ mod tests {
     fn an_lz4_block_without_bytes_is_no_end() {
         // A token for no literals and nothing more: a block that decompresses to nothing.
         let empty: (bool, &[u8]) = (true, &[0]);
-        let (first, last): ((bool, &[u8]), (bool, &[u8])) = ((false, b"first"), (false, b"last"));
+        let [first, last] = [b"first".as_slice(), b"last"].map(|bytes| (false, bytes));
         let read = |blocks: &[(bool, &[u8])]| {
             let frame = lz4_frame(LZ4_TAKEN_FLAGS, blocks);
             Compression::Lz4

@@ -265,12 +265,12 @@ impl<B: BufRead> Walker<B> {
     #[cold]
     fn raw_in_pieces(&mut self, max: usize) -> Result<u64> {
         let mut bytes = [0; MAX_I64_BYTES];
-        for len in 0..max {
+        for slot in bytes.iter_mut().take(max) {
             let Some(&byte) = self.window()?.first() else {
                 return Err(self.error("the records are cut off"));
             };
             self.advance(1);
-            bytes[len] = byte;
+            *slot = byte;
             if byte < 0x80 {
                 break;
             }
