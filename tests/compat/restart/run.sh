@@ -13,6 +13,11 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 records=20000
 
+# Some brokers open their port before they lead.
+leads() {
+    kcat "${broker[@]}" -Q -t "$topic:0:-1" -m 5 >"$work/end" 2>"$work/error"
+}
+
 : >"$work/expected"
 for round in 0 1; do
     python3 -c '
@@ -25,6 +30,11 @@ for i in range(first, first + count):
         -l "$work/round" || fail "round $round: produce"
     "$HEADWATER_COMPAT_BROKER" kill9 "$HEADWATER_COMPAT_FOLDER"
     "$HEADWATER_COMPAT_BROKER" again "$HEADWATER_COMPAT_FOLDER" || fail "round $round: start again"
+    deadline=$((SECONDS + 60))
+    until leads; do
+        ((SECONDS < deadline)) || fail "round $round: no leader after 60 s: $(cat "$work/error")"
+        sleep 0.1
+    done
     nl -v "$((round * records))" -w 1 -s ' ' "$work/round" >>"$work/expected"
     timeout 100 kcat "${broker[@]}" -C -t "$topic" -p 0 -o beginning -e -q -X check.crcs=true \
         -f '%o %k|%s\n' >"$work/got" || fail "round $round: consume"
