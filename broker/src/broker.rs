@@ -58,7 +58,7 @@ pub(crate) struct Broker {
     pub(crate) topics: TopicCache,
     pub(crate) groups: Coordinator,
     /// Turns of large produced batches to be judged.
-    pub(crate) checks: Semaphore,
+    pub(crate) checks: Arc<Semaphore>,
     listeners: Vec<Listener>,
     image: watch::Receiver<Arc<Image>>,
     epoch: RwLock<Option<Arc<Epoch>>>,
@@ -112,7 +112,7 @@ impl Broker {
                 GroupConfig::of(&parts.config),
                 parts.metrics.groups.clone(),
             ),
-            checks: Semaphore::new(POOLED_CHECKS),
+            checks: Arc::new(Semaphore::new(POOLED_CHECKS)),
             epoch: RwLock::new(None),
             assigned: watch::Sender::new(0),
             env: parts.env,
@@ -237,13 +237,8 @@ impl Broker {
         self.authorizer.allows(context, operation, on)
     }
 
-    /// Live brokers that have the listener `listener`, by node; always with this one, which answers
-    /// after all. Without it a cluster of one would be told to have no broker while it registers
-    /// anew, and a client that believes it (librdkafka does) has nobody left to ask, for ever.
+    /// Live brokers that have the listener `listener`, by node.
     pub(crate) fn endpoints(&self, image: &Image, listener: &str) -> BTreeMap<NodeId, Endpoint> {
-        let rack = self.config.values.text("broker.rack");
-        let rack = (!rack.is_empty()).then_some(rack);
-        let own = endpoint(self.config.node_id, &self.listeners, rack, listener);
         let live = image.live_brokers().filter_map(|(_, broker)| {
             endpoint(
                 broker.node,
@@ -252,9 +247,19 @@ impl Broker {
                 listener,
             )
         });
+        live.map(|endpoint| (endpoint.node, endpoint)).collect()
+    }
+
+    /// As [`Broker::endpoints`], always with this one, which answers after all: for lists of whom to
+    /// ask. Without it a cluster of one would be told to have no broker while it registers anew, and
+    /// a client that believes it (librdkafka does) has nobody left to ask, for ever.
+    pub(crate) fn askable(&self, image: &Image, listener: &str) -> BTreeMap<NodeId, Endpoint> {
+        let rack = self.config.values.text("broker.rack");
+        let rack = (!rack.is_empty()).then_some(rack);
+        let own = endpoint(self.config.node_id, &self.listeners, rack, listener);
+        let own = own.map(|endpoint| (endpoint.node, endpoint));
         own.into_iter()
-            .chain(live)
-            .map(|endpoint| (endpoint.node, endpoint))
+            .chain(self.endpoints(image, listener))
             .collect()
     }
 

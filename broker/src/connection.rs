@@ -66,11 +66,13 @@ pub(crate) type Pending = BoxFuture<'static, Result<Answer, Hangup>>;
 /// Serves requests. The broker does; tests put a small one in its place.
 #[async_trait]
 pub(crate) trait Service: Send + Sync + 'static {
-    /// Appends; the result resolves once what was appended is durable.
+    /// Appends; the result resolves once what was appended is durable. Work on `frame`'s bytes
+    /// that may outlive the call holds the frame, and with it what the frame has of the budget.
     async fn produce(
         &self,
         context: &RequestContext,
         request: ProduceRequest,
+        frame: &Arc<Frame>,
     ) -> Result<Pending, Hangup>;
 
     /// Serves any other request.
@@ -130,7 +132,7 @@ struct Outgoing {
     _slots: OwnedSemaphorePermit,
     _bytes: Option<OwnedSemaphorePermit>,
     /// The request's frame: pinned by what was appended until it is durable.
-    _frame: Option<read::Frame>,
+    _frame: Option<Arc<Frame>>,
 }
 
 enum Reply {
@@ -316,7 +318,9 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let slots = acquire(&self.slots, 1).await;
         let bytes = frame.bytes.len().min(self.shared.settings.pipeline.bytes);
         let bytes = acquire(&self.bytes, bytes).await;
-        let pending = self.shared.service.produce(context, produce).await?;
+        let frame = Arc::new(frame);
+        let service = &self.shared.service;
+        let pending = service.produce(context, produce, &frame).await?;
         self.send(Outgoing {
             header,
             received: context.received,

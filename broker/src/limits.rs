@@ -83,6 +83,12 @@ pub(crate) const MAX_REQUEST_ENTRIES: usize = 10_000;
 /// Compressed batches from here on are judged on the pool: decompressing takes a millisecond or more.
 pub(crate) const POOLED_CHECK_BYTES: usize = 32 * 1024;
 
+/// Smaller ones too, once more than this has come out of them.
+pub(crate) const INLINE_CHECK_BYTES: usize = 256 * 1024;
+
 /// Batches that are judged there at a time: each may take the 128 MiB that a decoder's window may
 /// have.
 pub(crate) const POOLED_CHECKS: usize = 4;
+
+/// Records that the answer to a Produce names one by one, over all of its batches.
+pub(crate) const MAX_RECORD_ERRORS: usize = 1000;

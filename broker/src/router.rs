@@ -7,7 +7,7 @@ use protocol::Request;
 use protocol::messages::ProduceRequest;
 
 use crate::broker::Broker;
-use crate::connection::{Answer, Hangup, Pending, Service};
+use crate::connection::{Answer, Frame, Hangup, Pending, Service};
 use crate::context::RequestContext;
 use crate::handlers;
 use crate::quotas::Use;
@@ -30,8 +30,9 @@ impl Service for Router {
         &self,
         context: &RequestContext,
         request: ProduceRequest,
+        frame: &Arc<Frame>,
     ) -> Result<Pending, Hangup> {
-        handlers::produce::start(&self.broker, context, request).await
+        handlers::produce::start(&self.broker, context, request, frame).await
     }
 
     async fn call(&self, context: &RequestContext, request: Request) -> Result<Answer, Hangup> {
@@ -40,7 +41,8 @@ impl Service for Router {
             return Ok(handlers::fetch::handle(broker, context, request).await);
         }
         let mute = broker.quota.charge(context, Use::Request);
-        let answer = dispatch(broker, context, request).await?;
+        // Boxed: the type of all handlers together is too deep for the compiler in one piece.
+        let answer = Box::pin(dispatch(broker, context, request)).await?;
         Ok(Answer {
             mute: answer.mute.max(mute),
             ..answer

@@ -58,6 +58,7 @@ impl Service for Fake {
         &self,
         _: &RequestContext,
         request: ProduceRequest,
+        _: &Arc<Frame>,
     ) -> Result<Pending, Hangup> {
         let (done, wait) = oneshot::channel();
         self.produced.lock().push_back(done);

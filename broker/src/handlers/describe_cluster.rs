@@ -48,7 +48,7 @@ pub(crate) fn handle(
             .with_error_message(Some(text(message)))
             .with_endpoint_type(request.endpoint_type);
     }
-    let endpoints = broker.endpoints(&image, &context.listener);
+    let endpoints = broker.askable(&image, &context.listener);
     let own = broker.config.node_id;
     let controller = endpoints.contains_key(&own).then_some(own);
     let controller = controller.or_else(|| endpoints.keys().next().copied());

@@ -5,12 +5,15 @@
 //! remote at once), -5 the last tiered offset (9+, KIP-1005: what is uploaded), -6 the earliest
 //! offset not uploaded (11+). Otherwise the first record with that timestamp or later, found within
 //! its compressed batch; -1 without an error when there is none. 4+: leader epochs (KIP-320).
+//! A partition asked for twice is refused both times.
+
+use std::collections::BTreeSet;
 
 use protocol::messages::list_offsets_request::ListOffsetsPartition;
 use protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
 };
-use protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
+use protocol::messages::{ListOffsetsRequest, ListOffsetsResponse, TopicName};
 use protocol::{ErrorCode, LeaderEpoch};
 use storage::{Partition, RecordAt};
 
@@ -38,12 +41,17 @@ pub(crate) async fn handle(
 ) -> ListOffsetsResponse {
     let committed = request.isolation_level == READ_COMMITTED;
     let image = broker.image();
+    let repeated = repeated(&request);
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in topic.partitions {
             let (index, epoch) = (asked.partition_index, asked.current_leader_epoch);
-            let led = readable(broker, context, &image, &topic.name, index, epoch);
+            let led = if repeated.contains(&(topic.name.clone(), index)) {
+                Err(ErrorCode::InvalidRequest)
+            } else {
+                readable(broker, context, &image, &topic.name, index, epoch)
+            };
             let found = match led {
                 Ok(partition) => find(&partition, &asked, context.version, committed).await,
                 Err(code) => Err(code),
@@ -57,6 +65,19 @@ pub(crate) async fn handle(
         );
     }
     ListOffsetsResponse::default().with_topics(topics)
+}
+
+/// Partitions that are asked for more than once, which nobody does who means well.
+fn repeated(request: &ListOffsetsRequest) -> BTreeSet<(TopicName, i32)> {
+    let mut seen = BTreeSet::new();
+    let asked = request.topics.iter().flat_map(|topic| {
+        let partitions = topic.partitions.iter();
+        partitions.map(|asked| (&topic.name, asked.partition_index))
+    });
+    asked
+        .filter(|asked| !seen.insert(*asked))
+        .map(|(name, index)| (name.clone(), index))
+        .collect()
 }
 
 fn answer(
@@ -148,4 +169,35 @@ fn record(found: Result<Option<RecordAt>, storage::Error>, end: i64) -> Result<F
             Some(record.leader_epoch),
         )
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::messages::StrBytes;
+    use protocol::messages::list_offsets_request::ListOffsetsTopic;
+
+    use super::*;
+
+    #[test]
+    fn what_is_asked_twice_is_found_within_and_across_topics() {
+        let topic = |name: &'static str, indexes: &[i32]| {
+            let asked = indexes
+                .iter()
+                .map(|index| ListOffsetsPartition::default().with_partition_index(*index));
+            ListOffsetsTopic::default()
+                .with_name(TopicName(StrBytes::from_static_str(name)))
+                .with_partitions(asked.collect())
+        };
+        let topics = vec![
+            topic("a", &[0, 1, 1, 1]),
+            topic("b", &[0]),
+            topic("a", &[2, 0]),
+        ];
+        let found = repeated(&ListOffsetsRequest::default().with_topics(topics));
+        let found: Vec<_> = found
+            .iter()
+            .map(|(name, at)| (name.as_str(), *at))
+            .collect();
+        assert_eq!(found, [("a", 0), ("a", 1)]);
+    }
 }

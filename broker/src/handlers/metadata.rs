@@ -35,7 +35,7 @@ pub(crate) async fn handle(
     };
     let create = version < 4 || request.allow_auto_topic_creation;
     let image = broker.image();
-    let endpoints = broker.endpoints(&image, &context.listener);
+    let endpoints = broker.askable(&image, &context.listener);
     let view = View {
         broker,
         context,

@@ -24,34 +24,42 @@ use protocol::messages::produce_response::{
 use protocol::messages::{BrokerId, ProduceRequest, ProduceResponse, TopicName};
 use protocol::{BatchView, Compression, ErrorCode, NodeId, TopicId, TopicPartition};
 use storage::{AppendContext, Appended};
+use tokio::task::consume_budget;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::{partition_of, text, topic_names};
 use crate::auth::{Operation, Resource};
 use crate::broker::{Broker, NotLed};
-use crate::connection::{Answer, Hangup, Pending};
+use crate::connection::{Answer, Frame, Hangup, Pending};
 use crate::context::RequestContext;
 use crate::error::storage_code;
-use crate::limits::POOLED_CHECK_BYTES;
+use crate::limits::{MAX_RECORD_ERRORS, POOLED_CHECK_BYTES};
 use crate::quotas::{Use, throttle_ms};
 use crate::topics::TopicSettings;
-use check::{Checked, Refused};
+use check::{Checked, Refused, Terms};
+
+/// Version from which an answer names single records (KIP-467).
+const RECORD_ERRORS_FROM: i16 = 8;
 
 /// Appends everything, in order; the rest waits for durability.
 pub(crate) async fn start(
     broker: &Arc<Broker>,
     context: &RequestContext,
     request: ProduceRequest,
+    frame: &Arc<Frame>,
 ) -> Result<Pending, Hangup> {
     let deadline = broker.deadline(context, request.timeout_ms);
     let image = broker.image();
-    let producing = Producing {
+    let told = request.acks != 0 && context.version >= RECORD_ERRORS_FROM;
+    let mut producing = Producing {
         broker,
         context,
         image: &image,
+        frame,
         acks: request.acks,
         deadline,
+        named: if told { MAX_RECORD_ERRORS } else { 0 },
     };
     let transactional = request.transactional_id.is_some();
     let mut bytes = 0;
@@ -62,6 +70,8 @@ pub(crate) async fn start(
         for data in topic.partition_data {
             bytes += data.records.as_ref().map_or(0, Bytes::len);
             let index = data.index;
+            // A frame may hold thousands that never wait for anything.
+            consume_budget().await;
             let appended = match &found {
                 Ok((topic, settings)) => producing.partition(topic, settings, data).await,
                 Err(refused) => Err(refused.clone().into()),
@@ -124,8 +134,11 @@ struct Producing<'a> {
     broker: &'a Arc<Broker>,
     context: &'a RequestContext,
     image: &'a Image,
+    frame: &'a Arc<Frame>,
     acks: i16,
     deadline: Instant,
+    /// Records that may still be named in the answer.
+    named: usize,
 }
 
 impl Producing<'_> {
@@ -163,7 +176,7 @@ impl Producing<'_> {
     }
 
     async fn partition(
-        &self,
+        &mut self,
         topic: &Arc<TopicImage>,
         settings: &Arc<TopicSettings>,
         data: PartitionProduceData,
@@ -174,50 +187,71 @@ impl Producing<'_> {
         };
         let partition = self.broker.led(self.image, tp).map_err(Failed::NotLed)?;
         let records = data.records.unwrap_or_default();
-        let checked = self.check(&records, settings).await?;
-        let batch = checked.corrected.unwrap_or(records);
+        let checked = self.check(&records, settings).await;
+        let checked = checked.map_err(|refused| self.named_in(refused))?;
         let context = AppendContext {
             deadline: self.deadline,
             internal: false,
         };
-        let reservation = partition.reserve(batch.len(), context).await;
+        let length = records.len();
+        let reservation = partition.reserve(length, context).await;
+        // A corrected copy is made only here, where nothing waits while it is held.
         let appended = reservation
-            .and_then(|reservation| partition.append(reservation, &batch))
+            .and_then(|reservation| partition.append(reservation, &checked.keep(records)))
             .map_err(|error| self.failed(tp, &error))?;
         if !appended.duplicate {
-            self.broker
-                .metrics
-                .produced_bytes
-                .inc_by(batch.len() as u64);
-            self.broker.metrics.produced_records.inc_by(checked.records);
+            let metrics = &self.broker.metrics;
+            metrics.produced_bytes.inc_by(length as u64);
+            metrics.produced_records.inc_by(checked.records);
         }
         Ok(appended)
     }
 
-    /// Judges a batch; large compressed ones where they hold up nobody else.
+    /// Counts the records that `refused` names.
+    fn named_in(&mut self, refused: Refused) -> Failed {
+        self.named = self.named.saturating_sub(refused.records.len());
+        Failed::Refused(refused)
+    }
+
+    /// Judges a batch; compressed ones that are much work where they hold up nobody else.
     async fn check(
         &self,
         records: &Bytes,
         settings: &Arc<TopicSettings>,
     ) -> Result<Checked, Refused> {
-        let now_ms = self.broker.env.clock.wall_ms();
-        let version = self.context.version;
+        let terms = Terms {
+            version: self.context.version,
+            now_ms: self.broker.env.clock.wall_ms(),
+            named: self.named,
+        };
         let compressed = BatchView::split_first(records)
             .is_ok_and(|(view, _)| !matches!(view.compression(), Ok(Compression::None)));
-        if !compressed || records.len() < POOLED_CHECK_BYTES {
-            return check::check(records, settings, version, now_ms);
+        if !compressed {
+            return check::check(records, settings, terms);
         }
-        let Ok(turn) = timeout_at(self.deadline, self.broker.checks.acquire()).await else {
+        if records.len() < POOLED_CHECK_BYTES
+            && let Some(checked) = check::check_small(records, settings, terms)
+        {
+            return checked;
+        }
+        let turn = Arc::clone(&self.broker.checks).acquire_owned();
+        let Ok(turn) = timeout_at(self.deadline, turn).await else {
             let message = "too many large batches wait to be read";
             return Err(Refused::new(ErrorCode::RequestTimedOut, message));
         };
-        let _turn = turn.expect("nobody closes the semaphore");
+        let turn = turn.expect("nobody closes the semaphore");
         let (records, settings) = (records.clone(), Arc::clone(settings));
-        let check = move || check::check(&records, &settings, version, now_ms);
+        let frame = Arc::clone(self.frame);
+        // The job ends when it ends, even if the connection is long gone: it holds all that it uses.
+        let check = move || {
+            let checked = check::check(&records, &settings, terms);
+            drop((records, frame, turn));
+            checked
+        };
         self.broker.env.threads.pool().run(check).await
     }
 
-    fn failed(&self, tp: TopicPartition, error: &storage::Error) -> Failed {
+    fn failed(&mut self, tp: TopicPartition, error: &storage::Error) -> Failed {
         match error {
             storage::Error::NotLeader { .. } => {
                 let known = self.image.partition(tp);
@@ -229,16 +263,14 @@ impl Producing<'_> {
                 })
             }
             storage::Error::Rejected { records } => {
-                let told = records.iter().map(|record| {
+                let told = records.iter().take(self.named).map(|record| {
                     BatchIndexAndErrorMessage::default()
                         .with_batch_index(record.index)
                         .with_batch_index_error_message(Some(text(record.message.clone())))
                 });
                 let refused = Refused::new(ErrorCode::InvalidRecord, error.to_string());
-                Failed::Refused(Refused {
-                    records: told.collect(),
-                    ..refused
-                })
+                let records = told.collect();
+                self.named_in(Refused { records, ..refused })
             }
             error => Failed::Refused(Refused::new(storage_code(error), error.to_string())),
         }
@@ -311,7 +343,7 @@ impl Finish {
         match failed {
             Failed::Refused(refused) => {
                 let response = response.with_error_code(refused.code.code());
-                if self.version < 8 {
+                if self.version < RECORD_ERRORS_FROM {
                     return response;
                 }
                 response

@@ -80,7 +80,9 @@ async fn start(context: &Context, bound: &[Bound]) -> Result<(Controller, Runnin
 
 fn first_address(bound: &[Bound]) -> String {
     let first = bound.first();
-    first.map(|bound| bound.advertised.to_string()).unwrap_or_default()
+    first
+        .map(|bound| bound.advertised.to_string())
+        .unwrap_or_default()
 }
 
 /// Puts the parts together that need no epoch.

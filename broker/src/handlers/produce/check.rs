@@ -7,12 +7,22 @@ use protocol::messages::produce_response::BatchIndexAndErrorMessage;
 use protocol::{BatchView, Compression, Error, ErrorCode, Visited, WalkLimits, set_max_timestamp};
 
 use crate::handlers::text;
+use crate::limits::INLINE_CHECK_BYTES;
 use crate::topics::TopicSettings;
 
 /// Most bytes that a batch may decompress to: as much as lookups by time and compaction take.
 const MAX_DECOMPRESSED_BYTES: usize = 128 * 1024 * 1024;
-/// Most records that are refused by name.
-const MAX_RECORD_ERRORS: usize = 1000;
+
+/// What a batch is judged by, beside its topic.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// Version of the request.
+    pub(super) version: i16,
+    /// The time, milliseconds since 1970.
+    pub(super) now_ms: i64,
+    /// Most records that are refused by name; all are counted.
+    pub(super) named: usize,
+}
 
 /// Why a batch is refused.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,37 +48,76 @@ impl Refused {
 pub(super) struct Checked {
     /// How many records it holds.
     pub(super) records: u64,
-    /// The batch with the highest timestamp of its records in the header, where the producer's
-    /// header said another one: lookups by time go by it.
-    pub(super) corrected: Option<Bytes>,
+    /// The highest timestamp of its records, where the producer's header said another one:
+    /// lookups by time go by it.
+    pub(super) max_timestamp: Option<i64>,
+}
+
+impl Checked {
+    /// The batch as it is to be kept: a copy only where its header was wrong.
+    pub(super) fn keep(&self, batch: Bytes) -> Bytes {
+        let Some(max_timestamp) = self.max_timestamp else {
+            return batch;
+        };
+        let mut batch = batch.to_vec();
+        set_max_timestamp(&mut batch, max_timestamp);
+        Bytes::from(batch)
+    }
 }
 
 /// Judges what a client sent for one partition: exactly one whole batch, valid for the topic.
 pub(super) fn check(
     records: &[u8],
     topic: &TopicSettings,
-    version: i16,
-    now_ms: i64,
+    terms: Terms,
 ) -> Result<Checked, Refused> {
-    let view = check_header(records, topic, version)?;
-    let mut judge = Judge::new(topic, now_ms);
+    let view = check_header(records, topic, terms.version)?;
+    judge(&view, topic, terms, MAX_DECOMPRESSED_BYTES)
+        .unwrap_or_else(|error| Err(unreadable(error)))
+}
+
+/// As [`check`], as long as it is little work; `None` where it turns out to be more.
+pub(super) fn check_small(
+    records: &[u8],
+    topic: &TopicSettings,
+    terms: Terms,
+) -> Option<Result<Checked, Refused>> {
+    let view = match check_header(records, topic, terms.version) {
+        Ok(view) => view,
+        Err(refused) => return Some(Err(refused)),
+    };
+    match judge(&view, topic, terms, INLINE_CHECK_BYTES) {
+        Ok(judged) => Some(judged),
+        // Much comes out, or a decoder wants a large window for it.
+        Err(Error::DecompressedTooLarge { .. } | Error::Decompress { .. }) => None,
+        Err(error) => Some(Err(unreadable(error))),
+    }
+}
+
+/// Judges record after record.
+///
+/// # Errors
+/// When they cannot all be read.
+fn judge(
+    view: &BatchView<'_>,
+    topic: &TopicSettings,
+    terms: Terms,
+    max_bytes: usize,
+) -> Result<Result<Checked, Refused>, Error> {
+    let mut judge = Judge::new(topic, terms);
     let limits = WalkLimits {
-        max_bytes: MAX_DECOMPRESSED_BYTES,
+        max_bytes,
         max_record_bytes: topic.max_decompressed_bytes,
     };
-    let walked = view.walk(limits, |record| judge.record(record));
-    walked.map_err(unreadable)?;
-    judge.verdict()?;
+    view.walk(limits, |record| judge.record(record))?;
+    if let Err(refused) = judge.verdict() {
+        return Ok(Err(refused));
+    }
     let wrong = !topic.log_append_time && judge.max_timestamp != view.max_timestamp();
-    let corrected = wrong.then(|| {
-        let mut batch = records.to_vec();
-        set_max_timestamp(&mut batch, judge.max_timestamp);
-        Bytes::from(batch)
-    });
-    Ok(Checked {
+    Ok(Ok(Checked {
         records: u64::try_from(view.record_count()).unwrap_or(0),
-        corrected,
-    })
+        max_timestamp: wrong.then_some(judge.max_timestamp),
+    }))
 }
 
 fn invalid(error: Error) -> Refused {
@@ -136,6 +185,7 @@ struct Judge {
     earliest: i64,
     latest: i64,
     max_timestamp: i64,
+    named: usize,
     errors: Vec<BatchIndexAndErrorMessage>,
     keyless: u64,
     untimely: u64,
@@ -145,7 +195,8 @@ struct Judge {
 const NO_TIMESTAMP: i64 = -1;
 
 impl Judge {
-    fn new(topic: &TopicSettings, now_ms: i64) -> Self {
+    fn new(topic: &TopicSettings, terms: Terms) -> Self {
+        let now_ms = terms.now_ms;
         let (earliest, latest) = if topic.log_append_time {
             (i64::MIN, i64::MAX)
         } else {
@@ -159,6 +210,7 @@ impl Judge {
             earliest,
             latest,
             max_timestamp: NO_TIMESTAMP,
+            named: terms.named,
             errors: Vec::new(),
             keyless: 0,
             untimely: 0,
@@ -186,7 +238,7 @@ impl Judge {
 
     #[cold]
     fn refuse(&mut self, index: i32, message: impl FnOnce() -> StrBytes) {
-        if self.errors.len() < MAX_RECORD_ERRORS {
+        if self.errors.len() < self.named {
             self.errors.push(
                 BatchIndexAndErrorMessage::default()
                     .with_batch_index(index)

@@ -25,8 +25,16 @@ fn batch(compression: Compression, keys: &[Option<&str>], timestamp: i64) -> Vec
     builder.build().unwrap().to_vec()
 }
 
+fn terms(version: i16) -> Terms {
+    Terms {
+        version,
+        now_ms: NOW,
+        named: 1000,
+    }
+}
+
 fn code(records: &[u8], topic: &TopicSettings, version: i16) -> ErrorCode {
-    match check(records, topic, version, NOW) {
+    match check(records, topic, terms(version)) {
         Ok(_) => ErrorCode::None,
         Err(refused) => refused.code,
     }
@@ -99,7 +107,7 @@ fn a_compacted_topic_names_the_records_without_keys() {
     };
     for compression in [Compression::None, Compression::Lz4] {
         let mixed = batch(compression, &[Some("a"), None, Some("b"), None], NOW);
-        let refused = check(&mixed, &compacted, 9, NOW).unwrap_err();
+        let refused = check(&mixed, &compacted, terms(9)).unwrap_err();
         assert_eq!(refused.code, ErrorCode::InvalidRecord);
         let indexes: Vec<i32> = refused.records.iter().map(|one| one.batch_index).collect();
         assert_eq!(indexes, [1, 3]);
@@ -194,7 +202,7 @@ fn each_records_time_is_judged_wherever_it_stands() {
         // The header tells of the first and the largest only, and may lie about that too.
         let bytes = builder.build().unwrap().to_vec();
         for bytes in [bytes.clone(), with_header(bytes, 35, &NOW.to_be_bytes())] {
-            let refused = check(&bytes, &strict, 9, NOW).unwrap_err();
+            let refused = check(&bytes, &strict, terms(9)).unwrap_err();
             assert_eq!(refused.code, ErrorCode::InvalidTimestamp);
             let indexes: Vec<i32> = refused.records.iter().map(|one| one.batch_index).collect();
             assert_eq!(indexes, [1, 4]);
@@ -217,16 +225,20 @@ fn a_wrong_highest_timestamp_is_set_right() {
             builder.append(time, None, Some(b"value"), &[]);
         }
         let good = builder.build().unwrap().to_vec();
-        let right = check(&good, &topic(), 9, NOW).unwrap();
-        assert_eq!((right.records, right.corrected), (3, None));
+        let right = check(&good, &topic(), terms(9)).unwrap();
+        assert_eq!((right.records, right.max_timestamp), (3, None));
         for lie in [NOW + 7, NOW - 5, -1] {
             let wrong = with_header(good.clone(), 35, &lie.to_be_bytes());
-            let checked = check(&wrong, &topic(), 9, NOW).unwrap();
-            assert_eq!(checked.corrected.as_deref(), Some(&good[..]), "{lie}");
+            let checked = check(&wrong, &topic(), terms(9)).unwrap();
+            assert_eq!(checked.max_timestamp, Some(NOW - 1), "{lie}");
+            assert_eq!(checked.keep(wrong.into()), good);
         }
     }
     let none = batch(Compression::None, &[None, None], -1);
-    assert_eq!(check(&none, &topic(), 9, NOW).unwrap().corrected, None);
+    assert_eq!(
+        check(&none, &topic(), terms(9)).unwrap().max_timestamp,
+        None
+    );
 }
 
 #[test]
@@ -269,8 +281,48 @@ fn no_more_records_are_named_than_there_is_room_for() {
         compact: true,
         ..topic()
     };
-    let keyless = batch(Compression::Gzip, &[None; MAX_RECORD_ERRORS + 5], NOW);
-    let refused = check(&keyless, &compacted, 9, NOW).unwrap_err();
-    assert_eq!(refused.records.len(), MAX_RECORD_ERRORS);
-    assert!(refused.message.contains("1005"));
+    let keyless = batch(Compression::Gzip, &[None; 1005], NOW);
+    for named in [1000, 3, 0] {
+        let terms = Terms { named, ..terms(9) };
+        let refused = check(&keyless, &compacted, terms).unwrap_err();
+        assert_eq!(refused.records.len(), named);
+        assert!(refused.message.contains("1005"));
+    }
+}
+
+#[test]
+fn a_little_that_becomes_much_is_not_judged_at_once() {
+    let roomy = TopicSettings {
+        max_message_bytes: 1 << 20,
+        ..topic()
+    };
+    let of = |compression, size: usize| {
+        let mut builder = BatchBuilder::new().compression(compression);
+        for _ in 0..2 {
+            builder.append(NOW, None, Some(&vec![0; size / 2]), &[]);
+        }
+        builder.build().unwrap().to_vec()
+    };
+    for compression in &Compression::ALL[1..] {
+        let small = of(*compression, INLINE_CHECK_BYTES - 100);
+        assert_eq!(
+            check_small(&small, &roomy, terms(9))
+                .unwrap()
+                .unwrap()
+                .records,
+            2
+        );
+        let large = of(*compression, INLINE_CHECK_BYTES + 1);
+        assert!(large.len() < 32 * 1024, "{}", large.len());
+        assert!(
+            check_small(&large, &roomy, terms(9)).is_none(),
+            "{}",
+            compression.name()
+        );
+        assert_eq!(check(&large, &roomy, terms(9)).unwrap().records, 2);
+    }
+    // What is wrong without decompressing much is refused at once.
+    let mut bad = of(Compression::Zstd, INLINE_CHECK_BYTES + 1);
+    bad[30] ^= 1;
+    assert!(check_small(&bad, &roomy, terms(9)).unwrap().is_err());
 }
