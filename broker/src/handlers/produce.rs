@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use controller::{Image, TopicImage};
+use env::IoThread;
 use protocol::messages::produce_request::PartitionProduceData;
 use protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse,
@@ -24,6 +25,7 @@ use protocol::messages::produce_response::{
 use protocol::messages::{BrokerId, ProduceRequest, ProduceResponse, TopicName};
 use protocol::{BatchView, Compression, ErrorCode, NodeId, TopicId, TopicPartition};
 use storage::{AppendContext, Appended};
+use tokio::sync::Semaphore;
 use tokio::task::consume_budget;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
@@ -234,21 +236,23 @@ impl Producing<'_> {
         {
             return checked;
         }
-        let turn = Arc::clone(&self.broker.checks).acquire_owned();
-        let Ok(turn) = timeout_at(self.deadline, turn).await else {
+        let pooled = Pooled {
+            turns: Arc::clone(&self.broker.checks),
+            pool: self.broker.env.threads.pool(),
+            deadline: self.deadline,
+        };
+        let held = (
+            Arc::clone(self.frame),
+            records.clone(),
+            Arc::clone(settings),
+        );
+        let check = move |(_, records, settings): &(_, Bytes, Arc<TopicSettings>)| {
+            check::check(records, settings, terms)
+        };
+        pooled.run(held, check).await.unwrap_or_else(|| {
             let message = "too many large batches wait to be read";
-            return Err(Refused::new(ErrorCode::RequestTimedOut, message));
-        };
-        let turn = turn.expect("nobody closes the semaphore");
-        let (records, settings) = (records.clone(), Arc::clone(settings));
-        let frame = Arc::clone(self.frame);
-        // The job ends when it ends, even if the connection is long gone: it holds all that it uses.
-        let check = move || {
-            let checked = check::check(&records, &settings, terms);
-            drop((records, frame, turn));
-            checked
-        };
-        self.broker.env.threads.pool().run(check).await
+            Err(Refused::new(ErrorCode::RequestTimedOut, message))
+        })
     }
 
     fn failed(&mut self, tp: TopicPartition, error: &storage::Error) -> Failed {
@@ -274,6 +278,32 @@ impl Producing<'_> {
             }
             error => Failed::Refused(Refused::new(storage_code(error), error.to_string())),
         }
+    }
+}
+
+/// Work that holds up nobody else, few at a time.
+struct Pooled {
+    turns: Arc<Semaphore>,
+    pool: IoThread,
+    deadline: Instant,
+}
+
+impl Pooled {
+    /// Runs `job`, unless its turn does not come by the deadline. It ends when it ends, even if
+    /// the connection is long gone: it holds its turn and all that it uses until then.
+    async fn run<H: Send + 'static, T: Send + 'static>(
+        self,
+        held: H,
+        job: impl FnOnce(&H) -> T + Send + 'static,
+    ) -> Option<T> {
+        let turn = timeout_at(self.deadline, self.turns.acquire_owned());
+        let turn = turn.await.ok()?.expect("nobody closes the semaphore");
+        let job = move || {
+            let done = job(&held);
+            drop((held, turn));
+            done
+        };
+        Some(self.pool.run(job).await)
     }
 }
 
@@ -390,4 +420,53 @@ fn unknown_leader() -> Failed {
         leader: None,
         leader_epoch: protocol::LeaderEpoch(-1),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use env::{Executor, Job};
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    /// Keeps jobs until they are run by hand.
+    #[derive(Default)]
+    struct Later(Mutex<Vec<Job>>);
+
+    impl Executor for Later {
+        fn submit(&self, job: Job) {
+            self.0.lock().push(job);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_holds_its_turn_and_its_frame_when_its_connection_is_gone() {
+        let (later, turns, frame) = (Arc::new(Later::default()), Semaphore::new(1), Arc::new(()));
+        let turns = Arc::new(turns);
+        let pooled = || Pooled {
+            turns: Arc::clone(&turns),
+            pool: IoThread::new(later.clone()),
+            deadline: Instant::now() + Duration::from_secs(1),
+        };
+        let mut gone = Box::pin(pooled().run(Arc::clone(&frame), |_| 1));
+        assert!(futures::poll!(&mut gone).is_pending());
+        drop(gone);
+        assert_eq!(
+            (turns.available_permits(), Arc::strong_count(&frame)),
+            (0, 2)
+        );
+        assert_eq!(pooled().run((), |()| 2).await, None, "no turn in time");
+        let mut next = Box::pin(pooled().run((), |()| 3));
+        assert!(futures::poll!(&mut next).is_pending());
+        let job = later.0.lock().pop().unwrap();
+        job();
+        assert_eq!(Arc::strong_count(&frame), 1);
+        assert!(futures::poll!(&mut next).is_pending());
+        let job = later.0.lock().pop().unwrap();
+        job();
+        assert_eq!(next.await, Some(3));
+        assert_eq!(turns.available_permits(), 1);
+    }
 }
