@@ -187,6 +187,10 @@ impl Client {
             Err(NotDone::Failed(error)) => return Err(error),
             Err(NotDone::Elsewhere(leader)) => leader,
         };
+        let removes_itself = ask
+            .change_voter
+            .as_ref()
+            .is_some_and(|change| change.address.is_none() && change.node == self.inner.voter.node);
         let asked = self
             .inner
             .channels
@@ -197,7 +201,10 @@ impl Client {
             },
             _ => unavailable(status.message()),
         })?;
-        self.wait_for(outcome.index).await?;
+        // One that is no member any more is not told of it.
+        if !removes_itself {
+            self.wait_for(outcome.index).await?;
+        }
         Ok(outcome)
     }
 

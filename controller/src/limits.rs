@@ -106,6 +106,10 @@ pub const SNAPSHOT_CHUNK_BYTES: usize = 1024 * 1024;
 pub const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(600);
 /// Calls in flight on one connection from another node.
 pub const MAX_RPCS_PER_CONNECTION: u32 = 64;
+/// Bytes of one call that may be on the way unread.
+pub const RPC_STREAM_WINDOW: u32 = 1024 * 1024;
+/// Snapshots that are received at once: each is held whole.
+pub const MAX_SNAPSHOTS_RECEIVED: usize = 1;
 /// Nodes to which connections are kept.
 pub const MAX_CHANNELS: usize = 64;
 /// How long a connection to another node may take to stand.

@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod service;
+mod storage;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,16 +12,18 @@ use env::{Env, IoThread, Listener};
 use protocol::{BrokerEpoch, NodeId};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::client::Client;
 use crate::command::Command;
 use crate::error::{Error, ErrorKind};
-use crate::identity;
-use crate::limits::{FENCE_TIMEOUT, LEASE_TICK, LEASE_TICK_LATE, MAX_VOTERS};
+use crate::limits::{
+    BOOTSTRAP_PAUSE, FENCE_TIMEOUT, LEASE_TICK, LEASE_TICK_LATE, MAX_VOTERS, SNAPSHOT_TIMEOUT,
+};
 use crate::raft::node::{self, Status};
-use crate::raft::{LogKeeper, LogStore, Machine, NotDone, Raft, Snapshots};
+use crate::raft::{LogKeeper, Machine, NotDone, Raft, Snapshots};
 use crate::rpc::{self, Channels, Target};
+use crate::state::Cluster;
 use crate::types::ClusterId;
 use service::VoterService;
 
@@ -67,11 +70,7 @@ impl Controller {
         let voters = voters.collect::<Result<BTreeMap<_, _>, Error>>()?;
         check_voters(id, &voters, settings.listener.is_some())?;
         let files = env.threads.io_thread("raft-files");
-        let (disk, dir, fresh) = (env.disk.clone(), settings.dir.clone(), env.entropy.uuid());
-        let log_id = files
-            .run(move || identity::open(&*disk, &dir, id, fresh))
-            .await?;
-        let (store, log) = LogStore::open(&env, &settings.dir.join("log"), log_id).await?;
+        let (log_id, store, log) = storage::open(&env, &files, &settings, id).await?;
         let (disk, dir) = (env.disk.clone(), settings.dir.join("snapshots"));
         let snapshots = files.run(move || Snapshots::open(disk, dir)).await?;
         let machine = Machine::open(snapshots.clone(), files.clone()).await?;
@@ -95,7 +94,11 @@ impl Controller {
             let service = VoterService::new(client.inner.clone());
             tasks.spawn(rpc::serve(listener, service));
         }
-        tasks.spawn(node::follow(raft.clone(), following));
+        tasks.spawn(node::follow(
+            raft.clone(),
+            following,
+            client.inner.channels.clone(),
+        ));
         tasks.spawn(watch_failure(status.clone(), log.failure(), failed));
         tasks.spawn(watch_leader(status.clone(), client.clone()));
         tasks.spawn(settle_members(status.clone(), id, client.clone()));
@@ -124,35 +127,41 @@ impl Controller {
         }
     }
 
+    /// Waits for a quorum for as long as it takes.
     async fn ensure_cluster(
         &self,
         settings: &ControllerSettings,
         voters: &BTreeMap<u64, String>,
     ) -> Result<(), Error> {
-        let own = self.client.inner.voter.node;
-        bootstrap::join(&self.client.inner, voters).await?;
-        if node::is_alone(&self.raft, own) {
+        let inner = &self.client.inner;
+        bootstrap::join(inner, voters).await?;
+        let mut said = String::new();
+        loop {
+            let failed = match self.begin(settings).await {
+                Err(failed) if failed.kind() == ErrorKind::Retry => failed.to_string(),
+                ended => return ended,
+            };
+            if said != failed {
+                tracing::warn!(voter = inner.voter.node, "waiting for a quorum: {failed}");
+                said = failed;
+            }
+            sleep(BOOTSTRAP_PAUSE).await;
+        }
+    }
+
+    async fn begin(&self, settings: &ControllerSettings) -> Result<(), Error> {
+        let inner = &self.client.inner;
+        if node::is_alone(&self.raft, inner.voter.node) {
             node::lead_alone(&self.raft).await?;
-            self.client.inner.shared.set_controller(Some(settings.node));
+            inner.shared.set_controller(Some(settings.node));
+            inner.introduce_alone().await.map_err(NotDone::into_error)?;
         }
         let standing = self.client.read(|state| state.cluster).await?;
-        match (standing, settings.cluster) {
-            (Some(standing), Some(wanted)) if standing.id != wanted => Err(Error::Settings {
-                reason: format!("the cluster is {}, not {wanted}", standing.id),
-            }),
-            (Some(_), _) => Ok(()),
-            (None, wanted) => {
-                let cluster = wanted.unwrap_or_else(|| self.draw_cluster_id());
-                let generation = settings.generation;
-                self.client
-                    .submit(Command::InitCluster {
-                        cluster,
-                        generation,
-                    })
-                    .await?;
-                Ok(())
-            }
+        if standing.is_none() {
+            let cluster = settings.cluster.unwrap_or_else(|| self.draw_cluster_id());
+            return name_cluster(&self.client, cluster, settings).await;
         }
+        check_cluster(standing, settings)
     }
 
     /// Ids that begin with a dash are drawn again: they pass for options on command lines.
@@ -185,6 +194,35 @@ impl Controller {
             tracing::error!(%error, "the raft node did not end well");
         }
         self.log.close().await
+    }
+}
+
+/// Gives the cluster its identity, unless another voter was quicker.
+async fn name_cluster(
+    client: &Client,
+    cluster: ClusterId,
+    settings: &ControllerSettings,
+) -> Result<(), Error> {
+    let generation = settings.generation;
+    let init = Command::InitCluster {
+        cluster,
+        generation,
+    };
+    let Err(refused) = client.submit(init).await else {
+        return Ok(());
+    };
+    match client.read(|state| state.cluster).await? {
+        None => Err(refused),
+        standing => check_cluster(standing, settings),
+    }
+}
+
+fn check_cluster(standing: Option<Cluster>, settings: &ControllerSettings) -> Result<(), Error> {
+    match (standing, settings.cluster) {
+        (Some(standing), Some(wanted)) if standing.id != wanted => Err(Error::Settings {
+            reason: format!("the cluster is {}, not {wanted}", standing.id),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -291,13 +329,23 @@ async fn snapshot_when_due(
             }
         }
         let before = status.borrow_and_update().snapshot;
-        if raft.trigger().snapshot().await.is_err()
-            || status
-                .wait_for(|status| status.snapshot > before)
-                .await
-                .is_err()
-        {
+        if before >= Some(client.image().borrow().applied) {
+            // Just got one from the leader.
+            client.inner.shared.snapshot_put_off();
+            continue;
+        }
+        if raft.trigger().snapshot().await.is_err() {
             return;
+        }
+        let newer = status.wait_for(|status| status.snapshot > before);
+        match timeout(SNAPSHOT_TIMEOUT, newer).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) => return,
+            Err(_) => {
+                tracing::error!("no snapshot within {SNAPSHOT_TIMEOUT:?}: it is tried again");
+                client.inner.shared.snapshot_put_off();
+                continue;
+            }
         }
         let kept = snapshots.clone();
         match files.run(move || kept.oldest_index()).await {

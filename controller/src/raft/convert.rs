@@ -32,24 +32,38 @@ pub(super) fn put_append(request: &AppendEntriesRequest<TypeConfig>) -> sent::Ap
     }
 }
 
+/// Of a leader other than `own`. openraft takes anything else for impossible.
+pub(super) fn leader_vote(vote: Option<&wire::Vote>, own: u64) -> Result<Vote, Status> {
+    let vote = vote_of(vote)?;
+    if !vote.is_committed() || vote.leader_id().node_id == own {
+        return Err(Status::invalid_argument("the vote is no other leader's"));
+    }
+    Ok(vote)
+}
+
 /// The entries must follow each other.
 pub(super) fn get_append(
     append: &sent::Append,
+    own: u64,
 ) -> Result<AppendEntriesRequest<TypeConfig>, Status> {
     let entries = append.entries.iter().map(|entry| decode_entry(entry));
     let entries = entries
         .collect::<Result<Vec<_>, _>>()
         .map_err(|e| Status::invalid_argument(e.0))?;
-    let mut next = append.previous.as_ref().map_or(0, |id| id.index + 1);
+    let too_far = || Status::invalid_argument("an index past the last one");
+    let mut next = match &append.previous {
+        None => 0,
+        Some(id) => id.index.checked_add(1).ok_or_else(too_far)?,
+    };
     for entry in &entries {
         if entry.log_id.index() != next {
             let reason = format!("entry {} where {next} is due", entry.log_id.index());
             return Err(Status::invalid_argument(reason));
         }
-        next += 1;
+        next = next.checked_add(1).ok_or_else(too_far)?;
     }
     Ok(AppendEntriesRequest {
-        vote: vote_of(append.vote.as_ref())?,
+        vote: leader_vote(append.vote.as_ref(), own)?,
         prev_log_id: append.previous.as_ref().map(get_log_id),
         entries,
         leader_commit: append.committed.as_ref().map(get_log_id),
@@ -89,6 +103,11 @@ pub(super) fn put_ask_vote(request: &VoteRequest<TypeConfig>) -> sent::AskVote {
 
 pub(super) fn get_ask_vote(asked: &sent::AskVote) -> Result<VoteRequest<TypeConfig>, Status> {
     let vote = vote_of(asked.vote.as_ref())?;
+    if vote.is_committed() {
+        return Err(Status::invalid_argument(
+            "a candidate's vote is granted already",
+        ));
+    }
     let mut request = VoteRequest::new(vote, asked.last.as_ref().map(get_log_id));
     request.leadership_transfer = asked.transfer;
     Ok(request)

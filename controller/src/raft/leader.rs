@@ -23,6 +23,16 @@ pub(crate) enum NotDone {
     Failed(Error),
 }
 
+impl NotDone {
+    /// As somebody sees it who asks nobody else.
+    pub(crate) fn into_error(self) -> Error {
+        match self {
+            Self::Elsewhere(other) => unavailable(&format!("voter {} leads now", other.node)),
+            Self::Failed(error) => error,
+        }
+    }
+}
+
 impl From<Error> for NotDone {
     fn from(error: Error) -> Self {
         Self::Failed(error)

@@ -107,8 +107,13 @@ pub(crate) struct LogKeeper {
 // === impl LogStore ===
 
 impl LogStore {
-    /// Opens the log in `dir`, or makes it.
-    pub(crate) async fn open(env: &Env, dir: &Path, id: WalId) -> Result<(Self, LogKeeper), Error> {
+    /// Opens the log in `dir`; when there is none, makes it if `make`, else gives `None`.
+    pub(crate) async fn open(
+        env: &Env,
+        dir: &Path,
+        id: WalId,
+        make: bool,
+    ) -> Result<Option<(Self, LogKeeper)>, Error> {
         let io = env.threads.io_thread("raft-log");
         let settings = SegmentLogSettings {
             segment_bytes: LOG_SEGMENT_BYTES,
@@ -116,8 +121,11 @@ impl LogStore {
         let nonce = env.entropy.uuid().as_u128();
         let (disk, dir) = (env.disk.clone(), dir.to_owned());
         let opened = io
-            .run(move || replay::open(disk, &dir, id, nonce, settings))
+            .run(move || replay::open(disk, &dir, id, nonce, settings, make))
             .await?;
+        let Some(opened) = opened else {
+            return Ok(None);
+        };
         let inner = Arc::new(Inner {
             contents: Mutex::new(opened.contents),
             queue: Mutex::new(Queue::default()),
@@ -130,12 +138,10 @@ impl LogStore {
             failure: watch::Sender::new(None),
         });
         let task = tokio::spawn(keep(inner.clone()));
-        Ok((
-            Self {
-                inner: inner.clone(),
-            },
-            LogKeeper { inner, task },
-        ))
+        let store = Self {
+            inner: inner.clone(),
+        };
+        Ok(Some((store, LogKeeper { inner, task })))
     }
 
     /// True when nothing was ever written.

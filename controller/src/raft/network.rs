@@ -96,10 +96,8 @@ impl Peer {
         within: Duration,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
         let question = put_ask_vote(&rpc);
-        let voted = self
-            .channels
-            .ask(&self.target, method, question, within)
-            .await;
+        let target = self.channels.current(&self.target);
+        let voted = self.channels.ask(&target, method, question, within).await;
         get_voted(&voted.map_err(|e| self.failed(&e))?).map_err(|e| self.failed(&e))
     }
 
@@ -235,9 +233,10 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             });
             let (requests, handle) = stream::abortable(requests);
             let ended = AbortOnDrop(handle);
+            let target = peer.channels.current(&peer.target);
             let answers = peer
                 .channels
-                .stream(&peer.target, method::APPEND, requests, patience)
+                .stream(&target, method::APPEND, requests, patience)
                 .await
                 .map_err(|e| peer.failed(&e))?;
             Ok(peer.answers(answers, unanswered, ended).boxed())
@@ -278,8 +277,9 @@ impl RaftNetworkV2<TypeConfig> for Peer {
                 total,
                 bytes: file.slice(at..file.len().min(at + SNAPSHOT_CHUNK_BYTES)),
             });
+        let target = self.channels.current(&self.target);
         let sending = self.channels.send::<_, wire::Installed>(
-            &self.target,
+            &target,
             method::SNAPSHOT,
             stream::iter(chunks),
             SNAPSHOT_TIMEOUT,
@@ -304,8 +304,9 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             to: *request.to_node_id(),
             last: request.last_log_id().map(put_log_id),
         };
+        let target = self.channels.current(&self.target);
         let asked = self.channels.ask::<_, wire::Nothing>(
-            &self.target,
+            &target,
             method::TRANSFER,
             question,
             option.soft_ttl(),

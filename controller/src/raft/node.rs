@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{InitializeError, RaftError};
 use openraft::{Config, SnapshotPolicy};
 use tokio::sync::watch;
 
@@ -56,13 +57,24 @@ pub(crate) async fn start(
 }
 
 /// Makes the cluster, of these members. Done on one of them only, when none has a log.
-pub(crate) async fn initialize(raft: &Raft, members: BTreeMap<u64, Voter>) -> Result<(), Error> {
-    raft.initialize(members).await.map_err(|e| stopped(&e))
+/// False when a vote or an entry of a cluster came first.
+pub(crate) async fn initialize(raft: &Raft, members: BTreeMap<u64, Voter>) -> Result<bool, Error> {
+    match raft.initialize(members).await {
+        Ok(()) => Ok(true),
+        Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(false),
+        Err(error) => Err(stopped(&error)),
+    }
 }
 
-/// True when the log has a first entry.
+/// True when the log has a first entry. (To openraft a vote is enough: it may be one for a cluster
+/// that never came to be.)
 pub(crate) async fn is_initialized(raft: &Raft) -> Result<bool, Error> {
-    raft.is_initialized().await.map_err(|e| stopped(&e))
+    // The first entry names the members, and so does every snapshot.
+    let looked = raft.with_raft_state(|state| {
+        let members = state.membership_state.effective();
+        members.log_id().is_some()
+    });
+    looked.await.map_err(|e| stopped(&e))
 }
 
 /// Waits until a voter that is alone leads, without an election timeout, and has applied its log.
@@ -102,10 +114,28 @@ pub(crate) fn status(raft: &Raft) -> Status {
     }
 }
 
-/// Passes on how the node fares, until it stops.
-pub(crate) async fn follow(raft: Raft, following: watch::Sender<Status>) {
+/// Passes on how the node fares and where the members are, until it stops.
+pub(crate) async fn follow(raft: Raft, following: watch::Sender<Status>, channels: Channels) {
     let mut metrics = raft.metrics();
+    let own = *raft.node_id();
+    let mut members = None;
+    let mut member = false;
     loop {
+        let committed = metrics.borrow_watched().committed_membership_config.clone();
+        let now_member = committed.membership().get_node(&own).is_some();
+        if member && !now_member {
+            tracing::error!(
+                voter = own,
+                "this voter was removed: it takes no commands any more"
+            );
+        }
+        member = now_member;
+        let standing = metrics.borrow_watched().membership_config.clone();
+        if members.as_ref() != Some(&standing) {
+            let nodes = standing.membership().nodes();
+            channels.set_members(nodes.map(|(id, voter)| (*id, voter.target(*id))).collect());
+            members = Some(standing);
+        }
         let now = status(&raft);
         following.send_if_modified(|standing| {
             let moved = *standing != now;

@@ -8,7 +8,7 @@ use openraft::raft::TransferLeaderRequest;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Raft;
-use super::convert::{get_append, get_ask_vote, put_appended, put_voted};
+use super::convert::{get_append, get_ask_vote, leader_vote, put_appended, put_voted};
 use super::snapshots;
 use super::types::{get_log_id, get_vote, put_vote};
 use crate::limits::MAX_SNAPSHOT_BYTES;
@@ -23,8 +23,9 @@ fn stopped(error: &dyn std::fmt::Display) -> Status {
 
 /// Takes log entries as they come; what cannot be read ends the stream.
 pub(crate) fn append(raft: &Raft, asked: Streaming<wire::Append>) -> Response<Appending> {
+    let own = *raft.node_id();
     let requests = asked
-        .and_then(|append| async move { get_append(&append) })
+        .and_then(move |append| ready(get_append(&append, own)))
         .inspect_err(|error| tracing::debug!(%error, "a stream of log entries ends"))
         .take_while(|next| ready(next.is_ok()))
         .filter_map(|next| ready(next.ok()));
@@ -64,8 +65,7 @@ pub(crate) async fn snapshot(
     let mut chunks = asked.into_inner();
     let first = chunks.message().await?;
     let first = first.ok_or_else(|| Status::invalid_argument("an empty snapshot"))?;
-    let vote = first.vote.as_ref().map(get_vote);
-    let vote = vote.ok_or_else(|| Status::invalid_argument("a snapshot without a vote"))?;
+    let vote = leader_vote(first.vote.as_ref(), *raft.node_id())?;
     let total = first.total;
     if total > MAX_SNAPSHOT_BYTES {
         let reason = format!("a snapshot of {total} bytes: {MAX_SNAPSHOT_BYTES} are the bound");

@@ -19,7 +19,8 @@ use crate::error::{Error, ErrorKind};
 const LOG: WalId = WalId(Uuid::from_u128(42));
 
 async fn open(env: &Env) -> Result<(LogStore, LogKeeper), Error> {
-    LogStore::open(env, Path::new("/raft/log"), LOG).await
+    let opened = LogStore::open(env, Path::new("/raft/log"), LOG, true).await?;
+    Ok(opened.expect("it is made"))
 }
 
 struct Builder;

@@ -42,6 +42,8 @@ pub(crate) struct Channels(Arc<Inner>);
 struct Inner {
     net: Arc<dyn Network>,
     open: Mutex<BTreeMap<String, Channel>>,
+    /// Where the members stand now: openraft keeps to the address that it began with.
+    members: Mutex<BTreeMap<u64, Target>>,
 }
 
 // === impl Channels ===
@@ -51,7 +53,22 @@ impl Channels {
         Self(Arc::new(Inner {
             net,
             open: Mutex::default(),
+            members: Mutex::default(),
         }))
+    }
+
+    /// From now on these are the members.
+    pub(crate) fn set_members(&self, members: BTreeMap<u64, Target>) {
+        *self.0.members.lock() = members;
+    }
+
+    /// The same member, where it is reached now.
+    pub(crate) fn current(&self, target: &Target) -> Target {
+        let members = self.0.members.lock();
+        let now = members
+            .get(&target.node)
+            .filter(|now| now.directory == target.directory || target.directory.is_nil());
+        now.unwrap_or(target).clone()
     }
 
     fn to(&self, address: &str) -> Result<Channel, Status> {

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use env::{BoxStream, Listener};
 use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tonic::Status;
 use tonic::body::Body;
@@ -17,6 +18,7 @@ use uuid::Uuid;
 
 use crate::limits::{
     MAX_RPCS_PER_CONNECTION, RPC_ACCEPT_PAUSE, RPC_KEEPALIVE, RPC_KEEPALIVE_TIMEOUT,
+    RPC_STREAM_WINDOW,
 };
 
 /// Header: the voter that a call is for.
@@ -37,14 +39,19 @@ pub(crate) trait Service: Clone + Send + 'static {
     fn identity(&self) -> (u64, Uuid, &'static str);
 }
 
-/// Serves until dropped.
+/// Serves until dropped; connections end then, too.
 pub(crate) async fn serve(listener: Box<dyn Listener>, service: impl Service) {
-    let incoming = futures::stream::unfold(listener, |listener| async move {
-        let next = accept(&*listener).await;
-        Some((Ok::<_, Infallible>(next), listener))
+    let (_serving, served) = watch::channel(());
+    let incoming = futures::stream::unfold((listener, served), |(listener, served)| async move {
+        let stream = accept(&*listener).await;
+        let next = Accepted::new(stream, served.clone());
+        Some((Ok::<_, Infallible>(next), (listener, served)))
     });
     let served = Server::builder()
         .max_concurrent_streams(MAX_RPCS_PER_CONNECTION)
+        .initial_stream_window_size(RPC_STREAM_WINDOW)
+        // A stream that is read slowly must not hold up the others.
+        .initial_connection_window_size(8 * RPC_STREAM_WINDOW)
         .http2_keepalive_interval(Some(RPC_KEEPALIVE))
         .http2_keepalive_timeout(Some(RPC_KEEPALIVE_TIMEOUT))
         .serve_with_incoming(Adapter(service), incoming)
@@ -54,10 +61,10 @@ pub(crate) async fn serve(listener: Box<dyn Listener>, service: impl Service) {
     }
 }
 
-async fn accept(listener: &dyn Listener) -> Accepted {
+async fn accept(listener: &dyn Listener) -> BoxStream {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return Accepted(stream),
+            Ok((stream, _)) => return stream,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a node's connection");
                 sleep(RPC_ACCEPT_PAUSE).await;
@@ -112,8 +119,35 @@ impl<S: Service> tower::Service<http::Request<Body>> for Adapter<S> {
     }
 }
 
-/// A connection of `env`'s network, as tonic wants it.
-struct Accepted(BoxStream);
+/// A connection of `env`'s network, as tonic wants it. tonic serves each in a task of its own, which
+/// nobody stops: it fails when the server is dropped.
+struct Accepted {
+    stream: BoxStream,
+    /// `None` once the server is gone.
+    serving: Option<BoxFuture<'static, ()>>,
+}
+
+// === impl Accepted ===
+
+impl Accepted {
+    fn new(stream: BoxStream, mut served: watch::Receiver<()>) -> Self {
+        let serving = async move { while served.changed().await.is_ok() {} };
+        Self {
+            stream,
+            serving: Some(Box::pin(serving)),
+        }
+    }
+
+    fn check_serving(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if let Some(serving) = &mut self.serving
+            && serving.as_mut().poll(cx).is_pending()
+        {
+            return Ok(());
+        }
+        self.serving = None;
+        Err(io::ErrorKind::ConnectionAborted.into())
+    }
+}
 
 impl Connected for Accepted {
     type ConnectInfo = ();
@@ -127,7 +161,8 @@ impl AsyncRead for Accepted {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        self.check_serving(cx)?;
+        Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
@@ -137,14 +172,15 @@ impl AsyncWrite for Accepted {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        self.check_serving(cx)?;
+        Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

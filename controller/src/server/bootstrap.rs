@@ -42,8 +42,10 @@ pub(super) async fn join(inner: &Inner, voters: &BTreeMap<u64, String>) -> Resul
         let waits = match decide(own, voters, found) {
             Ok(members) => {
                 tracing::info!(voters = ?voters, "making the cluster");
-                node::initialize(&inner.raft, members).await?;
-                return Ok(());
+                if node::initialize(&inner.raft, members).await? {
+                    return Ok(());
+                }
+                "this voter has voted in a cluster: waiting for its leader".to_owned()
             }
             Err(waits) => waits,
         };

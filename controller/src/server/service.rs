@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use http::Response as HttpResponse;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tonic::body::Body;
 use tonic::server::Grpc;
 use tonic::{Request, Response, Status, Streaming};
@@ -13,7 +15,7 @@ use uuid::Uuid;
 
 use crate::client::Inner;
 use crate::error::{Error, ErrorKind};
-use crate::limits::MAX_RPC_BYTES;
+use crate::limits::{MAX_RPC_BYTES, MAX_SNAPSHOTS_RECEIVED, SNAPSHOT_TIMEOUT};
 use crate::raft::{NotDone, node, serve};
 use crate::rpc::{Service, method, wire};
 
@@ -21,13 +23,15 @@ use crate::rpc::{Service, method, wire};
 #[derive(Clone)]
 pub(crate) struct VoterService {
     inner: Arc<Inner>,
+    receiving: Arc<Semaphore>,
 }
 
 // === impl VoterService ===
 
 impl VoterService {
     pub(crate) fn new(inner: Arc<Inner>) -> Self {
-        Self { inner }
+        let receiving = Arc::new(Semaphore::new(MAX_SNAPSHOTS_RECEIVED));
+        Self { inner, receiving }
     }
 
     async fn identify(self) -> Result<Response<wire::Identity>, Status> {
@@ -40,6 +44,18 @@ impl VoterService {
             directory: self.inner.voter.directory.as_bytes().to_vec(),
             initialized,
         }))
+    }
+
+    async fn snapshot(
+        self,
+        asked: Request<Streaming<wire::SnapshotChunk>>,
+    ) -> Result<Response<wire::Installed>, Status> {
+        let permit = self.receiving.try_acquire();
+        let _permit =
+            permit.map_err(|_| Status::resource_exhausted("another snapshot is coming in"))?;
+        timeout(SNAPSHOT_TIMEOUT, serve::snapshot(&self.inner.raft, asked))
+            .await
+            .map_err(|_| Status::deadline_exceeded("the snapshot took too long"))?
     }
 
     async fn ask(self, asked: Request<wire::Ask>) -> Result<Response<wire::Outcome>, Status> {
@@ -88,7 +104,7 @@ impl VoterService {
                     .await
             }
             method::SNAPSHOT => {
-                let snapshot = service_fn(|asked| serve::snapshot(&raft, asked));
+                let snapshot = service_fn(|asked| self.clone().snapshot(asked));
                 grpc::<wire::Installed, wire::SnapshotChunk>()
                     .client_streaming(snapshot, request)
                     .await

@@ -1,3 +1,4 @@
+mod faults;
 mod quorum;
 
 use std::collections::BTreeMap;

@@ -31,7 +31,13 @@ impl Inner {
         self.settle_members().await?;
         let standing = self.members();
         match &change.address {
-            None => self.drop_voter(change.node, &standing).await?,
+            None => {
+                self.drop_voter(change.node, &standing).await?;
+                if change.node == self.voter.node {
+                    // It leads no more, and nobody confirms it.
+                    return Ok(wire::Outcome::default());
+                }
+            }
             Some(address) => {
                 let directory = Uuid::from_slice(&change.directory)
                     .map_err(|e| invalid(format!("directory of voter {}: {e}", change.node)))?;
@@ -76,7 +82,8 @@ impl Inner {
         self.change_members(nodes).await
     }
 
-    fn members(&self) -> Members {
+    /// As they stand here, committed or not.
+    pub(crate) fn members(&self) -> Members {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         metrics.membership_config.membership().clone()
@@ -140,7 +147,7 @@ impl Inner {
     /// counted, could leave the others without a quorum.
     async fn await_learner(&self, node: u64) -> Result<(), NotDone> {
         let mut metrics = self.raft.metrics();
-        let named = metrics.borrow_watched().membership_config.log_id().clone();
+        let named = *metrics.borrow_watched().membership_config.log_id();
         let caught_up = async {
             loop {
                 {

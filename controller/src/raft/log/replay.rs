@@ -22,14 +22,16 @@ pub(super) struct Opened {
     pub(super) groups: VecDeque<(u64, u64)>,
 }
 
-/// Opens the log of `dir`, or makes it when the directory has none. Blocks.
+/// Opens the log of `dir`, or makes it when the directory has none and `make` is true; `None` when
+/// not. Blocks.
 pub(super) fn open(
     disk: Arc<dyn Disk>,
     dir: &Path,
     id: WalId,
     nonce: u128,
     settings: SegmentLogSettings,
-) -> Result<Opened, Error> {
+    make: bool,
+) -> Result<Option<Opened>, Error> {
     let mut contents = Contents::default();
     let mut groups = VecDeque::new();
     let mut bad = None;
@@ -52,6 +54,7 @@ pub(super) fn open(
             tracing::debug!(?report, "raft log read");
             log
         }
+        Err(wal::Error::Missing { .. }) if !make => return Ok(None),
         Err(wal::Error::Missing { .. }) => {
             SegmentLog::create(disk, dir, id, nonce, settings).map_err(from_wal)?
         }
@@ -61,11 +64,11 @@ pub(super) fn open(
         return Err(bad);
     }
     check(&mut contents)?;
-    Ok(Opened {
+    Ok(Some(Opened {
         log,
         contents,
         groups,
-    })
+    }))
 }
 
 fn replay(contents: &mut Contents, record: &Record) -> Decoded<()> {

@@ -8,28 +8,28 @@ use tokio::time::{sleep, timeout};
 use super::*;
 use crate::state::State;
 
-const PORT: u16 = 9093;
-const NODES: [i32; 3] = [1, 2, 3];
+pub(super) const PORT: u16 = 9093;
+pub(super) const NODES: [i32; 3] = [1, 2, 3];
 
-fn ip(node: i32) -> IpAddr {
+pub(super) fn ip(node: i32) -> IpAddr {
     IpAddr::from([10, 0, 0, u8::try_from(node).unwrap()])
 }
 
-fn address(node: i32) -> String {
+pub(super) fn address(node: i32) -> String {
     format!("10.0.0.{node}:{PORT}")
 }
 
 /// The machines, and what runs on them.
-struct Cluster {
-    network: SimNetwork,
-    hosts: BTreeMap<i32, SimHost>,
-    running: BTreeMap<i32, Controller>,
+pub(super) struct Cluster {
+    pub(super) network: SimNetwork,
+    pub(super) hosts: BTreeMap<i32, SimHost>,
+    pub(super) running: BTreeMap<i32, Controller>,
 }
 
 // === impl Cluster ===
 
 impl Cluster {
-    fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         let network = SimNetwork::new(seed, NetworkFaults::QUIET);
         let hosts = NODES.map(|node| (node, Self::host(seed, &network, node)));
         Self {
@@ -39,12 +39,12 @@ impl Cluster {
         }
     }
 
-    fn host(seed: u64, network: &SimNetwork, node: i32) -> SimHost {
+    pub(super) fn host(seed: u64, network: &SimNetwork, node: i32) -> SimHost {
         let seed = seed * 100 + u64::try_from(node).unwrap();
         SimHost::new(seed, network, &format!("n{node}"), ip(node))
     }
 
-    async fn begun(seed: u64) -> Self {
+    pub(super) async fn begun(seed: u64) -> Self {
         let mut cluster = Self::new(seed);
         let starting = NODES.map(|node| cluster.start(node, &NODES));
         let started = futures::future::join_all(starting).await;
@@ -54,16 +54,25 @@ impl Cluster {
         cluster
     }
 
-    fn start(
+    pub(super) fn start(
         &self,
         node: i32,
         voters: &[i32],
+    ) -> impl Future<Output = Result<Controller, Error>> + use<> {
+        self.start_at(node, voters, PORT)
+    }
+
+    pub(super) fn start_at(
+        &self,
+        node: i32,
+        voters: &[i32],
+        port: u16,
     ) -> impl Future<Output = Result<Controller, Error>> + use<> {
         let env = self.hosts[&node].env();
         let voters = voters.iter().map(|node| (NodeId(*node), address(*node)));
         let voters = voters.collect();
         async move {
-            let listener = env.net.bind(SocketAddr::new(ip(node), PORT)).await;
+            let listener = env.net.bind(SocketAddr::new(ip(node), port)).await;
             let settings = ControllerSettings {
                 dir: "/data/raft".into(),
                 node: NodeId(node),
@@ -78,29 +87,29 @@ impl Cluster {
     }
 
     /// The process dies; what it had synced stays.
-    fn kill(&mut self, node: i32) {
+    pub(super) fn kill(&mut self, node: i32) {
         self.hosts[&node].disk.power_loss();
         self.network.kill_host(ip(node));
         self.running.remove(&node);
     }
 
     /// Starts it again; it may take as long as there is no quorum.
-    async fn restart(&mut self, node: i32) {
+    pub(super) async fn restart(&mut self, node: i32) {
         let controller = self.start(node, &NODES).await.unwrap();
         self.running.insert(node, controller);
     }
 
-    fn client(&self, node: i32) -> Client {
+    pub(super) fn client(&self, node: i32) -> Client {
         self.running[&node].client()
     }
 
-    fn cut_off(&self, node: i32) {
+    pub(super) fn cut_off(&self, node: i32) {
         for other in NODES.into_iter().filter(|other| *other != node) {
             self.network.cut(ip(node), ip(other));
         }
     }
 
-    async fn leader(&self) -> i32 {
+    pub(super) async fn leader(&self) -> i32 {
         let (_, controller) = self.running.first_key_value().unwrap();
         let mut image = controller.client().image();
         let led = image.wait_for(|image| image.controller.is_some()).await;
@@ -108,7 +117,7 @@ impl Cluster {
     }
 
     /// The state of every running voter, once all have applied the same.
-    async fn states(&self) -> Vec<State> {
+    pub(super) async fn states(&self) -> Vec<State> {
         let (_, first) = self.running.first_key_value().unwrap();
         first.client().confirm_leader().await.unwrap();
         let applied = first.client().image().borrow().applied;
@@ -120,7 +129,7 @@ impl Cluster {
         states
     }
 
-    async fn assert_equal_states(&self) {
+    pub(super) async fn assert_equal_states(&self) {
         let states = self.states().await;
         for pair in states.windows(2) {
             assert_eq!(pair[0].encode(), pair[1].encode());
@@ -128,7 +137,7 @@ impl Cluster {
     }
 }
 
-fn level(name: &str, level: u16) -> Command {
+pub(super) fn level(name: &str, level: u16) -> Command {
     let name = name.to_owned();
     Command::FinalizeFeature { name, level }
 }
