@@ -187,8 +187,8 @@ impl Takeover<'_> {
                 self.submit(report).await?;
                 let told = format!(
                     "{error}. Nothing that only this log holds is served. Put its files back \
-                     whole, from a copy of the volume, or give up what it holds: `headwater wal \
-                     abandon`"
+                     whole, from a copy of the volume, and say `headwater wal unquarantine --wal \
+                     {id}`; or give up what it holds: `headwater wal abandon --wal {id}`"
                 );
                 Err(TakeoverError::Fatal(NodeError::Failed(told)))
             }

@@ -1,4 +1,7 @@
-//! `headwater wal inspect`: the groups of a write-ahead log, without a broker.
+//! `headwater wal …`: the groups of a write-ahead log, and what to do about one that is damaged,
+//! without a broker.
+
+mod decide;
 
 use std::path::PathBuf;
 
@@ -12,8 +15,9 @@ use wal::record::Body;
 
 use super::offline::Offline;
 use super::output::{Format, Rows};
+use decide::Which;
 
-/// Look at write-ahead logs.
+/// Look at write-ahead logs, and decide about damaged ones.
 #[derive(Args, Debug)]
 pub(crate) struct WalArgs {
     /// Print a table or JSON.
@@ -40,6 +44,23 @@ enum WalCommand {
         #[command(flatten)]
         offline: Offline,
     },
+    /// Give a log up that cannot be recovered (its volume is lost, or damaged for good). Records
+    /// that are only there are lost; its partitions open again behind a gap.
+    Abandon {
+        #[command(flatten)]
+        which: Which,
+        /// Who decides and why; kept in the controller's log.
+        #[arg(long)]
+        reason: String,
+        /// Do it; without, only tell what would be lost.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Have a log that was set aside recovered once more, after it was mended.
+    Unquarantine {
+        #[command(flatten)]
+        which: Which,
+    },
 }
 
 const COLUMNS: &[&str] = &[
@@ -48,12 +69,18 @@ const COLUMNS: &[&str] = &[
 
 /// Runs `headwater wal …`.
 pub(crate) async fn run(env: &Env, args: WalArgs) -> Result<()> {
-    let WalCommand::Inspect {
-        data_dir,
-        wal,
-        prefix,
-        offline,
-    } = args.command;
+    let (data_dir, wal, prefix, offline) = match args.command {
+        WalCommand::Inspect {
+            data_dir,
+            wal,
+            prefix,
+            offline,
+        } => (data_dir, wal, prefix, offline),
+        WalCommand::Abandon { which, reason, yes } => {
+            return decide::abandon(env, &which, &reason, yes).await;
+        }
+        WalCommand::Unquarantine { which } => return decide::unquarantine(env, &which).await,
+    };
     let mut rows = Rows::new(COLUMNS);
     if let (Some(prefix), Some(wal)) = (prefix, wal) {
         let store = offline.open(env, true).await?.store;

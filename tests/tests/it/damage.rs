@@ -183,6 +183,53 @@ fn damage_in_the_middle_of_a_log_is_named_and_nothing_of_it_is_served() {
     }
 }
 
+/// What the message names helps: after the mending, nothing is lost; after giving up, only what was
+/// in the log, and no offset is given twice.
+#[test]
+fn a_damaged_log_is_put_back_or_given_up_by_command() {
+    let set = damaged(IDLE);
+    let (id, path) = last_log(&set.data);
+    let whole = std::fs::read(&path).unwrap();
+    let (groups, _) = scan(&set.data.join("wal"), id).unwrap();
+    let middle = usize::try_from(groups[groups.len() / 2].0).unwrap();
+    let (data, wal) = (set.data.to_str().unwrap(), id.to_string());
+    let decide = |what: &[&str]| {
+        let at = ["--data-dir", data, "--wal", &wal];
+        headwater(&[&["wal"], what, &at].concat())
+    };
+    std::fs::write(&path, with(&whole, middle + 100)).unwrap();
+    refused(&set.data);
+
+    let early = decide(&["abandon", "--reason", "a test"]);
+    assert!(!early.status.success());
+    assert!(text(&early.stderr).contains("say --yes"), "{early:?}");
+
+    std::fs::write(&path, &whole).unwrap();
+    let back = decide(&["unquarantine"]);
+    assert!(back.status.success(), "{back:?}");
+    let broker = try_start(&set.data).unwrap();
+    let busy = decide(&["abandon", "--reason", "a test", "--yes"]);
+    assert!(text(&busy.stderr).contains("Stop it first"), "{busy:?}");
+    check(&read_all(&broker, "log"), &set.acknowledged, set.sent);
+    broker.kill_9().unwrap();
+
+    let (id, path) = last_log(&set.data);
+    let wal = id.to_string();
+    std::fs::write(&path, vec![0xa5; BLOCK]).unwrap();
+    refused(&set.data);
+    let yes = ["--reason", "a test", "--yes", "--data-dir", data];
+    let given = headwater(&[&["wal", "abandon", "--wal", &wal], &yes[..]].concat());
+    assert!(given.status.success(), "{given:?}");
+    let broker = try_start(&set.data).unwrap();
+    let mut load = Load::new(&broker);
+    load.send("log", 10);
+    load.producer.flush(LIMIT).unwrap();
+    let records = read_all(&broker, "log");
+    let behind = records.iter().filter(|(offset, _)| *offset >= 1_000_000);
+    assert_eq!(behind.count(), 10, "no offset is given twice");
+    broker.stop(LIMIT).unwrap();
+}
+
 fn with(whole: &[u8], flipped: usize) -> Vec<u8> {
     let mut bytes = whole.to_vec();
     bytes[flipped] ^= 1;
