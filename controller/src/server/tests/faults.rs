@@ -276,3 +276,17 @@ fn remove_log(cluster: &Cluster, node: i32) {
     }
     disk.sync_dir(dir).unwrap();
 }
+
+/// Connections that others hold open keep nothing of a stopped controller alive.
+#[tokio::test(start_paused = true)]
+async fn connections_end_with_the_controller() {
+    let mut cluster = Cluster::begun(45).await;
+    let leader = cluster.leader().await;
+    let stopped = NODES.into_iter().find(|node| *node != leader).unwrap();
+    let controller = cluster.running.remove(&stopped).unwrap();
+    let inner = Arc::downgrade(&controller.client().inner);
+    controller.shutdown().await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert!(inner.upgrade().is_none(), "somebody still holds it");
+    cluster.client(leader).submit(level("on", 1)).await.unwrap();
+}
