@@ -183,12 +183,14 @@ impl World {
             ("upload.age.ms", "1000"),
             ("shutdown.timeout.ms", "5000"),
         ])
-        .unwrap();
+        .expect("the world is sound");
         let parts = NodeParts {
             store: Some((Arc::new(self.store.clone()), String::new())),
             ..NodeParts::default()
         };
-        Node::start(self.host.env(), config, parts).await.unwrap()
+        Node::start(self.host.env(), config, parts)
+            .await
+            .expect("the world is sound")
     }
 
     /// As a kill would end it.
@@ -218,7 +220,7 @@ impl World {
                     sleep(Duration::from_millis(100)).await;
                     continue;
                 };
-                let partition = topic.partitions[0].clone();
+                let partition = topic.partitions[0];
                 match client.produce(TOPIC, partition, batch.clone(), 5000).await {
                     Ok(offset) => break assert_eq!(offset, number),
                     // Refused before anything was appended: no partition was open yet.
@@ -240,7 +242,12 @@ impl World {
         let request = CreateTopicsRequest::default()
             .with_topics(vec![topic])
             .with_timeout_ms(10_000);
-        match self.client().call(request).await.unwrap() {
+        match self
+            .client()
+            .call(request)
+            .await
+            .expect("the world is sound")
+        {
             Response::CreateTopics(answer) => assert_eq!(answer.topics[0].error_code, 0),
             other => panic!("{other:?} to a creation"),
         }
@@ -250,7 +257,7 @@ impl World {
 fn batch(number: i64) -> Bytes {
     let mut batch = BatchBuilder::new();
     batch.append(1_767_225_600_000, None, Some(&number.to_be_bytes()), &[]);
-    batch.build().unwrap()
+    batch.build().expect("the world is sound")
 }
 
 async fn live(seed: u64) {
@@ -287,23 +294,38 @@ async fn live(seed: u64) {
     let node = world.start().await;
     sleep(Duration::from_secs(5)).await;
     assert!(node.stop().await.is_ok());
-    world.store.shared.listed.lock().unwrap().clear();
+    world
+        .store
+        .shared
+        .listed
+        .lock()
+        .expect("the world is sound")
+        .clear();
     let node = world.start().await;
     world.produce(1).await;
     sleep(Duration::from_secs(5)).await;
     assert_eq!(
-        world.store.shared.listed.lock().unwrap().len(),
+        world
+            .store
+            .shared
+            .listed
+            .lock()
+            .expect("the world is sound")
+            .len(),
         1,
         "only the log that was closed just now is looked at; the others are recorded as swept"
     );
     let mut client = world.client();
-    let topic = client.topic(TOPIC).await.unwrap();
+    let topic = client.topic(TOPIC).await.expect("the world is sound");
     let limits = broker::client::FetchLimits {
         max_wait_ms: 500,
         max_bytes: 1 << 20,
     };
-    let partition = topic.partitions[0].clone();
-    let fetched = client.fetch(TOPIC, partition, 0, limits).await.unwrap();
+    let partition = topic.partitions[0];
+    let fetched = client
+        .fetch(TOPIC, partition, 0, limits)
+        .await
+        .expect("the world is sound");
     assert_eq!(fetched.high_watermark, world.sent);
     check_seals_only(&world);
     assert!(node.stop().await.is_ok());

@@ -201,10 +201,9 @@ impl History {
         });
         if !named {
             let unreported = refused.iter().cloned();
-            found.extend(unreported.map(|(partition, offset)| Anomaly::Unreported {
-                partition,
-                offset,
-            }));
+            found.extend(
+                unreported.map(|(partition, offset)| Anomaly::Unreported { partition, offset }),
+            );
         }
         found
     }
@@ -391,7 +390,7 @@ mod tests {
             offset: 2,
         };
         let found = history.anomalies_under_damage(&idempotent, &refused, true);
-        assert_eq!(found, [lost.clone()]);
+        assert_eq!(found, std::slice::from_ref(&lost));
         let unreported = Anomaly::Unreported {
             partition: at(0),
             offset: 1,

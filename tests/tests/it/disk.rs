@@ -9,7 +9,7 @@ use tests::process::BrokerProcess;
 use tests::shim::DiskFaults;
 
 use crate::load::{LIMIT, Load, check, check_acknowledged, read_all};
-use crate::troubles::Pipe;
+use crate::pipe::Pipe;
 
 /// Small, so that little data fills what was set aside.
 const SMALL: [&str; 4] = [

@@ -55,7 +55,7 @@ impl Acknowledged {
     }
 }
 
-fn client(broker: &BrokerProcess) -> ClientConfig {
+pub(crate) fn client(broker: &BrokerProcess) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", broker.kafka.to_string())

@@ -9,6 +9,7 @@ mod golden;
 mod groups;
 mod hostile;
 mod load;
+mod pipe;
 mod records;
 mod requests;
 mod s3;

@@ -6,7 +6,7 @@ use protocol::ErrorCode;
 use rdkafka::producer::Producer;
 
 use crate::load::{LIMIT, Load, check, read_all, start};
-use crate::troubles::Pipe;
+use crate::pipe::Pipe;
 
 /// A process that stood still for `pause` goes on by itself.
 async fn stands_still(more: &[&str], pause: Duration) {
