@@ -80,7 +80,7 @@ impl ObjectReader {
     }
 
     /// A run of blocks that follow each other, by one request where that is cheapest; they may be
-    /// views into one allocation (see [`unpinned`] before caching one alone).
+    /// views into one allocation (`unpinned` before one is cached alone).
     ///
     /// # Errors
     /// As [`ObjectReader::slice_index`].
