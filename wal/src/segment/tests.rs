@@ -229,6 +229,54 @@ fn every_flipped_block_is_detected_or_reported_as_torn() {
     }
 }
 
+/// A misdirected or stale write is whole by its own checksum: its number gives it away.
+#[test]
+fn r10_a_group_in_anothers_place_is_damage() {
+    let world = SimDisk::new(11);
+    let mut log = create(&world).unwrap();
+    for n in 0..20 {
+        log.append(&[record(n)]).unwrap();
+    }
+    log.mark_idle().unwrap();
+    drop(log);
+    world.kill();
+    let mut misplaced = 0;
+    for path in world.files() {
+        let stored = world.contents(&path).unwrap();
+        let blocks = stored.len() / 4096;
+        for (from, to) in (1..blocks).flat_map(|from| (1..blocks).map(move |to| (from, to))) {
+            let block = |at: usize| &stored[at * 4096..][..4096];
+            let nothing = |at| block(at).iter().all(|byte| *byte == 0);
+            if from == to || nothing(from) || nothing(to) {
+                continue;
+            }
+            let mut moved = stored.clone();
+            moved[to * 4096..][..4096].copy_from_slice(block(from));
+            world.replace(&path, moved);
+            let result = open(&world).map(|(_, seen, report)| (seen, report));
+            world.kill();
+            world.replace(&path, stored.clone());
+            let place = format!("{} block {from} over {to}", path.display());
+            match result {
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Corrupt, "{place}");
+                    misplaced += u32::from(error.to_string().contains("stands in its place"));
+                }
+                Ok((seen, found)) => {
+                    assert!(
+                        matches!(found.ending, Ending::Torn { .. }),
+                        "{place}: {found:?}"
+                    );
+                    let whole: Vec<_> = (0..seen.len() as u64).map(record).collect();
+                    assert_eq!(seen, whole, "{place}");
+                    assert!(seen.len() >= 19, "{place}: at most the last group");
+                }
+            }
+        }
+    }
+    assert!(misplaced > 5, "{misplaced}");
+}
+
 /// With its end a file may lose all that proves that groups are missing.
 #[test]
 fn a_file_that_was_cut_is_damaged_wherever_it_was_cut() {
