@@ -4,7 +4,8 @@
 //!
 //! **Invariant:** only logs that the controller calls closed are touched, seals stay, and a log
 //! leaves the controller's list only after a sweep that found all deleted and began no earlier than
-//! an hour after it was closed, or, where that is not known, was first seen. Every step may be cut off and done again, by whoever comes next.
+//! an hour after it was closed, or, where that is not known, was first seen. Every step may be cut
+//! off and done again, by whoever comes next.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -37,8 +37,8 @@ struct Opened {
     _lock: Box<dyn DirLock>,
 }
 
-/// Gives a log up: what is in it and not in objects is lost; its partitions open again behind a gap
-/// that no acknowledged offset can lie beyond.
+/// Gives a log up: what is in it and not in objects is lost; its partitions open again 1,000,000
+/// offsets beyond the last high watermark that was reported of them.
 pub(super) async fn abandon(env: &Env, which: &Which, reason: &str, yes: bool) -> Result<()> {
     let opened = open(env, which).await?;
     let done = abandon_with(&opened.client, which, reason, yes).await;
