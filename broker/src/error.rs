@@ -96,5 +96,6 @@ pub(crate) fn refusal_code(refusal: &Refusal) -> ErrorCode {
         Refusal::InvalidConfig { .. } => ErrorCode::InvalidConfig,
         Refusal::Invalid { .. } => ErrorCode::InvalidRequest,
         Refusal::LimitReached { .. } => ErrorCode::PolicyViolation,
+        Refusal::LevelTooLow { .. } => ErrorCode::UnsupportedVersion,
     }
 }

@@ -182,7 +182,8 @@ impl Client {
     }
 
     async fn ask_once(&self, ask: wire::Ask) -> Result<wire::Outcome, Error> {
-        let leader = match self.inner.answer(&ask).await {
+        // Boxed: the type of all that a leader may do is too deep for the compiler in one piece.
+        let leader = match Box::pin(self.inner.answer(&ask)).await {
             Ok(outcome) => return Ok(outcome),
             Err(NotDone::Failed(error)) => return Err(error),
             Err(NotDone::Elsewhere(leader)) => leader,

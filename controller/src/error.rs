@@ -138,6 +138,18 @@ pub enum Refusal {
         /// Which.
         what: String,
     },
+    /// A command that the cluster has not agreed to understand yet.
+    #[error(
+        "this needs level {needs} of {feature}, the cluster is at {level}: once every node runs a \
+         build that knows it, finalize it with `headwater cluster finalize` (or UpdateFeatures)",
+        feature = crate::level::VERSION_FEATURE
+    )]
+    LevelTooLow {
+        /// The least level for it.
+        needs: u16,
+        /// The level that is finalized.
+        level: u16,
+    },
     /// The command contradicts the state in a way that no right caller can bring about.
     #[error("corrupt: {reason}")]
     Corrupt {
@@ -226,7 +238,8 @@ impl Refusal {
             | Self::InvalidAssignment { .. }
             | Self::InvalidConfig { .. }
             | Self::Invalid { .. }
-            | Self::LimitReached { .. } => ErrorKind::Invalid,
+            | Self::LimitReached { .. }
+            | Self::LevelTooLow { .. } => ErrorKind::Invalid,
             Self::Corrupt { .. } => ErrorKind::Corrupt,
         }
     }

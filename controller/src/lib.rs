@@ -19,6 +19,7 @@ mod error;
 mod identity;
 mod image;
 mod lease;
+mod level;
 pub mod limits;
 mod placement;
 mod raft;
@@ -39,6 +40,7 @@ pub use command::{
 pub use error::{Error, ErrorKind, Refusal};
 pub use image::{BrokerImage, ConfigMap, Image, PartitionImage, TopicImage, UnsweptWal, WalImage};
 pub use lease::{Lease, LeaseState, Marks};
+pub use level::{NEWEST_LEVEL, OLDEST_LEVEL, VERSION_FEATURE};
 pub use server::{Controller, ControllerSettings};
 pub use state::{Condemned, PartitionState, State, WalPhase, check_topic_name};
 pub use types::{Claim, ClusterId, CommandId, Digest, ObjectRef, SliceOutcome, SliceRef};

@@ -17,6 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use crate::client::Client;
 use crate::command::Command;
 use crate::error::{Error, ErrorKind};
+use crate::level::{NEWEST_LEVEL, VERSION_FEATURE};
 use crate::limits::{
     BOOTSTRAP_PAUSE, FENCE_TIMEOUT, LEASE_TICK, LEASE_TICK_LATE, MAX_VOTERS, SNAPSHOT_TIMEOUT,
 };
@@ -158,6 +159,10 @@ impl Controller {
         }
         let standing = self.client.read(|state| state.cluster).await?;
         if standing.is_none() {
+            // Before it has a name: a start that is cut short in between is begun again.
+            let (name, level) = (VERSION_FEATURE.to_owned(), NEWEST_LEVEL);
+            let finalize = Command::FinalizeFeature { name, level };
+            self.client.submit(finalize).await?;
             let cluster = settings.cluster.unwrap_or_else(|| self.draw_cluster_id());
             return name_cluster(&self.client, cluster, settings).await;
         }

@@ -117,7 +117,9 @@ impl State {
         if let Some(answer) = self.recent.answer(proposal.id) {
             return (Ok(answer), effects);
         }
-        let answer = self.dispatch(proposal, &mut effects);
+        let answer = self
+            .check_level(proposal.command.level())
+            .and_then(|()| self.dispatch(proposal, &mut effects));
         match &answer {
             // What only reads or merely repeats itself need not be remembered.
             Ok(_) if matches!(proposal.command, Command::ReportHighWatermarks { .. }) => {}

@@ -172,6 +172,10 @@ fn put_refusal(refusal: &Refusal) -> wire::Refused {
         Refusal::Invalid { reason } => (wire.code, wire.reason) = (16, reason.clone()),
         Refusal::LimitReached { what } => (wire.code, wire.reason) = (17, what.clone()),
         Refusal::Corrupt { reason } => (wire.code, wire.reason) = (18, reason.clone()),
+        Refusal::LevelTooLow { needs, level } => {
+            wire.code = 19;
+            (wire.given, wire.current) = (i64::from(*needs), i64::from(*level));
+        }
     }
     wire
 }
@@ -223,6 +227,10 @@ fn get_refusal(wire: wire::Refused) -> Decoded<Refusal> {
         16 => Refusal::Invalid { reason },
         17 => Refusal::LimitReached { what: reason },
         18 => Refusal::Corrupt { reason },
+        19 => Refusal::LevelTooLow {
+            needs: get_int(given, "level")?,
+            level: get_int(current, "level")?,
+        },
         other => return malformed(&format!("refusal {other}")),
     })
 }

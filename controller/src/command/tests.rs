@@ -362,6 +362,7 @@ fn every_answer_reads_back_as_it_was() {
             what: reason.clone(),
         }),
         Err(Refusal::Corrupt { reason }),
+        Err(Refusal::LevelTooLow { needs: 2, level: 1 }),
     ];
     for answer in answers {
         assert_eq!(decode_answer(&encode_answer(&answer)).unwrap(), answer);

@@ -12,6 +12,7 @@ use crate::client::Inner;
 use crate::command::{Command, Proposal, RegisterBroker, Response, decode_answer, encode_answer};
 use crate::error::{Error, Refusal};
 use crate::rpc::{Target, wire};
+use crate::state::State;
 use crate::types::CommandId;
 
 /// Why something was not done here.
@@ -63,6 +64,9 @@ impl Inner {
     async fn write(&self, submit: &wire::Submit) -> Result<wire::Outcome, NotDone> {
         let malformed = |e: crate::command::Malformed| Error::corrupt("proposal", e.0);
         let proposal = Proposal::decode(&submit.proposal).map_err(malformed)?;
+        if let Err(refusal) = self.check_level(&proposal.command).await? {
+            return Ok(refused(&refusal));
+        }
         let mut registers = false;
         if let Command::RegisterBroker(register) = &proposal.command {
             registers = true;
@@ -71,10 +75,7 @@ impl Inner {
                 let term = self.term();
                 self.confirm().await?;
                 if let Err(refusal) = self.check_node_is_free(term, register)? {
-                    return Ok(wire::Outcome {
-                        answer: encode_answer(&Err(refusal)).into(),
-                        ..Default::default()
-                    });
+                    return Ok(refused(&refusal));
                 }
             }
         }
@@ -101,6 +102,20 @@ impl Inner {
             answer: answer.into(),
             granted: false,
         })
+    }
+
+    /// Whether the log may hold the command: what cannot be read by all is never written.
+    async fn check_level(&self, command: &Command) -> Result<Result<(), Refusal>, NotDone> {
+        let check = |state: &State| match command {
+            Command::FinalizeFeature { name, level } => state.check_finalize(name, *level),
+            command => state.check_level(command.level()),
+        };
+        if self.shared.read(check).is_ok() {
+            return Ok(Ok(()));
+        }
+        // The level may have been raised just now: only a leader that holds all may refuse.
+        self.confirm().await?;
+        Ok(self.shared.read(check))
     }
 
     /// The term that this voter is in, or was in just now.
@@ -197,6 +212,13 @@ impl Inner {
             }
             _ => unavailable("no controller leads now").into(),
         }
+    }
+}
+
+fn refused(refusal: &Refusal) -> wire::Outcome {
+    wire::Outcome {
+        answer: encode_answer(&Err(refusal.clone())).into(),
+        ..Default::default()
     }
 }
 

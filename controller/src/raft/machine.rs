@@ -77,6 +77,12 @@ impl Shared {
         self.snapshot_due.send_modify(|due| *due += 1);
     }
 
+    /// Makes the state one that no feature was ever finalized in.
+    #[cfg(test)]
+    pub(crate) fn clear_features(&self) {
+        self.inner.lock().state.features.clear();
+    }
+
     /// The snapshot asked for cannot be taken now: ask again when more is applied.
     pub(crate) fn snapshot_put_off(&self) {
         self.inner.lock().snapshot_asked = false;
@@ -178,6 +184,7 @@ impl Machine {
                 // Whoever cannot read what is committed must not go on: it would lose step.
                 let proposal = Proposal::decode(&command.0).map_err(io::Error::other)?;
                 let (answer, touched) = inner.state.apply(index, &proposal);
+                inner.state.check_known().map_err(io::Error::other)?;
                 effects.merge(touched);
                 encode_answer(&answer)
             }
@@ -202,7 +209,9 @@ impl Machine {
 }
 
 fn decode_state(data: &[u8]) -> Result<State, Error> {
-    State::decode(data).map_err(|e| Error::corrupt("snapshot", e.0))
+    let state = State::decode(data).map_err(|e| Error::corrupt("snapshot", e.0))?;
+    state.check_known()?;
+    Ok(state)
 }
 
 impl RaftStateMachine<TypeConfig> for Machine {

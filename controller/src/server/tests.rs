@@ -18,6 +18,7 @@ use crate::command::{
 use crate::command::{ConfigOp, ConfigResource};
 use crate::error::Refusal;
 use crate::lease::{LeaseState, Marks};
+use crate::state::State;
 use crate::types::{Digest, ObjectRef, SliceOutcome, SliceRef};
 
 fn settings(dir: &std::path::Path) -> ControllerSettings {
@@ -274,6 +275,34 @@ async fn a_directory_of_another_node_is_refused_and_a_lost_log_is_noticed() {
         .err()
         .unwrap();
     assert_eq!(refused.kind(), ErrorKind::Corrupt);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_cluster_begins_with_the_newest_level_and_an_old_one_keeps_its_own() {
+    let host = SimHost::alone(5);
+    let controller = Controller::start(host.env(), sim_settings()).await.unwrap();
+    let client = controller.client();
+    assert_eq!(client.image().borrow().level(), NEWEST_LEVEL);
+    let finalize = |level| Command::FinalizeFeature {
+        name: VERSION_FEATURE.to_owned(),
+        level,
+    };
+    for level in [0, 1, NEWEST_LEVEL + 1] {
+        let refused = client.submit(finalize(level)).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Invalid, "{level}: {refused}");
+    }
+    // As a build that knew nothing of levels leaves it.
+    client.inner.shared.clear_features();
+    assert_eq!(client.inner.shared.read(State::level), 1);
+    client.inner.shared.request_snapshot();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    controller.shutdown().await.unwrap();
+    let controller = Controller::start(host.env(), sim_settings()).await.unwrap();
+    let client = controller.client();
+    assert_eq!(client.image().borrow().level(), 1, "until it is raised");
+    client.submit(finalize(NEWEST_LEVEL)).await.unwrap();
+    assert_eq!(client.image().borrow().level(), NEWEST_LEVEL);
+    controller.shutdown().await.unwrap();
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Each test drives the state by commands, and validates it after every one.
 
 mod commit;
+mod levels;
 mod life;
 mod model;
 mod names;
@@ -17,6 +18,7 @@ use wal::WalId;
 use super::*;
 use crate::command::{Claimed, CommitUpload, CreateTopic, RegisterBroker, WalBackend};
 use crate::error::ErrorKind;
+use crate::level::{NEWEST_LEVEL, OLDEST_LEVEL, VERSION_FEATURE};
 use crate::types::{Claim, CommandId, Digest, ObjectRef, SliceOutcome, SliceRef};
 
 pub(super) const TOPIC: TopicId = TopicId(Uuid::from_u128(100));
@@ -77,6 +79,11 @@ pub(super) fn round(
     }
 }
 
+pub(super) fn finalize(level: u16) -> Command {
+    let name = VERSION_FEATURE.to_owned();
+    Command::FinalizeFeature { name, level }
+}
+
 /// A state under test.
 #[derive(Default)]
 pub(super) struct World {
@@ -89,6 +96,13 @@ pub(super) struct World {
 }
 
 impl World {
+    /// One whose cluster has agreed to all that this build knows.
+    pub(super) fn newest() -> Self {
+        let mut world = Self::default();
+        world.done(finalize(NEWEST_LEVEL));
+        world
+    }
+
     pub(super) fn fresh_id(&mut self) -> CommandId {
         self.ids += 1;
         CommandId(Uuid::from_u128(0xc0_0000 + self.ids))

@@ -6,7 +6,6 @@ use env::sim::{NetworkFaults, SimEntropy, SimNetwork};
 use tokio::time::{sleep, timeout};
 
 use super::*;
-use crate::state::State;
 
 pub(super) const PORT: u16 = 9093;
 pub(super) const NODES: [i32; 3] = [1, 2, 3];
@@ -160,7 +159,7 @@ async fn any_of_three_voters_takes_commands_and_all_hold_the_same() {
         let read = cluster.client(node).read(|state| state.cluster).await;
         let image = cluster.client(node).image().borrow().clone();
         assert_eq!(read.unwrap().map(|cluster| cluster.id), image.cluster);
-        assert_eq!(image.features.len(), 3, "a linearizable read brings all");
+        assert_eq!(image.features.len(), 4, "a linearizable read brings all");
     }
     cluster.assert_equal_states().await;
 }
@@ -195,7 +194,7 @@ async fn a_lost_leader_is_followed_by_another_within_seconds_and_catches_up() {
     cluster.assert_equal_states().await;
     let image = cluster.client(leader).image().borrow().clone();
     let names: Vec<_> = image.features.keys().cloned().collect();
-    assert_eq!(names, ["after", "again", "before"]);
+    assert_eq!(names, ["after", "again", "before", VERSION_FEATURE]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -219,7 +218,8 @@ async fn a_leader_cut_off_acknowledges_nothing_and_its_tail_is_cut() {
     cluster.client(leader).confirm_leader().await.unwrap();
     cluster.assert_equal_states().await;
     let image = cluster.client(leader).image().borrow().clone();
-    assert_eq!(image.features.keys().collect::<Vec<_>>(), ["kept"]);
+    let names: Vec<_> = image.features.keys().collect();
+    assert_eq!(names, [VERSION_FEATURE, "kept"]);
 }
 
 #[tokio::test(start_paused = true)]
