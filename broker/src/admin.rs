@@ -13,6 +13,7 @@ use hyper_util::service::TowerToHyperService;
 use parking_lot::{Mutex, RwLock};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
+use protocol::NodeId;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -36,6 +37,12 @@ pub(crate) struct Admin {
 struct Serving {
     broker: Arc<Broker>,
     store: String,
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Admin({})", self.about)
+    }
 }
 
 impl Admin {
@@ -69,6 +76,13 @@ impl Admin {
     /// From here on frames have a budget.
     pub(crate) fn watch_frames(&self, frames: Arc<FrameBudget>) {
         *self.frames.lock() = Some(frames);
+    }
+
+    /// Who leads the controllers, as far as is known.
+    pub(crate) fn controllers_leader(&self) -> Option<NodeId> {
+        let serving = self.serving.lock();
+        let serving = serving.as_ref()?;
+        serving.broker.image().controller
     }
 
     /// Gauges that nobody sets when they move.

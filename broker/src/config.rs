@@ -11,6 +11,7 @@ pub mod keys;
 mod kind;
 mod layers;
 mod listeners;
+mod quorum;
 pub mod topics;
 
 use std::fmt;
@@ -23,6 +24,7 @@ pub use keys::Key;
 pub use kind::{Kind, items};
 pub use layers::{Problem, Source, Value, Values};
 pub use listeners::{HostPort, ListenerConfig};
+pub use quorum::{Quorum, Roles};
 
 /// Where records become durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +57,10 @@ pub struct Config {
     pub values: Values,
     /// This node.
     pub node_id: NodeId,
+    /// What it is.
+    pub roles: Roles,
+    /// Who the controllers are.
+    pub quorum: Quorum,
     /// Where local data lies.
     pub data_dir: PathBuf,
     /// Kafka listeners, in order of configuration.
@@ -65,6 +71,8 @@ pub struct Config {
     pub wal: WalBackend,
     /// The object store, complete.
     pub object_store_url: String,
+    /// What works, and is hardly meant.
+    pub warnings: Vec<String>,
 }
 
 /// What is wrong with a configuration: everything.
@@ -135,7 +143,7 @@ impl Config {
 
     fn check(values: Values, mut problems: Vec<Problem>) -> Result<Self, Problems> {
         let mut wrong: Vec<(&'static str, String)> = Vec::new();
-        let listeners = listeners::read(&values, &mut wrong);
+        let (mut listeners, controllers) = listeners::read(&values, &mut wrong);
         let admin = HostPort::parse(values.text("admin.listen")).unwrap_or_else(|message| {
             wrong.push(("admin.listen", message));
             HostPort {
@@ -144,8 +152,10 @@ impl Config {
             }
         });
         let data_dir = data_dir(&values, &mut wrong);
-        check_roles(&values, &mut wrong);
+        let roles = quorum::roles(&values, &mut wrong);
         let node_id = node_id(&values, &mut wrong);
+        let node = (node_id, roles);
+        let quorum = quorum::read(&values, node, &mut listeners, controllers, &mut wrong);
         // A frame must fit while as much again is held by what was read before it.
         let (budget, frame) = (
             values.number("memory.budget.bytes"),
@@ -161,6 +171,7 @@ impl Config {
             "" => absolute(&data_dir, "objects"),
             url => url.to_owned(),
         };
+        check_shared(&values, &quorum, roles, &mut wrong);
         let wal = match values.text("wal.backend") {
             "object" => WalBackend::Object,
             "memory" => WalBackend::Memory,
@@ -177,7 +188,10 @@ impl Config {
         if problems.is_empty() {
             Ok(Self {
                 values,
+                warnings: quorum::warnings(node_id, &quorum),
                 node_id,
+                roles,
+                quorum,
                 data_dir,
                 listeners,
                 admin,
@@ -229,11 +243,20 @@ fn data_dir(values: &Values, wrong: &mut Vec<(&'static str, String)>) -> PathBuf
     PathBuf::from(text)
 }
 
-fn check_roles(values: &Values, wrong: &mut Vec<(&'static str, String)>) {
-    let roles: Vec<&str> = items(values.text("process.roles")).collect();
-    if !roles.contains(&"broker") || !roles.contains(&"controller") {
-        let message = "broker,controller is the only combination that works yet".to_owned();
-        wrong.push(("process.roles", message));
+/// Several nodes are one cluster only over one object store.
+fn check_shared(
+    values: &Values,
+    quorum: &Quorum,
+    roles: Roles,
+    wrong: &mut Vec<(&'static str, String)>,
+) {
+    let key = "object.store.url";
+    let url = values.text(key);
+    if roles.broker && quorum.is_shared(roles) && (url.is_empty() || url.starts_with("memory:")) {
+        let message = "the nodes of a cluster share one object store: name the same bucket or \
+                       directory on each"
+            .to_owned();
+        wrong.push((key, message));
     }
 }
 
@@ -300,7 +323,7 @@ mod tests {
         let text = error.to_string();
         for part in [
             "broker.id",
-            "process.roles",
+            "controllers are",
             "admin.listen",
             "log.dirs",
             "wal.backend: object",
@@ -311,7 +334,8 @@ mod tests {
             text.contains("wal.bakend is not known; is wal.backend meant?"),
             "{text}"
         );
-        assert_eq!(error.0.len(), 6, "{text}");
+        assert!(text.contains("share one object store"), "{text}");
+        assert_eq!(error.0.len(), 7, "{text}");
     }
 
     #[test]

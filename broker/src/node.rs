@@ -1,4 +1,4 @@
-//! A whole node: controller and broker in one process, started and stopped in order.
+//! A whole node: controller, broker or both in one process, started and stopped in order.
 //!
 //! ```text
 //!  data dir, lock ─▶ sockets ─▶ store ─▶ controller ─▶ probe ─▶ register ─▶ recover earlier logs
@@ -9,6 +9,7 @@
 //! is global, so that a simulation runs many nodes in one process; a dropped node stops at once, as
 //! a killed process would.
 
+mod checkpoints;
 mod drain;
 mod epoch;
 mod life;
@@ -22,13 +23,14 @@ use std::sync::Arc;
 use env::{DirLock, Env, Listener};
 use parking_lot::RwLock;
 use prometheus_client::registry::Registry;
+use protocol::NodeId;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin};
 use crate::auth::{AllowAll, Authorizer};
-use crate::config::{Config, HostPort};
+use crate::config::{Config, HostPort, ListenerConfig};
 use crate::quotas::{Quota, Unlimited};
 
 pub(crate) use epoch::{wal_dir, wal_prefix};
@@ -119,6 +121,8 @@ pub enum NodeError {
 pub struct Node {
     kafka: Vec<(String, SocketAddr)>,
     admin: SocketAddr,
+    controller: Option<SocketAddr>,
+    view: Arc<Admin>,
     status: watch::Receiver<Status>,
     stop: CancellationToken,
     kill: CancellationToken,
@@ -132,6 +136,13 @@ pub(crate) struct Bound {
     pub(crate) protocol: String,
     pub(crate) advertised: HostPort,
     pub(crate) listener: Box<dyn Listener>,
+}
+
+/// Every bound socket but the admin server's.
+pub(crate) struct Sockets {
+    pub(crate) kafka: Vec<Bound>,
+    /// Where other nodes call this controller.
+    pub(crate) controller: Option<Bound>,
 }
 
 /// What the parts of a node's life share.
@@ -156,9 +167,17 @@ impl Node {
     /// # Errors
     /// When directory or sockets cannot be had.
     pub async fn start(env: Env, config: Config, parts: NodeParts) -> Result<Self, NodeError> {
+        if !(config.roles.broker && config.roles.controller) {
+            let why = "process.roles: broker,controller is the only combination that works yet";
+            return Err(NodeError::Failed(why.to_owned()));
+        }
         let config = Arc::new(config);
         let lock = take_directory(&env, &config).await?;
-        let (bound, kafka) = bind_listeners(&env, &config).await?;
+        let (sockets, kafka) = bind_listeners(&env, &config).await?;
+        let controller = match &sockets.controller {
+            Some(bound) => Some(address_of(bound.listener.as_ref(), &bound.advertised)?),
+            None => None,
+        };
         let admin_listener = bind(&env, &config.admin).await?;
         let admin_address = address_of(admin_listener.as_ref(), &config.admin)?;
         let registry = Arc::new(RwLock::new(Registry::with_prefix("headwater")));
@@ -177,11 +196,13 @@ impl Node {
             _lock: lock,
         };
         let mut tasks = JoinSet::new();
-        tasks.spawn(admin::serve(admin, admin_listener));
-        tasks.spawn(life::live(context, bound));
+        tasks.spawn(admin::serve(Arc::clone(&admin), admin_listener));
+        tasks.spawn(life::live(context, sockets));
         Ok(Self {
             kafka,
             admin: admin_address,
+            controller,
+            view: admin,
             status: watched,
             stop,
             kill,
@@ -197,6 +218,16 @@ impl Node {
     /// Where the admin server listens.
     pub fn admin(&self) -> SocketAddr {
         self.admin
+    }
+
+    /// Where other nodes call this controller, if anywhere.
+    pub fn controller(&self) -> Option<SocketAddr> {
+        self.controller
+    }
+
+    /// Who leads the controllers, as far as this node knows.
+    pub fn controllers_leader(&self) -> Option<NodeId> {
+        self.view.controllers_leader()
     }
 
     /// How it is, to be followed.
@@ -271,24 +302,37 @@ async fn take_directory(env: &Env, config: &Config) -> Result<Box<dyn DirLock>, 
 async fn bind_listeners(
     env: &Env,
     config: &Config,
-) -> Result<(Vec<Bound>, Vec<(String, SocketAddr)>), NodeError> {
-    let (mut all, mut addresses) = (Vec::new(), Vec::new());
+) -> Result<(Sockets, Vec<(String, SocketAddr)>), NodeError> {
+    let (mut kafka, mut addresses) = (Vec::new(), Vec::new());
     for wanted in &config.listeners {
-        let listener = bind(env, &wanted.bind).await?;
-        let address = address_of(listener.as_ref(), &wanted.bind)?;
-        let advertised = wanted.advertised.clone().unwrap_or_else(|| HostPort {
-            host: advertised_host(&wanted.bind, address),
-            port: address.port(),
-        });
+        let (bound, address) = bind_listener(env, wanted).await?;
         addresses.push((wanted.name.clone(), address));
-        all.push(Bound {
-            name: Arc::from(wanted.name.as_str()),
-            protocol: wanted.protocol.clone(),
-            advertised,
-            listener,
-        });
+        kafka.push(bound);
     }
-    Ok((all, addresses))
+    let controller = match &config.quorum.listener {
+        Some(wanted) => Some(bind_listener(env, wanted).await?.0),
+        None => None,
+    };
+    Ok((Sockets { kafka, controller }, addresses))
+}
+
+async fn bind_listener(
+    env: &Env,
+    wanted: &ListenerConfig,
+) -> Result<(Bound, SocketAddr), NodeError> {
+    let listener = bind(env, &wanted.bind).await?;
+    let address = address_of(listener.as_ref(), &wanted.bind)?;
+    let advertised = wanted.advertised.clone().unwrap_or_else(|| HostPort {
+        host: advertised_host(&wanted.bind, address),
+        port: address.port(),
+    });
+    let bound = Bound {
+        name: Arc::from(wanted.name.as_str()),
+        protocol: wanted.protocol.clone(),
+        advertised,
+        listener,
+    };
+    Ok((bound, address))
 }
 
 /// What clients are told when nobody says: the name that was bound, or this machine itself.

@@ -14,7 +14,7 @@ use controller::{
     Claimed, Client, Command, ErrorKind, Response, WalBackend as Backend, WalImage, WalPhase,
 };
 use env::Env;
-use protocol::BrokerEpoch;
+use protocol::{BrokerEpoch, NodeId};
 use storage::{ClaimedPartition, Storage, TailClaim};
 use wal::{Tail, WalId};
 
@@ -44,8 +44,11 @@ impl Takeover<'_> {
     /// Recovers every log that this broker may recover.
     pub(crate) async fn run(&self) -> Result<(), TakeoverError> {
         let image = Arc::clone(&self.client.image().borrow());
+        let live: BTreeSet<NodeId> = image.live_brokers().map(|(_, one)| one.node).collect();
         for (id, wal) in image.wals.iter() {
-            if wal.broker == self.broker || !self.is_mine(*id, wal) {
+            // Whoever is back recovers its own logs.
+            let others = wal.node != self.config.node_id && live.contains(&wal.node);
+            if wal.broker == self.broker || others || !self.is_mine(*id, wal) {
                 continue;
             }
             self.recover(*id, wal).await?;

@@ -64,7 +64,19 @@ impl Controller {
     ///
     /// # Errors
     /// `Corrupt` for a damaged log or snapshot; `Io`; `Settings`.
-    pub async fn start(env: Env, mut settings: ControllerSettings) -> Result<Self, Error> {
+    pub async fn start(env: Env, settings: ControllerSettings) -> Result<Self, Error> {
+        Self::start_telling(env, settings, |_| {}).await
+    }
+
+    /// As [`start`](Self::start); `waits` is told what is waited for, whenever that changes.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_telling(
+        env: Env,
+        mut settings: ControllerSettings,
+        waits: impl Fn(&str) + Send + Sync,
+    ) -> Result<Self, Error> {
         let id = voter_id(settings.node)?;
         let voters = settings.voters.iter();
         let voters = voters.map(|(node, address)| Ok((voter_id(*node)?, address.clone())));
@@ -118,7 +130,7 @@ impl Controller {
             failure,
             tasks,
         };
-        match controller.ensure_cluster(&settings, &voters).await {
+        match controller.ensure_cluster(&settings, &voters, &waits).await {
             Ok(()) => Ok(controller),
             Err(error) => {
                 // Leave no task behind that holds the directory.
@@ -133,9 +145,10 @@ impl Controller {
         &self,
         settings: &ControllerSettings,
         voters: &BTreeMap<u64, String>,
+        waits: &(impl Fn(&str) + Sync),
     ) -> Result<(), Error> {
         let inner = &self.client.inner;
-        bootstrap::join(inner, voters).await?;
+        bootstrap::join(inner, voters, waits).await?;
         let mut said = String::new();
         loop {
             let failed = match self.begin(settings).await {
@@ -144,6 +157,7 @@ impl Controller {
             };
             if said != failed {
                 tracing::warn!(voter = inner.voter.node, "waiting for a quorum: {failed}");
+                waits(&failed);
                 said = failed;
             }
             sleep(BOOTSTRAP_PAUSE).await;

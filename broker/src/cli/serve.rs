@@ -52,6 +52,9 @@ fn start_log(filter: Option<&str>) -> anyhow::Result<()> {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     say(&format!(
         "Data lies in {}; objects in {}",
         config.data_dir.display(),
@@ -69,6 +72,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     }
     for (name, address) in node.kafka() {
         say(&format!("Kafka listens on {name}://{address}"));
+    }
+    if let Some(address) = node.controller() {
+        say(&format!("Controllers are reached on {address}"));
     }
     say(&format!("Admin listens on http://{}", node.admin()));
     tokio::select! {

@@ -64,13 +64,17 @@ impl Cluster {
     /// # Errors
     /// When none can be reached, or the call fails.
     pub async fn call(&mut self, request: impl Into<Request>) -> Result<Response, Error> {
-        let request = request.into();
+        self.call_any(request.into(), i16::MAX).await
+    }
+
+    /// As [`Cluster::call`], in a version of at most `at_most`.
+    async fn call_any(&mut self, request: Request, at_most: i16) -> Result<Response, Error> {
         let known = self.nodes.values().copied();
         let addresses: Vec<_> = known.chain(self.bootstrap.iter().copied()).collect();
         let mut last = None;
         for address in addresses {
             match self.connect(address).await {
-                Ok(()) => return self.call_at(address, request, i16::MAX).await,
+                Ok(()) => return self.call_at(address, request, at_most).await,
                 Err(error) => last = Some(error),
             }
         }
@@ -192,9 +196,8 @@ impl Cluster {
         self.metadata(Some(&[])).await?;
         let key = StrBytes::from_string(group.to_owned());
         let request = FindCoordinatorRequest::default().with_key(key);
-        let connection = self.nodes.keys().next().copied().unwrap_or(-1);
         // From version 4 on, one call asks for many groups: not needed here.
-        let answer = self.call_node(connection, request, 3).await?;
+        let answer = self.call_any(request.into(), 3).await?;
         let Response::FindCoordinator(answer) = answer else {
             return Err(wrong(ApiKey::FindCoordinator));
         };

@@ -109,13 +109,13 @@ static KEYS: &[Key] = &[
     // Who and where.
     Key::new("node.id", int(0), "1", "Number of this node in the cluster."),
     Key::new("broker.id", int(-1), "-1", "Kafka's older name of node.id; -1 means node.id."),
-    Key::new("process.roles", Kind::Choices(&["broker", "controller"]), "broker,controller", "What this process is. Both, for now."),
+    Key::new("process.roles", Kind::Choices(&["broker", "controller"]), "broker,controller", "What this process is: a broker, a voter of the controllers, or both."),
     Key::new("broker.rack", Kind::Text, "", "Rack or zone that clients are told."),
     Key::new("data.dir", Kind::Text, "headwater-data", "Directory of the Raft log, the disk WAL and local objects."),
     Key::new("log.dir", Kind::Text, "", "Kafka's name of data.dir; data.dir wins."),
     Key::new("log.dirs", Kind::List, "", "Kafka's name of data.dir; one directory only; data.dir wins."),
     // The network.
-    Key::new("listeners", Kind::List, "PLAINTEXT://127.0.0.1:9092", "Kafka listeners as NAME://HOST:PORT, between commas."),
+    Key::new("listeners", Kind::List, "PLAINTEXT://127.0.0.1:9092", "Where to listen, as NAME://HOST:PORT between commas: Kafka's listeners, and that of the controllers."),
     Key::new("advertised.listeners", Kind::List, "", "What clients are told for each listener; empty means as bound."),
     Key::new("listener.security.protocol.map", Kind::List, "", "Security protocol per listener as NAME:PROTOCOL; PLAINTEXT for each that is absent, and the only one yet."),
     Key::new("admin.listen", Kind::Text, "127.0.0.1:9644", "Address of the admin HTTP server."),
@@ -138,7 +138,10 @@ static KEYS: &[Key] = &[
     Key::new("upload.bytes", long(1_048_576), "67108864", "Un-uploaded bytes at which an upload begins."),
     Key::new("upload.age.ms", long(10), "60000", "Age of un-uploaded data at which an upload begins."),
     Key::new("collector.grace.ms", long(1000), "3600000", "How long an object that nothing names is kept for readers."),
-    // The controller.
+    // The controllers.
+    Key::new("controller.quorum.voters", Kind::List, "", "The voters that a new cluster begins with, as ID@HOST:PORT between commas; empty means this node alone."),
+    Key::new("controller.quorum.bootstrap.servers", Kind::List, "", "Where a broker without a voter finds controllers, as HOST:PORT between commas; empty means the voters' addresses."),
+    Key::new("controller.listener.names", Kind::Text, "CONTROLLER", "The entry of listeners on which other nodes' calls to this controller come in."),
     Key::new("lease.ms", Kind::Int { min: 500, max: 600_000 }, "6000", "How long a broker may go on without hearing from the controller."),
     Key::new("controller.checkpoint.interval.ms", long(1000), "300000", "How often the cluster's state is written to the object store."),
     Key::new("shutdown.timeout.ms", long(0), "30000", "How long an ordered stop may take; what is not uploaded then is recovered at the next start."),

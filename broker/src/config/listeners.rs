@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::kind::items;
-use super::layers::Values;
+use super::layers::{Source, Values};
 
 /// A host and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ impl std::fmt::Display for HostPort {
     }
 }
 
-/// One Kafka listener.
+/// One listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerConfig {
     /// Its name, upper case.
@@ -66,12 +66,13 @@ pub struct ListenerConfig {
     pub advertised: Option<HostPort>,
 }
 
-/// Reads `listeners`, `advertised.listeners` and the protocol map. Problems go to `wrong` with
+/// Reads `listeners`, `advertised.listeners` and the protocol map: Kafka's, and the controllers'.
+/// Problems go to `wrong` with
 /// the name that they concern.
 pub(super) fn read(
     values: &Values,
     wrong: &mut Vec<(&'static str, String)>,
-) -> Vec<ListenerConfig> {
+) -> (Vec<ListenerConfig>, Option<ListenerConfig>) {
     let mut protocols = BTreeMap::new();
     for item in items(values.text("listener.security.protocol.map")) {
         let name = "listener.security.protocol.map";
@@ -110,9 +111,6 @@ pub(super) fn read(
             advertised,
         });
     }
-    if listeners.is_empty() {
-        wrong.push(("listeners", "a broker needs one at least".to_owned()));
-    }
     for name in advertised.keys() {
         wrong.push((
             "advertised.listeners",
@@ -123,7 +121,39 @@ pub(super) fn read(
         let message = format!("{name} is not among listeners");
         wrong.push(("listener.security.protocol.map", message));
     }
-    listeners
+    let controllers = take_controllers(values, &mut listeners, wrong);
+    (listeners, controllers)
+}
+
+/// The one on which other nodes' calls come in; it is none of Kafka's.
+fn take_controllers(
+    values: &Values,
+    listeners: &mut Vec<ListenerConfig>,
+    wrong: &mut Vec<(&'static str, String)>,
+) -> Option<ListenerConfig> {
+    let key = "controller.listener.names";
+    let name = values.text(key).to_uppercase();
+    if name.contains(',') {
+        let message = format!("{name}: one name is taken, not several");
+        wrong.push((key, message));
+        return None;
+    }
+    let Some(at) = listeners.iter().position(|one| one.name == name) else {
+        if values.get(key).source != Source::Default {
+            let message = format!("{name} is not among listeners: add {name}://HOST:PORT there");
+            wrong.push((key, message));
+        }
+        return None;
+    };
+    let found = listeners.remove(at);
+    if found.advertised.is_some() {
+        let message = format!(
+            "{name} is the controllers' listener (controller.listener.names), which clients are \
+             not told: other nodes find it by controller.quorum.voters"
+        );
+        wrong.push(("advertised.listeners", message));
+    }
+    Some(found)
 }
 
 fn addresses(
@@ -147,10 +177,16 @@ fn addresses(
 
 #[cfg(test)]
 mod tests {
-    use super::super::layers::Source;
     use super::*;
 
-    fn parse(pairs: &[(&str, &str)]) -> (Vec<ListenerConfig>, Vec<(&'static str, String)>) {
+    type Wrong = Vec<(&'static str, String)>;
+
+    fn parse(pairs: &[(&str, &str)]) -> (Vec<ListenerConfig>, Wrong) {
+        let (kafka, _, wrong) = parse_all(pairs);
+        (kafka, wrong)
+    }
+
+    fn parse_all(pairs: &[(&str, &str)]) -> (Vec<ListenerConfig>, Option<ListenerConfig>, Wrong) {
         let mut values = Values::defaults();
         let mut problems = Vec::new();
         for (name, value) in pairs {
@@ -158,7 +194,22 @@ mod tests {
         }
         assert!(problems.is_empty(), "{problems:?}");
         let mut wrong = Vec::new();
-        (read(&values, &mut wrong), wrong)
+        let (kafka, controllers) = read(&values, &mut wrong);
+        (kafka, controllers, wrong)
+    }
+
+    #[test]
+    fn the_controllers_listener_is_none_of_kafkas() {
+        let two = "PLAINTEXT://127.0.0.1:9092,controller://127.0.0.1:9093";
+        let (kafka, controllers, wrong) = parse_all(&[("listeners", two)]);
+        assert_eq!(wrong, []);
+        assert_eq!(kafka.len(), 1);
+        assert_eq!(controllers.unwrap().bind.to_string(), "127.0.0.1:9093");
+        let renamed = ("controller.listener.names", "PLAINTEXT");
+        let (kafka, controllers, wrong) = parse_all(&[("listeners", two), renamed]);
+        assert_eq!(wrong, []);
+        assert_eq!(kafka[0].name, "CONTROLLER");
+        assert_eq!(controllers.unwrap().name, "PLAINTEXT");
     }
 
     #[test]
@@ -186,6 +237,8 @@ mod tests {
             ("advertised.listeners", "OTHER://h:1"),
             ("advertised.listeners", "PLAINTEXT://0.0.0.0:1"),
             ("listener.security.protocol.map", "PLAINTEXT:SSL"),
+            ("controller.listener.names", "ELSEWHERE"),
+            ("controller.listener.names", "A,B"),
         ] {
             let (_, wrong) = parse(&[(key, value)]);
             assert!(
@@ -193,5 +246,10 @@ mod tests {
                 "{key}={value}: {wrong:?}"
             );
         }
+        let (_, wrong) = parse(&[
+            ("listeners", "A://h:1,CONTROLLER://h:2"),
+            ("advertised.listeners", "CONTROLLER://h:2"),
+        ]);
+        assert!(wrong[0].1.contains("clients are not told"), "{wrong:?}");
     }
 }

@@ -1,9 +1,10 @@
 //! An ordered stop: answers what is in flight, uploads, commits, marks the log closed, says
 //! goodbye; all within a bound. What is not done then is recovered at the next start.
 
-use controller::{CheckpointKeeper, Command, Controller};
+use controller::{Command, Controller};
 use tokio::time::{Instant, timeout_at};
 
+use super::checkpoints::Keeping;
 use super::epoch::Serving;
 use super::life::Running;
 use super::{Context, NodeError};
@@ -13,7 +14,7 @@ pub(super) async fn in_order(
     context: &Context,
     running: &Running,
     controller: Controller,
-    checkpoints: CheckpointKeeper,
+    checkpoints: Keeping,
     mut serving: Serving,
 ) -> Result<(), NodeError> {
     let bound = context
@@ -44,7 +45,7 @@ pub(super) async fn in_order(
     }
     running.broker.set_epoch(None);
     match timeout_at(deadline, checkpoints.finish()).await {
-        Ok(Ok(_)) => {}
+        Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(%error, "no last checkpoint of the cluster's state"),
         Err(_) => tracing::warn!(?bound, "no last checkpoint of the cluster's state"),
     }

@@ -1,5 +1,6 @@
 //! A node's life after its sockets are bound: one broker epoch after the other.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use controller::{Client, Controller, ControllerSettings};
@@ -7,8 +8,9 @@ use protocol::BrokerEpoch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::checkpoints::Checkpoints;
 use super::epoch::{self, End, Serving};
-use super::{Bound, Context, NodeError, Status, Store, drain, store};
+use super::{Bound, Context, NodeError, Sockets, Status, Store, drain, store};
 use crate::broker::{Broker, BrokerParts};
 use crate::connection::{ConnectionSettings, Pipeline, ReadSettings, Shared};
 use crate::memory::FrameBudget;
@@ -31,9 +33,13 @@ pub(super) struct Running {
 }
 
 /// Runs the node to its end, which the status tells.
-pub(super) async fn live(context: Context, bound: Vec<Bound>) {
+pub(super) async fn live(context: Context, sockets: Sockets) {
     let stop = context.stop.clone();
-    let starting = start(&context, &bound);
+    let Sockets {
+        kafka: bound,
+        controller: calls,
+    } = sockets;
+    let starting = start(&context, &bound, calls);
     let started = tokio::select! {
         biased;
         started = starting => started,
@@ -56,19 +62,13 @@ pub(super) async fn live(context: Context, bound: Vec<Bound>) {
     context.status.send_replace(status);
 }
 
-async fn start(context: &Context, bound: &[Bound]) -> Result<(Controller, Running), NodeError> {
-    let config = &context.config;
+async fn start(
+    context: &Context,
+    bound: &[Bound],
+    calls: Option<Bound>,
+) -> Result<(Controller, Running), NodeError> {
     let store = store::open(context).await?;
-    let settings = ControllerSettings {
-        dir: config.data_dir.join("raft"),
-        node: config.node_id,
-        voters: [(config.node_id, first_address(bound))].into(),
-        listener: None,
-        cluster: None,
-        generation: 1,
-        lease: config.time("lease.ms").unwrap_or_default(),
-    };
-    let controller = Controller::start(context.env.clone(), settings).await?;
+    let controller = start_controller(context, bound, calls).await?;
     let client = controller.client();
     store::check(context, &store, &client).await?;
     let running = assemble(context, client, store, bound);
@@ -78,11 +78,38 @@ async fn start(context: &Context, bound: &[Bound]) -> Result<(Controller, Runnin
     Ok((controller, running))
 }
 
-fn first_address(bound: &[Bound]) -> String {
-    let first = bound.first();
-    first
-        .map(|bound| bound.advertised.to_string())
-        .unwrap_or_default()
+/// Starts the voter of this node; with several voters that takes a quorum of them, which is waited
+/// for.
+async fn start_controller(
+    context: &Context,
+    bound: &[Bound],
+    calls: Option<Bound>,
+) -> Result<Controller, NodeError> {
+    let config = &context.config;
+    let voters = config.quorum.voters.iter();
+    let mut voters: BTreeMap<_, _> = voters.map(|(id, at)| (*id, at.to_string())).collect();
+    if voters.is_empty() {
+        let own = calls.as_ref().or(bound.first());
+        let own = own.map(|bound| bound.advertised.to_string());
+        voters.insert(config.node_id, own.unwrap_or_default());
+    }
+    let settings = ControllerSettings {
+        dir: config.data_dir.join("raft"),
+        node: config.node_id,
+        voters,
+        listener: calls.map(|bound| bound.listener),
+        cluster: None,
+        generation: 1,
+        lease: config.time("lease.ms").unwrap_or_default(),
+    };
+    let status = context.status.clone();
+    let say = |why: &str| {
+        let why = format!("the controllers have no quorum: {why}");
+        status.send_replace(Status::Starting(why));
+    };
+    say("looking for the voters");
+    let controller = Controller::start_telling(context.env.clone(), settings, say).await?;
+    Ok(controller)
 }
 
 /// Puts the parts together that need no epoch.
@@ -173,7 +200,14 @@ async fn serve(
         .unwrap_or_default();
     let root = running.store.keys(&running.client).root().to_owned();
     let store = Arc::clone(&running.store.store);
-    let checkpoints = running.client.keep_checkpoints(store, root, period);
+    let checkpoints = Checkpoints {
+        client: running.client.clone(),
+        node: context.config.node_id,
+        store,
+        root,
+        period,
+    };
+    let checkpoints = checkpoints.keep();
     let mut bound = Some(bound);
     let mut pause = super::store::Pause::default();
     loop {

@@ -142,8 +142,14 @@ pub(super) async fn check(
         store_url: store.shown.clone(),
         at_ms,
     };
-    client.submit(record).await?;
-    Ok(())
+    match client.submit(record).await {
+        // Not recorded, it is only probed again.
+        Err(error) if error.kind() == controller::ErrorKind::Retry => {
+            tracing::warn!(%error, "the passed probe of the object store is not recorded");
+            Ok(())
+        }
+        recorded => Ok(recorded.map(drop)?),
+    }
 }
 
 /// Says why the node is not ready, and waits a little longer each time.

@@ -30,7 +30,12 @@ enum Found {
 }
 
 /// Returns when this voter has a log: its own, the one it made, or the leader's.
-pub(super) async fn join(inner: &Inner, voters: &BTreeMap<u64, String>) -> Result<(), Error> {
+/// `told` hears what is waited for.
+pub(super) async fn join(
+    inner: &Inner,
+    voters: &BTreeMap<u64, String>,
+    told: &(impl Fn(&str) + Sync),
+) -> Result<(), Error> {
     let own = &inner.voter;
     let mut said = String::new();
     loop {
@@ -51,6 +56,7 @@ pub(super) async fn join(inner: &Inner, voters: &BTreeMap<u64, String>) -> Resul
         };
         if said != waits {
             tracing::warn!(voter = own.node, "{waits}");
+            told(&waits);
             said = waits;
         }
         sleep(BOOTSTRAP_PAUSE).await;

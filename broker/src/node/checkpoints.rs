@@ -1,0 +1,88 @@
+//! Checkpoints of the cluster's state: written where the leader of the controllers is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use controller::{CheckpointKeeper, Client, Error};
+use object_store::ObjectStore;
+use protocol::NodeId;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// What checkpoints are made of.
+pub(super) struct Checkpoints {
+    pub(super) client: Client,
+    pub(super) node: NodeId,
+    pub(super) store: Arc<dyn ObjectStore>,
+    /// Prefix of the cluster's keys.
+    pub(super) root: String,
+    pub(super) period: Duration,
+}
+
+/// Keeps checkpoints until dropped.
+pub(super) struct Keeping {
+    task: JoinHandle<Option<CheckpointKeeper>>,
+    stop: Option<oneshot::Sender<()>>,
+}
+
+// === impl Checkpoints ===
+
+impl Checkpoints {
+    /// Writes a checkpoint every period in which something changed, while this node leads the
+    /// controllers.
+    pub(super) fn keep(self) -> Keeping {
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(self.run(stopped));
+        Keeping {
+            task,
+            stop: Some(stop),
+        }
+    }
+
+    /// Ends with the keeper, when this node leads at that time.
+    async fn run(self, mut stopped: oneshot::Receiver<()>) -> Option<CheckpointKeeper> {
+        let mut images = self.client.image();
+        let mut keeper = None;
+        loop {
+            let leads = images.borrow_and_update().controller == Some(self.node);
+            if leads && keeper.is_none() {
+                let (store, root) = (Arc::clone(&self.store), self.root.clone());
+                keeper = Some(self.client.keep_checkpoints(store, root, self.period));
+            } else if !leads {
+                keeper = None;
+            }
+            tokio::select! {
+                biased;
+                _ = &mut stopped => return keeper,
+                changed = images.changed() => if changed.is_err() {
+                    return keeper;
+                },
+            }
+        }
+    }
+}
+
+// === impl Keeping ===
+
+impl Keeping {
+    /// Stops; where the leader is, with a last checkpoint.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub(super) async fn finish(mut self) -> Result<(), Error> {
+        if let Some(stop) = self.stop.take() {
+            // Who does not listen has ended.
+            let _ = stop.send(());
+        }
+        match (&mut self.task).await {
+            Ok(Some(keeper)) => keeper.finish().await.map(drop),
+            Ok(None) | Err(_) => Ok(()),
+        }
+    }
+}
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
