@@ -107,7 +107,6 @@ fn no_order_of_early_upload_and_release_loses_a_record() {
         records: 2,
         releases: 2,
         fences: 1,
-        ..Bounds::LEAST
     };
     assert_sound(bounds, &["early", "release", "upload", "close"], 50_000);
 }
@@ -153,7 +152,6 @@ fn a_release_before_all_is_committed_is_refused_by_the_state() {
         records: 1,
         releases: 1,
         fences: 0,
-        ..Bounds::LEAST
     };
     let found = search(bounds, Flaw::ReleaseEarly);
     assert!(found.broken.is_none());
