@@ -1,8 +1,9 @@
 //! Recipes of the house: everything a person or CI runs is one of these.
 //!
 //! ```text
-//! main ─▶ verify  ─▶ fmt · clippy · doc · cargo-deny · tidy
+//! main ─▶ verify  ─▶ fmt · clippy · doc · cargo-deny · tidy · deploy
 //!      ─▶ tidy        crate directions, lengths, doors to the outside world
+//!      ─▶ deploy      chart, compose file, alerts, runbooks
 //!      ─▶ sim, determinism   the simulation, and that one seed gives one trace
 //!      ─▶ compat      real clients against a real broker
 //!      ─▶ fuzz        frames and batches
@@ -10,6 +11,7 @@
 //! ```
 
 mod compat;
+mod deploy;
 mod sim;
 mod stage;
 mod tidy;
@@ -29,14 +31,17 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Checks formatting, lints, docs, dependencies and tidy. Changes no file of the checkout.
+    /// Checks formatting, lints, docs, dependencies, tidy and deploy. Changes no file of the
+    /// checkout.
     ///
-    /// cargo-deny is installed, pinned, into $HEADWATER_TOOLS (default: a folder under the
-    /// temporary directory) if it is not there. Its advisories check needs a database from the
-    /// network and is left out.
+    /// cargo-deny and helm are installed, pinned, into $HEADWATER_TOOLS (default: a folder under
+    /// the temporary directory) if they are not there; helm needs Go. The advisories check needs a
+    /// database from the network and is left out.
     Verify,
     /// Checks crate directions, lengths, and who touches the outside world.
     Tidy(tidy::Args),
+    /// Checks the Helm chart and its golden renderings, the compose file, alerts and runbooks.
+    Deploy(deploy::Args),
     /// Runs the simulation: a bounded number of seeds, or one seed again.
     Sim(sim::Args),
     /// Runs one seed in two processes and compares their traces byte for byte.
@@ -62,6 +67,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Verify => verify::run(),
         Command::Tidy(args) => tidy::run(&args),
+        Command::Deploy(args) => deploy::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::Determinism(args) => sim::determinism(&args),
         Command::Compat(args) => compat::run(&args),

@@ -1,9 +1,9 @@
-//! The read-only checks: formatting, lints, docs, dependencies, tidy.
+//! The read-only checks: formatting, lints, docs, dependencies, tidy, manifests.
 
 use std::path::PathBuf;
 
 use crate::stage::{self, Stages};
-use crate::tidy;
+use crate::{deploy, tidy};
 
 /// The pinned release of cargo-deny.
 const CARGO_DENY: &str = "0.20.2";
@@ -31,6 +31,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
             .run()
     });
     stages.stage("deny", deny);
+    stages.stage("deploy", || deploy::run(&deploy::Args::default()));
     stages.finish()
 }
 

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"os"
+	"regexp"
+	"strings"
+)
+
+var (
+	shellWord  = regexp.MustCompile(`'[^']*'|"[^"]*"|\S+`)
+	metricWord = regexp.MustCompile("`(headwater_[a-z_]+)(?:\\{[^`]*)?`")
+	named      = regexp.MustCompile(`(?m)^  ([a-z-]+)(?:  |$)`)
+)
+
+// checkDocument walks a Markdown file: each `headwater …` in a code block must be a command with
+// such flags, and each metric in backquotes one that a broker has.
+func checkDocument(path string, binary *binary, page metricNames, found *findings) (int, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	commands, inside := 0, false
+	for _, line := range strings.Split(strings.ReplaceAll(string(content), "\\\n", " "), "\n") {
+		if strings.HasPrefix(strings.TrimSpace(line), "```") {
+			inside = !inside
+			continue
+		}
+		for _, match := range metricWord.FindAllStringSubmatch(line, -1) {
+			page.checkName(path, match[1], found)
+		}
+		if !inside {
+			continue
+		}
+		for _, words := range invocations(line) {
+			commands++
+			if err := binary.checkCommand(path, words, found); err != nil {
+				return commands, err
+			}
+		}
+	}
+	return commands, nil
+}
+
+// invocations are the words after each `headwater` of a line, up to the end of that command.
+func invocations(line string) [][]string {
+	line, _, _ = strings.Cut(line, " # ")
+	if strings.HasPrefix(strings.TrimSpace(line), "#") {
+		return nil
+	}
+	var all [][]string
+	var current []string
+	inside := false
+	flush := func() {
+		if inside {
+			all = append(all, current)
+		}
+		current, inside = nil, false
+	}
+	for _, word := range shellWord.FindAllString(line, -1) {
+		switch {
+		case word == "|" || word == "&&" || word == ";" || word == ">" || word == ")":
+			flush()
+		case word == "headwater" || strings.HasSuffix(word, "/headwater"):
+			flush()
+			inside = true
+		case inside:
+			current = append(current, word)
+		}
+	}
+	flush()
+	// A release, a namespace and an image are called so too; a command has a subcommand.
+	var commands [][]string
+	for _, words := range all {
+		if len(words) > 0 && regexp.MustCompile(`^[a-z]+$`).MatchString(words[0]) {
+			commands = append(commands, words)
+		}
+	}
+	return commands
+}
+
+// checkCommand goes down the subcommands as far as the words do, then looks for the flags.
+func (b *binary) checkCommand(path string, words []string, found *findings) error {
+	shown := "headwater " + strings.Join(words, " ")
+	var at []string
+	for {
+		help, err := b.helpOf(at)
+		if err != nil {
+			return err
+		}
+		subcommands := subcommandsOf(help)
+		if len(subcommands) == 0 {
+			checkFlags(path, shown, words[len(at):], help, found)
+			return nil
+		}
+		if len(at) == len(words) || !subcommands[words[len(at)]] {
+			found.add(path, "%s: headwater %s has no such command", shown, strings.Join(at, " "))
+			return nil
+		}
+		at = append(at, words[len(at)])
+	}
+}
+
+func subcommandsOf(help string) map[string]bool {
+	_, rest, ok := strings.Cut(help, "\nCommands:\n")
+	if !ok {
+		return nil
+	}
+	part, _, _ := strings.Cut(rest, "\n\n")
+	commands := map[string]bool{}
+	for _, match := range named.FindAllStringSubmatch(part, -1) {
+		commands[match[1]] = true
+	}
+	return commands
+}
+
+func checkFlags(path, shown string, words []string, help string, found *findings) {
+	for _, word := range words {
+		flag, _, _ := strings.Cut(word, "=")
+		if strings.HasPrefix(flag, "--") && flag != "--" && !strings.Contains(help, flag) {
+			found.add(path, "%s: no flag %s", shown, flag)
+		}
+	}
+}

@@ -1,0 +1,52 @@
+{{- /* The configuration of one component. What differs from pod to pod comes as environment. */ -}}
+{{- define "headwater.toml" -}}
+{{- $root := .root -}}
+{{- $v := $root.Values -}}
+{{- $serves := ne .component "controller" -}}
+{{- $votes := ne .component "broker" -}}
+{{- $sizes := ternary $v.brokers $v.controllers $serves -}}
+# Rendered by the chart: change its values, not this.
+{{- if and $serves $votes }}
+"process.roles" = "broker,controller"
+{{- else }}
+"process.roles" = {{ .component | quote }}
+{{- end }}
+"data.dir" = "/var/lib/headwater/data"
+"admin.listen" = "0.0.0.0:9644"
+{{- $listeners := list }}
+{{- if $serves }}
+{{- $listeners = append $listeners "PLAINTEXT://0.0.0.0:9092" }}
+{{- if ne $v.external.type "none" }}
+{{- $listeners = append $listeners "EXTERNAL://0.0.0.0:9094" }}
+{{- end }}
+{{- end }}
+{{- if $votes }}
+{{- $listeners = append $listeners "CONTROLLER://0.0.0.0:9093" }}
+{{- end }}
+"listeners" = {{ join "," $listeners | quote }}
+"controller.listener.names" = "CONTROLLER"
+"controller.quorum.voters" = {{ include "headwater.quorum" $root | quote }}
+{{- if $v.controllerTls.existingSecret }}
+"controller.tls.certificate.path" = "/etc/headwater-tls/tls.crt"
+"controller.tls.key.path" = "/etc/headwater-tls/tls.key"
+"controller.tls.ca.path" = "/etc/headwater-tls/ca.crt"
+{{- end }}
+{{- with $v.objectStore.url }}
+"object.store.url" = {{ . | quote }}
+{{- end }}
+"memory.budget.bytes" = {{ include "headwater.budget" $sizes }}
+{{- if $serves }}
+"wal.backend" = {{ $v.brokers.wal | quote }}
+"shutdown.timeout.ms" = {{ mul 1000 (int $v.brokers.shutdownTimeoutSeconds) }}
+{{- end }}
+{{- $settings := deepCopy $v.config }}
+{{- if $votes }}
+{{- $settings = merge (deepCopy $v.controllers.config) $settings }}
+{{- end }}
+{{- if $serves }}
+{{- $settings = merge (deepCopy $v.brokers.config) $settings }}
+{{- end }}
+{{- range $name := keys $settings | sortAlpha }}
+{{ include "headwater.setting" (dict "name" $name "value" (get $settings $name)) }}
+{{- end }}
+{{- end -}}
