@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
@@ -31,7 +32,8 @@ func (b *binary) config(file string, environment map[string]string) (map[string]
 	output, err := command.Output()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
-		return nil, fmt.Errorf("%s", strings.TrimSpace(string(exit.Stderr)))
+		told := strings.ReplaceAll(string(exit.Stderr), file, filepath.Base(file))
+		return nil, errors.New(strings.TrimSpace(told))
 	} else if err != nil {
 		return nil, err
 	}

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"io/fs"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 )
@@ -13,17 +15,23 @@ var (
 )
 
 // checkDocument walks a Markdown file: each `headwater …` in a code block must be a command with
-// such flags, and each metric in backquotes one that a broker has.
-func checkDocument(path string, binary *binary, page metricNames, found *findings) (int, error) {
+// such flags, each metric in backquotes one that a broker has, and each line of a log block in the
+// sources.
+func checkDocument(
+	path string, binary *binary, page metricNames, sources string, found *findings,
+) (int, error) {
 	content, err := os.ReadFile(path)
 	if err != nil {
 		return 0, err
 	}
-	commands, inside := 0, false
+	commands, inside, log := 0, false, false
 	for _, line := range strings.Split(strings.ReplaceAll(string(content), "\\\n", " "), "\n") {
 		if strings.HasPrefix(strings.TrimSpace(line), "```") {
-			inside = !inside
+			inside, log = !inside, strings.HasSuffix(strings.TrimSpace(line), "```log")
 			continue
+		}
+		if line := strings.TrimSpace(line); log && !strings.Contains(sources, line) {
+			found.add(path, "no source logs %q", line)
 		}
 		for _, match := range metricWord.FindAllStringSubmatch(line, -1) {
 			page.checkName(path, match[1], found)
@@ -120,4 +128,23 @@ func checkFlags(path, shown string, words []string, help string, found *findings
 			found.add(path, "%s: no flag %s", shown, flag)
 		}
 	}
+}
+
+// readSources is every Rust file below these folders, one after the other.
+func readSources(folders []string) (string, error) {
+	var all strings.Builder
+	for _, folder := range folders {
+		err := filepath.WalkDir(folder, func(path string, _ fs.DirEntry, err error) error {
+			if err != nil || filepath.Ext(path) != ".rs" {
+				return err
+			}
+			content, err := os.ReadFile(path)
+			all.Write(content)
+			return err
+		})
+		if err != nil {
+			return "", err
+		}
+	}
+	return all.String(), nil
 }

@@ -36,6 +36,7 @@ func (m *many) Set(value string) error {
 type options struct {
 	openapi, headwater, containerfile, namespace string
 	crds, compose, settings, rules, documents    many
+	sources                                      many
 	manifests                                    []string
 }
 
@@ -50,6 +51,7 @@ func main() {
 	flag.Var(&given.settings, "settings", "a configuration file of headwater")
 	flag.Var(&given.rules, "rules", "a file of Prometheus rules")
 	flag.Var(&given.documents, "document", "a Markdown file with commands and metrics")
+	flag.Var(&given.sources, "source", "a folder of the product's sources")
 	flag.Parse()
 	given.manifests = flag.Args()
 	found := &findings{}
@@ -118,12 +120,18 @@ func run(given options, found *findings) error {
 		}
 		fmt.Printf("%s: %d rules\n", path, alerts)
 	}
+	sources, err := readSources(given.sources)
+	if err != nil {
+		return err
+	}
+	commands := 0
 	for _, path := range given.documents {
-		commands, err := checkDocument(path, binary, page, found)
+		of, err := checkDocument(path, binary, page, sources, found)
 		if err != nil {
 			return err
 		}
-		fmt.Printf("%s: %d commands\n", path, commands)
+		commands += of
 	}
+	fmt.Printf("%d documents: %d commands\n", len(given.documents), commands)
 	return nil
 }

@@ -26,7 +26,10 @@ const GOLDEN: &str = "deploy/helm/golden";
 const REFUSED: &[(&str, &str)] = &[
     ("controllers.replicas=2", "1, 3 or 5"),
     ("objectStore.url=", "objectStore.url is empty"),
-    ("brokers.memoryMiB=300", "memory.budget.bytes"),
+    (
+        "brokers.memoryMiB=600,brokers.memoryBudgetPercent=20",
+        "memory.budget.bytes",
+    ),
     ("brokers.replicas=100", "at most 99"),
     ("config.node\\.id=7", "computed by the chart"),
     ("external.type=loadBalancer", "external.host"),

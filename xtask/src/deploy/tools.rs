@@ -90,6 +90,9 @@ impl Tools {
         check.args(&["-namespace", NAMESPACE]);
         check.args(&["-compose", "deploy/compose.yaml"]);
         check.args(&["-rules", "deploy/helm/headwater/files/alerts.yaml"]);
+        for source in ["broker/src", "controller/src", "storage/src", "wal/src"] {
+            check.args(&["-source", source]);
+        }
         for folder in ["deploy", "deploy/helm/headwater", "deploy/runbooks"] {
             for document in files(folder, "md")? {
                 check.args(&["-document", &relative(&document)]);

@@ -24,15 +24,14 @@
 {{- $listeners = append $listeners "CONTROLLER://0.0.0.0:9093" }}
 {{- end }}
 "listeners" = {{ join "," $listeners | quote }}
+{{- if $votes }}
 "controller.listener.names" = "CONTROLLER"
+{{- end }}
 "controller.quorum.voters" = {{ include "headwater.quorum" $root | quote }}
 {{- if $v.controllerTls.existingSecret }}
 "controller.tls.certificate.path" = "/etc/headwater-tls/tls.crt"
 "controller.tls.key.path" = "/etc/headwater-tls/tls.key"
 "controller.tls.ca.path" = "/etc/headwater-tls/ca.crt"
-{{- end }}
-{{- with $v.objectStore.url }}
-"object.store.url" = {{ . | quote }}
 {{- end }}
 "memory.budget.bytes" = {{ include "headwater.budget" $sizes }}
 {{- if $serves }}

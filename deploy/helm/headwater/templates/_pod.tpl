@@ -44,6 +44,11 @@ none. The index of a pod is its ordinal, counted from the start of its StatefulS
 - name: HEADWATER_ADVERTISED_LISTENERS
   value: ""
 {{- end }}
+{{- with $v.objectStore.url }}
+# Here and not in the file: the operator's commands in this pod find the store by it, too.
+- name: HEADWATER_OBJECT_STORE_URL
+  value: {{ . | quote }}
+{{- end }}
 {{- with $v.log }}
 - name: HEADWATER_LOG
   value: {{ . | quote }}
