@@ -28,11 +28,6 @@
 "controller.listener.names" = "CONTROLLER"
 {{- end }}
 "controller.quorum.voters" = {{ include "headwater.quorum" $root | quote }}
-{{- if $v.controllerTls.existingSecret }}
-"controller.tls.certificate.path" = "/etc/headwater-tls/tls.crt"
-"controller.tls.key.path" = "/etc/headwater-tls/tls.key"
-"controller.tls.ca.path" = "/etc/headwater-tls/ca.crt"
-{{- end }}
 "memory.budget.bytes" = {{ include "headwater.budget" $sizes }}
 {{- if $serves }}
 "wal.backend" = {{ $v.brokers.wal | quote }}

@@ -204,21 +204,10 @@ spec:
           readOnly: true
         - name: data
           mountPath: /var/lib/headwater
-        {{- if $v.controllerTls.existingSecret }}
-        - name: tls
-          mountPath: /etc/headwater-tls
-          readOnly: true
-        {{- end }}
   volumes:
     - name: config
       configMap:
         name: {{ include "headwater.fullname" $root }}-{{ $group.component }}
-    {{- if $v.controllerTls.existingSecret }}
-    - name: tls
-      secret:
-        secretName: {{ $v.controllerTls.existingSecret }}
-        defaultMode: 0440
-    {{- end }}
     {{- if not $volume }}
     # Nothing durable: the node's lock and scratch. It goes with the pod, and may.
     - name: data
