@@ -277,6 +277,66 @@ async fn eight_racing_creators_have_one_winner() {
     }
 }
 
+/// As the nodes of a cluster do over one directory: each a store of its own, which others open and
+/// close meanwhile, and whose files are whole or absent for all of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn several_processes_share_a_directory_while_others_come_and_go() {
+    let root = tempfile::tempdir().unwrap();
+    let open = || async {
+        let env = env::real::env();
+        LocalStore::open(&env, root.path(), 0).await.unwrap()
+    };
+    let writers = (0..4_u8).map(|writer| async move {
+        let store = open().await;
+        let mut won = Vec::new();
+        for round in 0..40_u8 {
+            let key = format!("race/{}/{round}", round % 5);
+            let payload = PutPayload::from(vec![writer; 50_000]);
+            let path = Path::from(key);
+            match store.put_opts(&path, payload, PutMode::Create.into()).await {
+                Ok(_) => won.push(round),
+                Err(object_store::Error::AlreadyExists { .. }) => {}
+                Err(error) => panic!("writer {writer}, round {round}: {error}"),
+            }
+            // Whoever won, it is whole for everybody by now.
+            let found = store.get(&path).await.unwrap().bytes().await.unwrap();
+            assert!(found.len() == 50_000 && found.iter().all(|byte| *byte == found[0]));
+        }
+        won
+    });
+    let passers = async {
+        for number in 0..40 {
+            let (one, two) = futures::join!(open(), open());
+            put(&one, &format!("own/{number}"), b"1").await.unwrap();
+            drop(one);
+            drop(two);
+        }
+    };
+    let (won, ()) = futures::join!(futures::future::join_all(writers), passers);
+    let mut won = won.concat();
+    won.sort_unstable();
+    assert_eq!(won, (0..40).collect::<Vec<u8>>(), "each has one winner");
+    let last = open().await;
+    assert_eq!(names(&last, Some("race")).await.len(), 40);
+    assert_eq!(names(&last, Some("own")).await.len(), 40);
+    let left = walk(&root.path().join(".tmp"));
+    let left: Vec<_> = left.iter().filter(|path| !path.ends_with("LOCK")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+fn walk(directory: &FilePath) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(walk(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
+}
+
 #[tokio::test]
 async fn success_comes_after_file_and_directories_are_synced() {
     let root = tempfile::tempdir().unwrap();
