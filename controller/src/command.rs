@@ -8,6 +8,7 @@
 //! clock and ids travel in the entry, so that every voter comes to the same state.
 
 mod convert;
+mod moves;
 mod parts;
 mod response;
 mod response_convert;
@@ -22,6 +23,7 @@ use protocol::{BrokerEpoch, LeaderEpoch, NodeId, TopicId, TopicPartition};
 use uuid::Uuid;
 use wal::{Sequence, WalId};
 
+pub use moves::{MoveCommand, Release, Target};
 pub(crate) use parts::{
     Decoded, Malformed, get_backend, get_configs, get_digest, get_id, get_int, get_register,
     get_resource, malformed, put_backend, put_configs, put_digest, put_id, put_register,
@@ -367,4 +369,6 @@ pub enum Command {
         /// Its level.
         level: u16,
     },
+    /// Planned moves.
+    Move(MoveCommand),
 }

@@ -1,6 +1,6 @@
 //! What every reader sees: swapped whole, shared, without slices.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use protocol::{BrokerEpoch, LeaderEpoch, NodeId, TopicId, TopicPartition};
@@ -38,6 +38,8 @@ pub struct Image {
     pub topics_by_id: Arc<BTreeMap<TopicId, Arc<TopicImage>>>,
     /// Configurations of brokers and of the cluster; a topic's stand with the topic.
     pub configs: Arc<BTreeMap<ConfigResource, ConfigMap>>,
+    /// Nodes that an operator drains, registered or not.
+    pub draining: Arc<BTreeSet<NodeId>>,
     /// Finalized feature levels.
     pub features: Arc<BTreeMap<String, u16>>,
     /// When each store passed the probe last, milliseconds since the Unix epoch.
@@ -59,6 +61,8 @@ pub struct BrokerImage {
     pub fenced: bool,
     /// Its log.
     pub wal: Option<WalId>,
+    /// It gives its partitions away and takes none: drained by an operator, or leaving.
+    pub draining: bool,
 }
 
 /// A log that is not closed.
@@ -119,6 +123,8 @@ pub struct PartitionImage {
     pub log_start: i64,
     /// The log that must be closed before it opens.
     pub awaits: Option<WalId>,
+    /// Where it shall go.
+    pub target: Option<NodeId>,
 }
 
 // === impl Image ===
@@ -151,6 +157,7 @@ impl Image {
         if effects.brokers {
             image.brokers = Arc::new(brokers(state));
             image.wals = Arc::new(wals(state));
+            image.draining = Arc::new(state.draining.clone());
             image.unswept = Arc::new(unswept(state));
         }
         if !effects.topics.is_empty() {
@@ -191,6 +198,21 @@ impl Image {
         let live = self.brokers.iter().filter(|(_, broker)| !broker.fenced);
         live.map(|(epoch, broker)| (*epoch, broker))
     }
+
+    /// Nodes that take partitions: live, with a log, and not draining.
+    pub fn takers(&self) -> BTreeSet<NodeId> {
+        let live = self.live_brokers().map(|(_, broker)| broker);
+        live.filter(|broker| broker.takes())
+            .map(|broker| broker.node)
+            .collect()
+    }
+}
+
+impl BrokerImage {
+    /// True when partitions may be given to it.
+    pub fn takes(&self) -> bool {
+        !self.fenced && !self.draining && self.wal.is_some()
+    }
 }
 
 fn brokers(state: &State) -> BTreeMap<BrokerEpoch, BrokerImage> {
@@ -201,6 +223,7 @@ fn brokers(state: &State) -> BTreeMap<BrokerEpoch, BrokerImage> {
         rack: broker.register.rack.clone(),
         fenced: broker.fenced,
         wal: broker.wal,
+        draining: broker.leaving || state.draining.contains(&broker.register.node),
     };
     state
         .brokers
@@ -247,6 +270,7 @@ impl TopicImage {
                 leader_epoch: partition.leader_epoch,
                 log_start: partition.log_start,
                 awaits: partition.awaits,
+                target: partition.target,
             }
         });
         Self {

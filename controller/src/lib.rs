@@ -34,8 +34,8 @@ pub use checkpoint::{
 pub use client::{Client, LeaseKeeper};
 pub use command::{
     Claimed, ClaimedPartition, Command, CommitUpload, ConfigOp, ConfigResource, CreateTopic,
-    HighWatermark, Listener, OldSlice, RegisterBroker, ReplaceRun, ReplaceSlices, Response,
-    WalBackend,
+    HighWatermark, Listener, MoveCommand, OldSlice, RegisterBroker, Release, ReplaceRun,
+    ReplaceSlices, Response, Target, WalBackend,
 };
 pub use error::{Error, ErrorKind, Refusal};
 pub use image::{BrokerImage, ConfigMap, Image, PartitionImage, TopicImage, UnsweptWal, WalImage};

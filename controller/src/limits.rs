@@ -12,6 +12,10 @@ pub const MAX_PARTITIONS_PER_TOPIC: usize = 20_000;
 pub const MAX_PARTITIONS_PER_COMMAND: usize = 10_000;
 /// Most replicas that a manual assignment may list for one partition.
 pub const MAX_REPLICAS: usize = 32;
+/// Partitions that one command gives a target, or gives away.
+pub const MAX_MOVES_PER_COMMAND: usize = 5_000;
+/// Nodes that may be draining.
+pub const MAX_DRAINING: usize = 10_000;
 /// Most topics of a cluster.
 pub const MAX_TOPICS: usize = 100_000;
 /// Longest configuration value, bytes.

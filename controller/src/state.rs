@@ -8,6 +8,7 @@
 mod brokers;
 mod commit;
 mod configs;
+mod moves;
 mod objects;
 mod partitions;
 mod recent;
@@ -24,7 +25,7 @@ mod wals;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use protocol::{BrokerEpoch, TopicId};
+use protocol::{BrokerEpoch, NodeId, TopicId};
 use wal::WalId;
 
 use crate::command::{Command, ConfigResource, Proposal, Response};
@@ -70,6 +71,8 @@ pub struct State {
     pub(crate) recent: Recent,
     /// Keys of the checkpoints in the bucket, oldest first.
     pub(crate) checkpoints: Vec<String>,
+    /// Nodes that give their partitions away and take none, by an operator's word.
+    pub(crate) draining: BTreeSet<NodeId>,
 }
 
 /// The cluster's identity.
@@ -162,6 +165,7 @@ impl State {
                 changes,
                 replace,
             } => self.alter_configs(resource, changes, *replace, effects),
+            Command::Move(command) => self.dispatch_move(command, effects),
             Command::CommitUpload(commit) => self.commit_upload(proposal.id, now_ms, commit),
             Command::ReplaceSlices(replace) => self.replace_slices(replace, now_ms),
             Command::SetLogStart {

@@ -4,6 +4,7 @@ use prost::Message;
 use protocol::{BrokerEpoch, NodeId, TopicId};
 use wal::WalId;
 
+use super::moves::{get_move, put_move};
 use super::parts::{
     Decoded, Malformed, get_assignments, get_backend, get_change, get_configs, get_id, get_int,
     get_mark, get_mark_of, get_register, get_resource, malformed, put_assignments, put_at,
@@ -79,6 +80,7 @@ fn put_command(command: &Command) -> wire::Command {
         | Command::ReportWalCorrupt { .. }
         | Command::UnquarantineWal { .. }
         | Command::RecordSwept { .. } => put_wal(command),
+        Command::Move(command) => wire::Command::Move(put_move(command)),
         Command::CommitUpload(commit) => wire::Command::CommitUpload(put_commit(commit)),
         Command::ReplaceSlices(replace) => wire::Command::ReplaceSlices(put_replace(replace)),
         Command::SetLogStart {
@@ -230,6 +232,7 @@ fn get_command(command: wire::Command) -> Decoded<Command> {
                 .map(get_mark)
                 .collect::<Decoded<_>>()?,
         },
+        wire::Command::Move(command) => Command::Move(get_move(command)?),
         wire::Command::CommitUpload(commit) => Command::CommitUpload(get_commit(commit)?),
         wire::Command::ReplaceSlices(replace) => Command::ReplaceSlices(get_replace(replace)?),
         wire::Command::SetLogStart(set) => {

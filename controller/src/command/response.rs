@@ -4,6 +4,7 @@ use protocol::{BrokerEpoch, LeaderEpoch, TopicId, TopicPartition};
 use wal::Sequence;
 
 use crate::command::WalBackend;
+use crate::error::Refusal;
 use crate::types::{Claim, SliceOutcome};
 
 /// An answer to a command that was done.
@@ -46,6 +47,8 @@ pub enum Response {
         /// How many.
         count: u32,
     },
+    /// To commands whose parts are judged alone, in order of the parts.
+    Many(Vec<Result<Response, Refusal>>),
 }
 
 /// What an heir needs to know.

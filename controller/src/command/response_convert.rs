@@ -14,16 +14,23 @@ use crate::types::{Claim, SliceOutcome};
 
 /// An answer's bytes.
 pub(crate) fn encode_answer(answer: &Result<Response, Refusal>) -> Vec<u8> {
+    put_answer(answer).encode_to_vec()
+}
+
+fn put_answer(answer: &Result<Response, Refusal>) -> wire::Answer {
     let kind = match answer {
         Ok(response) => put_response(response),
         Err(refusal) => wire::AnswerKind::Refused(put_refusal(refusal)),
     };
-    wire::Answer { kind: Some(kind) }.encode_to_vec()
+    wire::Answer { kind: Some(kind) }
 }
 
 /// Reads an answer back.
 pub(crate) fn decode_answer(bytes: &[u8]) -> Decoded<Result<Response, Refusal>> {
-    let wire = wire::Answer::decode(bytes).map_err(|e| Malformed(format!("answer: {e}")))?;
+    get_answer(wire::Answer::decode(bytes).map_err(|e| Malformed(format!("answer: {e}")))?)
+}
+
+fn get_answer(wire: wire::Answer) -> Decoded<Result<Response, Refusal>> {
     match wire.kind {
         None => malformed("answer: unknown kind"),
         Some(wire::AnswerKind::Refused(refused)) => Ok(Err(get_refusal(refused)?)),
@@ -66,6 +73,9 @@ fn put_response(response: &Response) -> wire::AnswerKind {
                 count: *count,
             })
         }
+        Response::Many(answers) => wire::AnswerKind::Many(wire::Many {
+            answers: answers.iter().map(put_answer).collect(),
+        }),
     }
 }
 
@@ -107,6 +117,10 @@ fn get_response(kind: wire::AnswerKind) -> Decoded<Response> {
             first: ids.first,
             count: ids.count,
         },
+        wire::AnswerKind::Many(many) => {
+            let answers = many.answers.into_iter().map(get_answer);
+            Response::Many(answers.collect::<Decoded<_>>()?)
+        }
     })
 }
 

@@ -220,6 +220,32 @@ fn commands() -> Vec<Command> {
             level: u16::MAX,
         },
         Command::RecordSwept { wal },
+        Command::Move(MoveCommand::SetTargets(vec![
+            Target {
+                topic_partition,
+                node: Some(NodeId(0)),
+                preferred: true,
+            },
+            Target {
+                topic_partition,
+                node: None,
+                preferred: false,
+            },
+        ])),
+        Command::Move(MoveCommand::Drain {
+            node: NodeId(3),
+            on: true,
+        }),
+        Command::Move(MoveCommand::Leaving { broker }),
+        Command::Move(MoveCommand::Release {
+            broker,
+            releases: vec![Release {
+                topic_partition,
+                leader_epoch,
+                end: 9,
+                to: Some(NodeId(0)),
+            }],
+        }),
     ]
 }
 
@@ -312,6 +338,13 @@ fn every_answer_reads_back_as_it_was() {
             broker: Some(BrokerEpoch(0)),
         }),
         Ok(Response::ProducerIds { first: 0, count: 1 }),
+        Ok(Response::Many(vec![
+            Ok(Response::Done),
+            Err(Refusal::NotReady {
+                reason: reason.clone(),
+            }),
+        ])),
+        Ok(Response::Many(Vec::new())),
         Err(Refusal::Conflict {
             reason: reason.clone(),
         }),

@@ -16,7 +16,7 @@ pub(crate) struct Proposal {
     #[prost(
         oneof = "Command",
         tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, \
-                30, 31, 32, 33, 34"
+                30, 31, 32, 33, 34, 70"
     )]
     pub(crate) command: Option<Command>,
 }
@@ -73,6 +73,8 @@ pub(crate) enum Command {
     RecordCheckpoint(String),
     #[prost(bytes = "vec", tag = "34")]
     RecordSwept(Id),
+    #[prost(message, tag = "70")]
+    Move(super::moves::wire::Move),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -408,7 +410,7 @@ pub(crate) struct FinalizeFeature {
 /// An answer, done or refused.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Answer {
-    #[prost(oneof = "AnswerKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "AnswerKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 70")]
     pub(crate) kind: Option<AnswerKind>,
 }
 
@@ -432,6 +434,15 @@ pub(crate) enum AnswerKind {
     Released(Released),
     #[prost(message, tag = "9")]
     ProducerIds(ProducerIds),
+    #[prost(message, tag = "70")]
+    Many(Many),
+}
+
+/// One answer for each part of a command.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Many {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) answers: Vec<Answer>,
 }
 
 /// A refusal by number, with what its text is made of.

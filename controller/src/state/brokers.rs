@@ -15,6 +15,8 @@ pub(crate) struct Broker {
     pub(crate) registered_ms: i64,
     /// No command of this epoch is accepted any more.
     pub(crate) fenced: bool,
+    /// It stops: it gives its partitions away and takes none.
+    pub(crate) leaving: bool,
     /// Its log: at most one in an epoch's life (R1).
     pub(crate) wal: Option<WalId>,
 }
@@ -53,6 +55,7 @@ impl State {
                 register: register.clone(),
                 registered_ms: now_ms,
                 fenced: false,
+                leaving: false,
                 wal: None,
             },
         );

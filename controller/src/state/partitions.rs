@@ -6,7 +6,6 @@ use wal::WalId;
 use super::{Answer, Effects, ObjectId, Objects, State};
 use crate::command::{HighWatermark, Response};
 use crate::error::Refusal;
-use crate::placement::{Need, place};
 use crate::types::{Digest, SliceRef};
 
 /// A partition. Idle, it is a few hundred bytes.
@@ -22,6 +21,8 @@ pub(crate) struct Partition {
     pub(crate) preferred: Option<NodeId>,
     /// Who led it last.
     pub(crate) last_node: Option<NodeId>,
+    /// Where it shall go.
+    pub(crate) target: Option<NodeId>,
     pub(crate) log_start: i64,
     pub(crate) committed_end: i64,
     /// Highest high watermark that a leader reported.
@@ -82,6 +83,7 @@ impl Partition {
             awaits: None,
             preferred,
             last_node: None,
+            target: None,
             log_start: 0,
             committed_end: 0,
             reported: 0,
@@ -97,6 +99,9 @@ impl Partition {
         self.leader = Some(leader);
         self.leader_epoch.0 += 1;
         self.last_node = Some(node);
+        if self.target == Some(node) {
+            self.target = None;
+        }
     }
 
     /// Adds a slice at the committed end.
@@ -205,54 +210,6 @@ impl State {
         }
         Ok(Response::LogStart {
             offset: partition.log_start,
-        })
-    }
-
-    pub(super) fn release(
-        &mut self,
-        led: Led,
-        end: i64,
-        to: Option<NodeId>,
-        effects: &mut Effects,
-    ) -> Answer {
-        let partition = self.led(led)?;
-        if partition.committed_end != end {
-            let stands = partition.committed_end;
-            return Err(Refusal::conflict(format!(
-                "committed to {stands}, not to {end}"
-            )));
-        }
-        let leaders = self.leaders();
-        let preferred = match to {
-            Some(node) if !leaders.iter().any(|(leader, _)| *leader == node) => {
-                let reason = format!("node {node} cannot lead");
-                return Err(Refusal::NotReady { reason });
-            }
-            Some(node) => Some(node),
-            None => partition.preferred,
-        };
-        // It stays with whom gives it away only when nobody else is there.
-        let others: Vec<_> = leaders
-            .iter()
-            .copied()
-            .filter(|(_, e)| *e != led.0)
-            .collect();
-        let candidates = if to.is_some() || others.is_empty() {
-            &leaders
-        } else {
-            &others
-        };
-        let placed = place(&[Need { preferred }], candidates, &self.loads())[0];
-        let node = placed.map(|epoch| self.brokers[&epoch].register.node);
-        let partition = self.topics.partition_mut(led.1).expect("led");
-        partition.leader = None;
-        if let (Some(epoch), Some(node)) = (placed, node) {
-            partition.open(epoch, node);
-        }
-        effects.topics.insert(led.1.topic);
-        Ok(Response::Released {
-            leader_epoch: partition.leader_epoch,
-            broker: placed,
         })
     }
 }

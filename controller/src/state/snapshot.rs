@@ -57,6 +57,7 @@ impl State {
                 })
                 .collect(),
             checkpoints: self.checkpoints.clone(),
+            draining: self.draining.iter().map(|node| node.0).collect(),
             next_producer_id: self.next_producer_id,
             probes: numbers(self.probes.iter().map(|(url, at_ms)| (url, *at_ms))),
             recent: self
@@ -84,6 +85,7 @@ impl State {
             wals_closed: wire.wals_closed,
             next_producer_id: wire.next_producer_id,
             checkpoints: wire.checkpoints,
+            draining: wire.draining.into_iter().map(NodeId).collect(),
             ..Self::default()
         };
         if let Some(id) = wire.cluster {
@@ -147,6 +149,7 @@ fn put_broker(epoch: BrokerEpoch, broker: &Broker) -> wire::Broker {
         register: Some(put_register(&broker.register)),
         registered_ms: broker.registered_ms,
         fenced: broker.fenced,
+        leaving: broker.leaving,
         wal: broker.wal.map(|wal| put_id(wal.0)),
     }
 }
@@ -159,6 +162,7 @@ fn get_broker(wire: wire::Broker) -> Decoded<Broker> {
         register: get_register(register)?,
         registered_ms: wire.registered_ms,
         fenced: wire.fenced,
+        leaving: wire.leaving,
         wal: get_wal_id(wire.wal.as_deref())?,
     })
 }
@@ -274,6 +278,7 @@ fn put_partition(partition: &Partition) -> wire::Partition {
         awaits: partition.awaits.map(|wal| put_id(wal.0)),
         preferred: partition.preferred.map(|node| node.0),
         last_node: partition.last_node.map(|node| node.0),
+        target: partition.target.map(|node| node.0),
         log_start: partition.log_start,
         committed_end: partition.committed_end,
         reported: partition.reported,
@@ -308,6 +313,7 @@ fn get_partition(wire: wire::Partition, objects: &mut Objects) -> Decoded<Partit
         awaits: get_wal_id(wire.awaits.as_deref())?,
         preferred: wire.preferred.map(NodeId),
         last_node: wire.last_node.map(NodeId),
+        target: wire.target.map(NodeId),
         log_start: wire.log_start,
         committed_end: wire.committed_end,
         reported: wire.reported,

@@ -40,6 +40,8 @@ pub(crate) struct State {
     pub(crate) recent: Vec<Recent>,
     #[prost(string, repeated, tag = "18")]
     pub(crate) checkpoints: Vec<String>,
+    #[prost(int32, repeated, tag = "70")]
+    pub(crate) draining: Vec<i32>,
 }
 
 /// A name with a number: a feature's level, a probe's or a condemnation's time.
@@ -63,6 +65,8 @@ pub(crate) struct Broker {
     pub(crate) fenced: bool,
     #[prost(bytes = "vec", optional, tag = "5")]
     pub(crate) wal: Option<Id>,
+    #[prost(bool, tag = "70")]
+    pub(crate) leaving: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -142,6 +146,8 @@ pub(crate) struct Partition {
     pub(crate) slices: Vec<Slice>,
     #[prost(message, repeated, tag = "11")]
     pub(crate) gaps: Vec<Gap>,
+    #[prost(int32, optional, tag = "70")]
+    pub(crate) target: Option<i32>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -5,6 +5,7 @@ mod exhaustive;
 mod levels;
 mod life;
 mod model;
+mod moves;
 mod names;
 mod replace;
 mod snapshot;

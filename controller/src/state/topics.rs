@@ -242,7 +242,7 @@ impl State {
     }
 
     fn assign(&mut self, ids: &[TopicId], effects: &mut Effects) {
-        let leaders = self.leaders();
+        let leaders = self.takers();
         if leaders.is_empty() {
             return;
         }
@@ -255,7 +255,7 @@ impl State {
             for (tp, partition) in topic.iter() {
                 if partition.leader.is_none() && partition.awaits.is_none() {
                     needs.push(Need {
-                        preferred: partition.preferred,
+                        preferred: partition.target.or(partition.preferred),
                     });
                     needy.push(tp);
                 }

@@ -1,7 +1,8 @@
 //! Random commands against a small reference model, which knows only what must come of them.
 
+use super::moves::drain;
 use super::*;
-use crate::command::{OldSlice, ReplaceRun, ReplaceSlices};
+use crate::command::{MoveCommand, OldSlice, Release, ReplaceRun, ReplaceSlices, Target};
 
 /// Runs of a plain `cargo test`; `HEADWATER_MODEL_RUNS=100` makes it a million commands.
 const RUNS: u64 = 20;
@@ -56,6 +57,8 @@ struct Model {
     logs: BTreeMap<WalId, Log>,
     parts: BTreeMap<i32, Part>,
     objects: u64,
+    draining: BTreeSet<i32>,
+    leaving: BTreeSet<BrokerEpoch>,
 }
 
 impl Model {
@@ -98,8 +101,20 @@ impl Model {
         }
     }
 
+    /// Who may be given partitions.
+    fn willing(&self) -> Vec<BrokerEpoch> {
+        let willing = self.live.iter().filter(|(epoch, (node, wal))| {
+            let active = |wal: &WalId| self.logs.get(wal).is_some_and(|l| l.phase == Phase::Active);
+            wal.as_ref().is_some_and(active)
+                && !self.leaving.contains(epoch)
+                && !self.draining.contains(node)
+        });
+        willing.map(|(epoch, _)| *epoch).collect()
+    }
+
     /// Takes over who leads now, having checked that it may.
     fn follow(&mut self, state: &State, thorough: bool) {
+        let willing = self.willing();
         for (index, part) in &mut self.parts {
             let real = state.topics.partition(tp(*index)).unwrap();
             if real.leader != part.owner {
@@ -112,6 +127,10 @@ impl Model {
                 );
                 let (_, wal) = self.live[&leader];
                 assert_eq!(self.logs[&wal.unwrap()].phase, Phase::Active);
+                assert!(
+                    willing.is_empty() || willing.contains(&leader),
+                    "{index} is given to {leader}, who is not willing"
+                );
                 part.owner = Some(leader);
                 part.epoch += 1;
             }
@@ -161,6 +180,8 @@ impl Run {
             19..=24 => self.replace(),
             25 | 26 => self.release(),
             27 => self.sweep(),
+            28 => self.unwilling(),
+            29 => self.target(),
             _ => self.commit(),
         }
         let thorough = self.dice.below(16) == 0;
@@ -427,21 +448,87 @@ impl Run {
         assert!(!listed.unswept.contains_key(&wal));
     }
 
+    /// Somebody drains, comes back or leaves.
+    fn unwilling(&mut self) {
+        let Some(broker) = self.any_live() else {
+            return;
+        };
+        let node = self.model.live[&broker].0;
+        match self.dice.below(4) {
+            0 => {
+                self.world.done(drain(node, true));
+                self.model.draining.insert(node);
+            }
+            1 => {
+                self.world
+                    .done(Command::Move(MoveCommand::Leaving { broker }));
+                self.model.leaving.insert(broker);
+            }
+            _ => {
+                self.world.done(drain(node, false));
+                self.model.draining.remove(&node);
+            }
+        }
+    }
+
+    fn target(&mut self) {
+        let (index, node) = (self.dice.below(4) as i32, self.dice.below(4) as i32);
+        let leads = self.model.parts[&index]
+            .owner
+            .map(|o| self.model.live[&o].0)
+            == Some(node);
+        let willing = self.model.willing();
+        let takes = willing.iter().any(|epoch| self.model.live[epoch].0 == node);
+        let target = Target {
+            topic_partition: tp(index),
+            node: Some(NodeId(node)),
+            preferred: self.dice.below(2) == 0,
+        };
+        let command = Command::Move(MoveCommand::SetTargets(vec![target]));
+        let Response::Many(answers) = self.world.done(command) else {
+            panic!("not many")
+        };
+        assert_eq!(answers[0].is_ok(), leads || takes, "{answers:?}");
+    }
+
     fn release(&mut self) {
         let index = self.dice.below(4) as i32;
         let part = self.model.parts[&index].clone();
         let Some(broker) = part.owner else { return };
         let end = part.end + i64::from(self.dice.below(4) == 0);
-        let release = Command::Release {
-            broker,
-            topic_partition: tp(index),
-            leader_epoch: LeaderEpoch(part.epoch),
-            end,
-            to: None,
+        let leader_epoch = LeaderEpoch(part.epoch);
+        let good = if self.dice.below(2) == 0 {
+            let release = Command::Release {
+                broker,
+                topic_partition: tp(index),
+                leader_epoch,
+                end,
+                to: None,
+            };
+            let answer = self.world.apply(release);
+            assert_eq!(answer.is_ok(), end == part.end, "{answer:?}");
+            answer.is_ok()
+        } else {
+            let others = self
+                .model
+                .willing()
+                .into_iter()
+                .any(|other| other != broker);
+            let release = Release {
+                topic_partition: tp(index),
+                leader_epoch,
+                end,
+                to: None,
+            };
+            let releases = vec![release];
+            let command = Command::Move(MoveCommand::Release { broker, releases });
+            let Response::Many(answers) = self.world.done(command) else {
+                panic!("not many")
+            };
+            assert_eq!(answers[0].is_ok(), end == part.end && others, "{answers:?}");
+            answers[0].is_ok()
         };
-        let answer = self.world.apply(release);
-        assert_eq!(answer.is_ok(), end == part.end, "{answer:?}");
-        if answer.is_ok() {
+        if good {
             self.model.parts.get_mut(&index).unwrap().owner = None;
         }
     }
