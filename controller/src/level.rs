@@ -53,6 +53,7 @@ impl Command {
             | Self::RecordProbe { .. }
             | Self::RecordCheckpoint { .. }
             | Self::FinalizeFeature { .. } => 1,
+            Self::Move(_) => 2,
         }
     }
 }

@@ -42,6 +42,12 @@ pub enum Error {
         /// Epoch of the handle that was used.
         leader_epoch: LeaderEpoch,
     },
+    /// Appends wait, since the partition is being given away.
+    #[error("{topic_partition} is being moved")]
+    Held {
+        /// The partition.
+        topic_partition: TopicPartition,
+    },
     /// No memory or no queue slot before the deadline; nothing was queued.
     #[error("no room for {bytes} bytes before the deadline")]
     Timeout {
@@ -217,6 +223,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Timeout { .. }
+            | Self::Held { .. }
             | Self::DiskFull { .. }
             | Self::Missing { .. }
             | Self::Lost { .. }

@@ -54,3 +54,4 @@ pub use reader::{AbortedTransaction, Isolation, ReadResult, RecordAt};
 pub use recovery::{ClaimedPartition, Recovered, TailClaim};
 pub use settings::{DiskReserve, ReadBudget, StorageSettings, TopicConfig};
 pub use storage::{Storage, StorageParts};
+pub use uploader::{HandOverBounds, Held};

@@ -10,6 +10,10 @@ pub(crate) const MAX_PRODUCERS: usize = 50_000;
 pub(crate) const MAX_SLICES_PER_ROUND: usize = 5_000;
 /// Bytes of one partition in a round from which on it gets an object of its own.
 pub(crate) const OWN_OBJECT_BYTES: usize = 8 << 20;
+/// Early uploads of a partition that moves, before its appends are held.
+pub(crate) const EARLY_PASSES: usize = 4;
+/// Bytes that are left to be uploaded while appends are held: what one more pass would hardly lessen.
+pub(crate) const HELD_BYTES: u64 = 256 << 10;
 /// Puts in flight of one round.
 pub(crate) const PUTS_IN_FLIGHT: usize = 4;
 /// Bytes that one object of a round is cut at.

@@ -12,6 +12,7 @@
 mod append;
 mod commit;
 mod durable;
+mod hold;
 #[cfg(test)]
 mod tests;
 mod wait;
@@ -65,6 +66,8 @@ pub(crate) struct Inner {
 pub(crate) enum Status {
     /// Appends and reads.
     Open,
+    /// Reads; appends wait, since it is being given away.
+    Held,
     /// Neither: released, deleted or fenced. Entries in the log still become durable.
     Closed,
 }
@@ -205,6 +208,12 @@ impl Inner {
         state.hot.evict_below(end);
     }
 
+    pub(crate) fn held(&self) -> Error {
+        Error::Held {
+            topic_partition: self.topic_partition,
+        }
+    }
+
     pub(crate) fn not_leader(&self) -> Error {
         Error::NotLeader {
             topic_partition: self.topic_partition,
@@ -342,7 +351,7 @@ impl Partition {
 
     /// True until it is released, deleted or fenced.
     pub fn is_open(&self) -> bool {
-        self.inner.state.lock().status == Status::Open
+        self.inner.state.lock().status != Status::Closed
     }
 
     /// Epochs with their first offsets, ascending; the last is the current one.

@@ -18,7 +18,7 @@ use crate::Error;
 use crate::limits::MAX_SLICES_PER_ROUND;
 use crate::objects::Backoff;
 use crate::storage::Storage;
-use crate::uploader::{Committer, DurableGroup, Held, KnownEnds, Round};
+use crate::uploader::{Committer, DurableGroup, KnownEnds, QueuedEntry, Round};
 
 /// A claim on a dead epoch's log, as the controller gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,7 +150,7 @@ impl Recovery<'_> {
                 })
         };
         let entries = group.entries.into_iter().filter(wanted);
-        let held = |entry| Held {
+        let held = |entry| QueuedEntry {
             entry,
             partition: None,
             _memory: None,

@@ -1,6 +1,7 @@
 //! The handle to everything of one broker epoch.
 
 mod disk;
+mod hand_over;
 mod open;
 #[cfg(test)]
 mod tests;
@@ -28,7 +29,7 @@ use crate::partition::{Inner, Partition};
 use crate::reader::ReadPath;
 use crate::retention;
 use crate::store::StoreMetrics;
-use crate::uploader::{DurableGroup, Held, Queue, Uploader};
+use crate::uploader::{DurableGroup, Queue, QueuedEntry, Uploader};
 use crate::{Catalog, Error, HookBatch, Hooks, StorageMetrics, StorageSettings};
 
 /// What a [`Storage`] is made of.
@@ -355,7 +356,7 @@ impl Shared {
                 // Closed partitions are kept until their last entry is durable.
                 tracing::error!(partition = %entry.topic_partition, "entry of an unknown partition");
                 self.metrics.background_failures.inc();
-                entries.push(Held {
+                entries.push(QueuedEntry {
                     entry,
                     partition: None,
                     _memory: None,
@@ -373,7 +374,7 @@ impl Shared {
                 });
             }
             hurry |= inner.wants_upload();
-            entries.push(Held {
+            entries.push(QueuedEntry {
                 entry,
                 partition: Some(inner),
                 _memory: Some(memory),

@@ -4,6 +4,7 @@
 //! **Invariant:** the log is trimmed only behind what the catalog has recorded or rightly dropped
 //! (R4, R6), and the cache evicts only what the owner has applied (R7).
 
+mod hand_over;
 mod queue;
 mod round;
 #[cfg(test)]
@@ -16,12 +17,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use wal::Sequence;
 
-pub(crate) use queue::{DurableGroup, Held, Queue};
+pub use hand_over::{HandOverBounds, Held};
+pub(crate) use queue::{DurableGroup, Queue, QueuedEntry};
 pub(crate) use round::{Committer, Finished, KnownEnds, Round};
 
 use crate::Error;
 use crate::limits::{MAX_SLICES_PER_ROUND, OWN_OBJECT_BYTES};
 use crate::objects::Backoff;
+use crate::partition::{Inner, Status};
 use crate::storage::Shared;
 
 /// The handle.
@@ -34,6 +37,12 @@ enum Message {
     /// Upload all that is durable now, with producer checkpoints.
     Drain {
         reply: oneshot::Sender<Result<(), Error>>,
+    },
+    /// Bring partitions to where they may be released.
+    HandOver {
+        partitions: Vec<Arc<Inner>>,
+        bounds: HandOverBounds,
+        reply: oneshot::Sender<Result<Vec<Held>, Error>>,
     },
 }
 
@@ -75,6 +84,25 @@ impl Uploader {
             .map_err(|_| Error::NotOpen)?;
         answer.await.map_err(|_| Error::NotOpen)?
     }
+
+    /// Brings `partitions` to where they may be released.
+    ///
+    /// # Errors
+    /// What stopped the uploader for good.
+    pub(crate) async fn hand_over(
+        &self,
+        partitions: Vec<Arc<Inner>>,
+        bounds: HandOverBounds,
+    ) -> Result<Vec<Held>, Error> {
+        let (reply, answer) = oneshot::channel();
+        let message = Message::HandOver {
+            partitions,
+            bounds,
+            reply,
+        };
+        self.tx.send(message).await.map_err(|_| Error::NotOpen)?;
+        answer.await.map_err(|_| Error::NotOpen)?
+    }
 }
 
 // === impl Worker ===
@@ -97,14 +125,8 @@ impl Worker {
                 biased;
                 message = self.rx.recv() => match message {
                     None => break Ok(()),
-                    Some(Message::Drain { reply }) => {
-                        let result = self.drain().await;
-                        let failed = result.clone().err();
-                        // Who asked may have given up.
-                        let _ = reply.send(result);
-                        if let Some(error) = failed {
-                            break Err(error);
-                        }
+                    Some(message) => if let Err(error) = self.serve(message).await {
+                        break Err(error);
                     }
                 },
                 () = shared.queue.changed() => {}
@@ -117,6 +139,30 @@ impl Worker {
         };
         if let Err(error) = result {
             shared.fail(error);
+        }
+    }
+
+    async fn serve(&mut self, message: Message) -> Result<(), Error> {
+        match message {
+            Message::Drain { reply } => {
+                let result = self.drain().await;
+                // Who asked may have given up.
+                let _ = reply.send(result.clone());
+                result
+            }
+            Message::HandOver {
+                partitions,
+                bounds,
+                reply,
+            } => {
+                let result = self.hand_over(&partitions, bounds).await;
+                let failed = result.clone().map(drop);
+                if reply.send(result).is_err() {
+                    // Nobody is left who could release them.
+                    partitions.iter().for_each(|inner| inner.go_on());
+                }
+                failed
+            }
         }
     }
 
@@ -155,6 +201,20 @@ impl Worker {
 
     /// R7: first the owner's own slice lists, then the cache may let go.
     async fn apply(&self, finished: &Finished, round: &Round) {
+        self.apply_parts(finished).await;
+        for (inner, end_offset, bytes) in round.chunks() {
+            let kept = {
+                let state = inner.state.lock();
+                state.status != Status::Closed && state.committed_end >= end_offset
+            };
+            if kept {
+                self.shared.retained.uploaded(&inner, end_offset, bytes);
+            }
+        }
+    }
+
+    /// What the catalog took of a round is here too from now on.
+    async fn apply_parts(&self, finished: &Finished) {
         for part in &finished.parts {
             let (Some(inner), Some(committed)) = (&part.partition, &part.committed) else {
                 continue;
@@ -163,11 +223,6 @@ impl Worker {
             let applied = inner.apply_commit(&part.slices, part.bytes, committed.clone());
             if !applied || finished.moved.contains(&tp) {
                 self.refresh(tp).await;
-            }
-        }
-        for (inner, end_offset, bytes) in round.chunks() {
-            if inner.state.lock().committed_end >= end_offset {
-                self.shared.retained.uploaded(&inner, end_offset, bytes);
             }
         }
         if let Some(hooks) = &self.shared.hooks {

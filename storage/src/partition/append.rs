@@ -79,7 +79,8 @@ impl Appended {
 }
 
 impl Partition {
-    /// Takes memory and a queue slot for a batch of `bytes`, waiting up to the deadline.
+    /// Takes memory and a queue slot for a batch of `bytes`, waiting up to the deadline, and while
+    /// appends are held because the partition moves.
     ///
     /// # Errors
     /// `Timeout`: nothing was queued. `TooLarge`, `DiskFull`, `NotOpen`, `Log`.
@@ -89,6 +90,7 @@ impl Partition {
         context: AppendContext,
     ) -> Result<Reservation, Error> {
         let shared = &self.shared;
+        self.not_held(context.deadline).await?;
         shared.check_disk()?;
         drop(shared.log()?);
         let AppendContext { deadline, internal } = context;
@@ -120,7 +122,7 @@ impl Partition {
     /// lock, in the order in which callers come.
     ///
     /// # Errors
-    /// `NotLeader`; `OutOfOrderSequence`, `InvalidProducerEpoch`; `InvalidBatch`; `Rejected`.
+    /// `NotLeader`; `Held` (reserve again); `OutOfOrderSequence`, `InvalidProducerEpoch`; `InvalidBatch`; `Rejected`.
     /// Nothing was appended then.
     ///
     /// # Panics
@@ -162,8 +164,13 @@ impl Partition {
     /// # Errors
     /// Those of both.
     pub async fn produce(&self, batch: &[u8], context: AppendContext) -> Result<Appended, Error> {
-        let reservation = self.reserve(batch.len(), context).await?;
-        self.append(reservation, batch)
+        loop {
+            let reservation = self.reserve(batch.len(), context).await?;
+            match self.append(reservation, batch) {
+                Err(Error::Held { .. }) => {}
+                done => return done,
+            }
+        }
     }
 
     fn append_locked(
@@ -174,8 +181,10 @@ impl Partition {
         now_ms: i64,
         log_append_time_ms: i64,
     ) -> Result<Appended, Error> {
-        if state.status != Status::Open {
-            return Err(self.inner.not_leader());
+        match state.status {
+            Status::Open => {}
+            Status::Held => return Err(self.inner.held()),
+            Status::Closed => return Err(self.inner.not_leader()),
         }
         let log = self.shared.log()?;
         let base_offset = state.log_end;

@@ -48,7 +48,7 @@ impl Inner {
     /// What a round needs; `None` when the partition is closed.
     pub(crate) fn checkpoint_plan(&self) -> Option<CheckpointPlan> {
         let state = self.state.lock();
-        (state.status == Status::Open).then(|| CheckpointPlan {
+        (state.status != Status::Closed).then(|| CheckpointPlan {
             committed_end: state.committed_end,
             committed: state.committed.clone(),
         })

@@ -16,7 +16,7 @@ pub(crate) struct Wakers {
 }
 
 impl Wakers {
-    fn add(&mut self, notify: &Arc<Notify>) {
+    pub(super) fn add(&mut self, notify: &Arc<Notify>) {
         if self.waiting.len() >= self.sweep_at.max(WAKERS_BEFORE_SWEEP) {
             self.waiting.retain(|waker| waker.strong_count() > 0);
             self.sweep_at = 2 * self.waiting.len();

@@ -1,6 +1,6 @@
 //! Durable entries that are not yet committed, in the log's order.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,10 +15,21 @@ use crate::partition::Inner;
 
 /// A durable entry with the memory that it pins.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct QueuedEntry {
     pub(crate) entry: Entry,
     pub(crate) partition: Option<Arc<Inner>>,
     pub(crate) _memory: Option<MemoryPermit>,
+}
+
+/// Offsets from which on partitions are meant.
+pub(crate) type Ends = BTreeMap<(TopicPartition, LeaderEpoch), i64>;
+
+impl QueuedEntry {
+    fn lies_from(&self, from: &Ends) -> bool {
+        let entry = &self.entry;
+        from.get(&(entry.topic_partition, entry.leader_epoch))
+            .is_some_and(|from| entry.last_offset >= *from)
+    }
 }
 
 /// A durable group.
@@ -26,7 +37,7 @@ pub(crate) struct Held {
 pub(crate) struct DurableGroup {
     pub(crate) sequence: Sequence,
     pub(crate) at: Instant,
-    pub(crate) entries: Vec<Held>,
+    pub(crate) entries: Vec<QueuedEntry>,
 }
 
 impl DurableGroup {
@@ -120,6 +131,49 @@ impl Queue {
     /// True when nothing waits for upload.
     pub(crate) fn is_empty(&self) -> bool {
         self.state.lock().groups.is_empty()
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.state.lock().queued_bytes
+    }
+
+    /// One past the last group that waits; 0 when none does.
+    pub(crate) fn end(&self) -> Sequence {
+        let state = self.state.lock();
+        state.groups.back().map_or(0, |group| group.sequence + 1)
+    }
+
+    /// Bytes of the partitions named, from the offset given for each on.
+    pub(crate) fn bytes_of(&self, from: &Ends) -> u64 {
+        let state = self.state.lock();
+        let entries = state.groups.iter().flat_map(|group| &group.entries);
+        let wanted = entries.filter(|held| held.lies_from(from));
+        wanted.map(|held| held.entry.batches.len() as u64).sum()
+    }
+
+    /// Copies of their entries, from the offset given for each on; these stay queued, and pin the
+    /// memory.
+    pub(crate) fn copy_of(&self, from: &Ends) -> Vec<DurableGroup> {
+        let state = self.state.lock();
+        let mut groups = Vec::new();
+        for group in &state.groups {
+            let wanted = group.entries.iter().filter(|held| held.lies_from(from));
+            let copy = wanted.map(|held| QueuedEntry {
+                entry: held.entry.clone(),
+                partition: held.partition.clone(),
+                _memory: None,
+            });
+            let entries: Vec<_> = copy.collect();
+            if !entries.is_empty() {
+                groups.push(DurableGroup {
+                    sequence: group.sequence,
+                    at: group.at,
+                    entries,
+                });
+            }
+        }
+        groups
     }
 
     /// Takes groups from the front: at least one, then as many as stay within `bytes` and name at

@@ -11,7 +11,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use protocol::{BatchView, BrokerEpoch, LeaderEpoch, TopicPartition};
 use wal::{Sequence, WalId};
 
-use super::{DurableGroup, Held, wants_own_object};
+use super::{DurableGroup, QueuedEntry, wants_own_object};
 use crate::format::{BatchEntry, FinishedObject, ObjectWriter, SliceEnd, SliceStart};
 use crate::limits::{MAX_CONFLICTS, MAX_OBJECT_BYTES, PUTS_IN_FLIGHT, YIELD_BYTES};
 use crate::objects::{Backoff, Objects};
@@ -85,11 +85,34 @@ pub(crate) struct FinishedPart {
 /// A partition's entries of a round.
 struct Part<'a> {
     partition: Option<Arc<Inner>>,
-    entries: Vec<&'a Held>,
-    /// Of all its entries, committed already or not.
-    all_bytes: u64,
+    entries: Vec<&'a QueuedEntry>,
+    /// Up to where the owner knows it to be committed: early uploads went there.
+    own_end: i64,
+    /// Of its entries from there on, committed already or not.
+    new_bytes: u64,
     bytes: u64,
     plan: Option<CheckpointPlan>,
+}
+
+impl Part<'_> {
+    fn new(first: &QueuedEntry) -> Self {
+        let partition = first.partition.clone();
+        let plan = partition.as_ref().and_then(|inner| inner.checkpoint_plan());
+        let own_end = match (&plan, &partition) {
+            (Some(plan), _) => plan.committed_end,
+            // Closed, its end is what was released.
+            (None, Some(inner)) => inner.committed_end(),
+            (None, None) => 0,
+        };
+        Self {
+            partition,
+            entries: Vec::new(),
+            own_end,
+            new_bytes: 0,
+            bytes: 0,
+            plan,
+        }
+    }
 }
 
 /// A part as it was written.
@@ -181,25 +204,15 @@ impl Committer {
         for held in round.groups.iter().flat_map(|group| &group.entries) {
             let entry = &held.entry;
             let key = (entry.topic_partition, entry.leader_epoch);
-            let part = parts.entry(key).or_insert_with(|| Part {
-                partition: held.partition.clone(),
-                entries: Vec::new(),
-                bytes: 0,
-                all_bytes: 0,
-                plan: held
-                    .partition
-                    .as_ref()
-                    .and_then(|inner| inner.checkpoint_plan()),
-            });
-            let committed_end = known
-                .get(&entry.topic_partition)
-                .copied()
-                .or_else(|| part.plan.as_ref().map(|plan| plan.committed_end))
-                .unwrap_or(0);
+            let part = parts.entry(key).or_insert_with(|| Part::new(held));
+            let committed_end = known.get(&entry.topic_partition).copied();
+            let committed_end = committed_end.unwrap_or(part.own_end);
             if let Some(plan) = &mut part.plan {
                 plan.committed.fold(entry)?;
             }
-            part.all_bytes += entry.batches.len() as u64;
+            if entry.last_offset >= part.own_end {
+                part.new_bytes += entry.batches.len() as u64;
+            }
             // Committed already (R6); an entry that straddles goes to the catalog, which refuses.
             if entry.last_offset < committed_end {
                 continue;
@@ -213,7 +226,7 @@ impl Committer {
         let mut bundle = ObjectWriter::new();
         for (key, part) in parts {
             if part.entries.is_empty() {
-                let (partition, bytes) = (part.partition, part.all_bytes);
+                let (partition, bytes) = (part.partition, part.new_bytes);
                 let committed = part.plan.map(|plan| plan.committed);
                 written.push(Written {
                     key,
@@ -305,7 +318,7 @@ impl Committer {
         Ok(Written {
             key,
             partition: part.partition,
-            bytes: part.all_bytes,
+            bytes: part.new_bytes,
             committed,
         })
     }

@@ -542,7 +542,7 @@ fn random_commands_do_what_a_small_model_says() {
     for seed in 1..=runs {
         let mut world = World {
             check_every: 61,
-            ..World::default()
+            ..World::newest()
         };
         world.create(4);
         let mut model = Model::default();

@@ -52,7 +52,7 @@ impl World {
 
 #[test]
 fn a_target_stands_until_the_partition_is_there() {
-    let mut world = World::default();
+    let mut world = World::newest();
     let (broker, _) = world.broker(0);
     world.create(3);
     let (other, _) = world.broker(1);
@@ -84,7 +84,7 @@ fn a_target_stands_until_the_partition_is_there() {
 
 #[test]
 fn who_takes_over_a_moving_partition_is_its_target() {
-    let mut world = World::default();
+    let mut world = World::newest();
     let (broker, wal) = world.broker(0);
     world.create(4);
     world.broker(1);
@@ -100,7 +100,7 @@ fn who_takes_over_a_moving_partition_is_its_target() {
 
 #[test]
 fn a_draining_node_is_given_nothing_however_often_it_registers() {
-    let mut world = World::default();
+    let mut world = World::newest();
     let (first, _) = world.broker(0);
     let (second, _) = world.broker(1);
     world.create(4);
@@ -128,7 +128,7 @@ fn a_draining_node_is_given_nothing_however_often_it_registers() {
 
 #[test]
 fn a_broker_that_leaves_takes_nothing_but_its_next_epoch_does() {
-    let mut world = World::default();
+    let mut world = World::newest();
     let (first, _) = world.broker(0);
     let (second, _) = world.broker(1);
     world.create(6);
@@ -156,7 +156,7 @@ fn a_broker_that_leaves_takes_nothing_but_its_next_epoch_does() {
 
 #[test]
 fn a_drain_spreads_over_all_others_by_load() {
-    let mut world = World::default();
+    let mut world = World::newest();
     let (first, _) = world.broker(0);
     world.create(9);
     for node in 1..4 {
@@ -171,7 +171,7 @@ fn a_drain_spreads_over_all_others_by_load() {
 
 #[test]
 fn more_moves_than_one_command_takes_are_refused() {
-    let mut world = World::default();
+    let mut world = World::newest();
     let (broker, _) = world.broker(0);
     world.create(1);
     let count = crate::limits::MAX_MOVES_PER_COMMAND + 1;

@@ -1,0 +1,82 @@
+//! Holding appends while a partition is given away.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use super::wait::wake;
+use super::{Inner, Partition, Status};
+use crate::Error;
+
+impl Inner {
+    /// Holds appends; false when it is not open for them.
+    pub(crate) fn hold(&self) -> bool {
+        let mut state = self.state.lock();
+        let open = state.status == Status::Open;
+        if open {
+            state.status = Status::Held;
+        }
+        open
+    }
+
+    /// Takes appends again.
+    pub(crate) fn go_on(&self) {
+        let mut state = self.state.lock();
+        if state.status != Status::Held {
+            return;
+        }
+        state.status = Status::Open;
+        let wakers = state.wakers.take();
+        drop(state);
+        wake(wakers);
+    }
+
+    /// Its end, when appends are held and all of it is committed.
+    pub(crate) fn held_end(&self) -> Option<i64> {
+        let state = self.state.lock();
+        let ready = state.status == Status::Held && state.committed_end == state.log_end;
+        ready.then_some(state.log_end)
+    }
+
+    /// Up to where it is committed, as far as is known here.
+    pub(crate) fn committed_end(&self) -> i64 {
+        self.state.lock().committed_end
+    }
+
+    /// Waits until nothing of it is queued in the log, or it is closed.
+    pub(crate) async fn all_durable(&self) {
+        let notify = Arc::new(Notify::new());
+        loop {
+            {
+                let mut state = self.state.lock();
+                if state.status == Status::Closed || state.pending.is_empty() {
+                    return;
+                }
+                state.wakers.add(&notify);
+            }
+            notify.notified().await;
+        }
+    }
+}
+
+impl Partition {
+    /// Waits until appends are not held, or the partition is closed.
+    ///
+    /// # Errors
+    /// `Held` at the deadline.
+    pub(super) async fn not_held(&self, deadline: Instant) -> Result<(), Error> {
+        let notify = Arc::new(Notify::new());
+        loop {
+            {
+                let mut state = self.inner.state.lock();
+                if state.status != Status::Held {
+                    return Ok(());
+                }
+                state.wakers.add(&notify);
+            }
+            let waited = timeout_at(deadline, notify.notified()).await;
+            waited.map_err(|_| self.inner.held())?;
+        }
+    }
+}
