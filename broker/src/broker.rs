@@ -15,14 +15,14 @@ use protocol::messages::StrBytes;
 use protocol::{BrokerEpoch, LeaderEpoch, NodeId, TopicPartition};
 use storage::{Partition, Storage};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::auth::{Authorizer, Operation, Resource};
 use crate::config::{Config, keys};
 use crate::context::RequestContext;
 use crate::groups::{Coordinator, GroupConfig};
 use crate::handlers::Sessions;
-use crate::limits::POOLED_CHECKS;
+use crate::limits::{OPENING_PATIENCE, POOLED_CHECKS};
 use crate::metrics::BrokerMetrics;
 use crate::producer_ids::ProducerIds;
 use crate::quotas::Quota;
@@ -73,6 +73,16 @@ pub(crate) struct NotLed {
     pub(crate) leader: Option<NodeId>,
     /// At which epoch.
     pub(crate) leader_epoch: LeaderEpoch,
+}
+
+impl NotLed {
+    fn of(image: &Image, tp: TopicPartition) -> Self {
+        let known = image.partition(tp);
+        Self {
+            leader: known.and_then(|partition| partition.leader),
+            leader_epoch: known.map_or(LeaderEpoch(-1), |partition| partition.leader_epoch),
+        }
+    }
 }
 
 /// Where a node is reached by clients of one listener.
@@ -195,11 +205,37 @@ impl Broker {
         {
             return Ok(partition);
         }
-        let known = image.partition(tp);
-        Err(NotLed {
-            leader: known.and_then(|partition| partition.leader),
-            leader_epoch: known.map_or(LeaderEpoch(-1), |partition| partition.leader_epoch),
-        })
+        Err(NotLed::of(image, tp))
+    }
+
+    /// As [`Broker::led`], but waits a moment for a partition that has just been given to this
+    /// broker and is not open yet: its clients are faster than its opening.
+    pub(crate) async fn led_soon(
+        &self,
+        tp: TopicPartition,
+        deadline: Instant,
+    ) -> Result<Partition, NotLed> {
+        let deadline = deadline.min(Instant::now() + OPENING_PATIENCE);
+        let mut assigned = self.assigned.subscribe();
+        loop {
+            assigned.mark_unchanged();
+            let image = self.image();
+            let not_led = match self.led(&image, tp) {
+                Ok(partition) => return Ok(partition),
+                Err(not_led) => not_led,
+            };
+            let given = image.partition(tp).and_then(|partition| partition.broker);
+            let epoch = self.epoch().filter(|epoch| epoch.lease.valid_now());
+            let opening = epoch.is_some_and(|epoch| Some(epoch.id) == given);
+            if !opening || timeout_at(deadline, assigned.changed()).await.is_err() {
+                return Err(not_led);
+            }
+        }
+    }
+
+    /// Who leads a partition as of now, for those who are told that it is not led here (KIP-951).
+    pub(crate) fn not_led(&self, tp: TopicPartition) -> NotLed {
+        NotLed::of(&self.image(), tp)
     }
 
     /// A topic's settings.

@@ -9,7 +9,9 @@ use storage::CatalogError;
 pub(crate) fn storage_code(error: &storage::Error) -> ErrorCode {
     use storage::Error;
     match error {
-        Error::NotLeader { .. } | Error::NotOpen => ErrorCode::NotLeaderOrFollower,
+        Error::NotLeader { .. } | Error::Held { .. } | Error::NotOpen => {
+            ErrorCode::NotLeaderOrFollower
+        }
         Error::Timeout { .. } => ErrorCode::RequestTimedOut,
         Error::DiskFull { .. } => ErrorCode::KafkaStorageError,
         Error::TooLarge { .. } => ErrorCode::MessageTooLarge,

@@ -53,6 +53,9 @@ pub(crate) const RETRY_FIRST: Duration = Duration::from_millis(50);
 /// Longest such pause.
 pub(crate) const RETRY_MOST: Duration = Duration::from_secs(5);
 
+/// How long a Produce waits for a partition that has just been given to this broker.
+pub(crate) const OPENING_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Partitions opened at once.
 pub(crate) const PARTITION_OPENS: usize = 32;
 

@@ -51,9 +51,7 @@ impl GroupLog for StorageLog {
             deadline: Instant::now() + APPEND_PATIENCE,
             internal: true,
         };
-        let reserved = self.partition.reserve(batch.len(), context).await;
-        let reservation = reserved.map_err(|error| log_error(&error))?;
-        let appended = self.partition.append(reservation, &batch);
+        let appended = self.partition.produce(&batch, context).await;
         let durable = appended.map_err(|error| log_error(&error))?.durable().await;
         durable.map_err(|error| log_error(&error))
     }

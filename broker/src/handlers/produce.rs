@@ -72,13 +72,17 @@ pub(crate) async fn start(
         for data in topic.partition_data {
             bytes += data.records.as_ref().map_or(0, Bytes::len);
             let index = data.index;
+            let id = found
+                .as_ref()
+                .map_or(topic.topic_id, |(topic, _)| topic.id.0);
+            let tp = TopicPartition::new(TopicId(id), index);
             // A frame may hold thousands that never wait for anything.
             consume_budget().await;
             let appended = match &found {
                 Ok((topic, settings)) => producing.partition(topic, settings, data).await,
                 Err(refused) => Err(refused.clone().into()),
             };
-            partitions.push((index, appended));
+            partitions.push((tp, appended));
         }
         topics.push(Topic {
             name: topic.name,
@@ -116,7 +120,7 @@ pub(crate) async fn start(
 struct Topic {
     name: TopicName,
     id: Uuid,
-    partitions: Vec<(i32, Result<Appended, Failed>)>,
+    partitions: Vec<(TopicPartition, Result<Appended, Failed>)>,
 }
 
 /// Why a partition took nothing.
@@ -187,7 +191,8 @@ impl Producing<'_> {
             let code = ErrorCode::UnknownTopicOrPartition;
             return Err(Refused::new(code, code.message()).into());
         };
-        let partition = self.broker.led(self.image, tp).map_err(Failed::NotLed)?;
+        let led = self.broker.led_soon(tp, self.deadline).await;
+        let partition = led.map_err(Failed::NotLed)?;
         let records = data.records.unwrap_or_default();
         let checked = self.check(&records, settings).await;
         let checked = checked.map_err(|refused| self.named_in(refused))?;
@@ -196,11 +201,18 @@ impl Producing<'_> {
             internal: false,
         };
         let length = records.len();
-        let reservation = partition.reserve(length, context).await;
-        // A corrected copy is made only here, where nothing waits while it is held.
-        let appended = reservation
-            .and_then(|reservation| partition.append(reservation, &checked.keep(records)))
-            .map_err(|error| self.failed(tp, &error))?;
+        let appended = loop {
+            let reservation = partition.reserve(length, context).await;
+            // A corrected copy is made only here, where nothing waits while it is held.
+            let appended = reservation.and_then(|reservation| {
+                partition.append(reservation, &checked.keep(records.clone()))
+            });
+            match appended {
+                // It has begun to move: wait for what comes of it.
+                Err(storage::Error::Held { .. }) if Instant::now() < self.deadline => {}
+                done => break done.map_err(|error| self.failed(tp, &error))?,
+            }
+        };
         if !appended.duplicate {
             let metrics = &self.broker.metrics;
             metrics.produced_bytes.inc_by(length as u64);
@@ -257,14 +269,9 @@ impl Producing<'_> {
 
     fn failed(&mut self, tp: TopicPartition, error: &storage::Error) -> Failed {
         match error {
-            storage::Error::NotLeader { .. } => {
-                let known = self.image.partition(tp);
-                Failed::NotLed(NotLed {
-                    leader: known.and_then(|partition| partition.leader),
-                    leader_epoch: known.map_or(protocol::LeaderEpoch(-1), |partition| {
-                        partition.leader_epoch
-                    }),
-                })
+            // By now it may be led elsewhere.
+            storage::Error::NotLeader { .. } | storage::Error::Held { .. } => {
+                Failed::NotLed(self.broker.not_led(tp))
             }
             storage::Error::Rejected { records } => {
                 let told = records.iter().take(self.named).map(|record| {
@@ -323,15 +330,15 @@ impl Finish {
         let mut responses = Vec::with_capacity(topics.len());
         for topic in topics {
             let mut partitions = Vec::with_capacity(topic.partitions.len());
-            for (index, appended) in topic.partitions {
+            for (tp, appended) in topic.partitions {
                 let result = match appended {
-                    Ok(appended) => self.durable(appended).await,
+                    Ok(appended) => self.durable(tp, appended).await,
                     Err(failed) => Err(failed),
                 };
                 failed |= result.is_err();
                 partitions.push(match result {
-                    Ok(response) => response.with_index(index),
-                    Err(failed) => self.error(failed, &mut leaders).with_index(index),
+                    Ok(response) => response.with_index(tp.partition),
+                    Err(failed) => self.error(failed, &mut leaders).with_index(tp.partition),
                 });
             }
             let response = TopicProduceResponse::default().with_partition_responses(partitions);
@@ -350,7 +357,11 @@ impl Finish {
         (response.with_node_endpoints(endpoints), failed)
     }
 
-    async fn durable(&self, appended: Appended) -> Result<PartitionProduceResponse, Failed> {
+    async fn durable(
+        &self,
+        tp: TopicPartition,
+        appended: Appended,
+    ) -> Result<PartitionProduceResponse, Failed> {
         let response = PartitionProduceResponse::default()
             .with_base_offset(appended.base_offset)
             .with_log_append_time_ms(appended.log_append_time_ms)
@@ -359,7 +370,9 @@ impl Finish {
             // The lease is asked again when the reply leaves.
             Ok(Ok(())) if self.broker.may_acknowledge() => Ok(response),
             Ok(Ok(())) => Err(unknown_leader()),
-            Ok(Err(storage::Error::NotLeader { .. })) => Err(unknown_leader()),
+            Ok(Err(storage::Error::NotLeader { .. })) => {
+                Err(Failed::NotLed(self.broker.not_led(tp)))
+            }
             Ok(Err(error)) => Err(Refused::new(storage_code(&error), error.to_string()).into()),
             Err(_) => {
                 let message = "still queued: it may yet become durable";
