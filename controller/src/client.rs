@@ -99,8 +99,9 @@ impl Client {
         self.propose(id, command, false).await
     }
 
-    /// Registers a broker. `death_proven`: the caller holds the lock of the node's directory, so
-    /// that no earlier process of it lives, and its lease need not be waited for.
+    /// Registers a broker. `death_proven`: the caller holds the lock of the directory that it names,
+    /// so that no earlier process that registered from there lives, and its lease need not be waited
+    /// for.
     ///
     /// # Errors
     /// `NodeInUse` (retry) while another process of the node may hold a lease.

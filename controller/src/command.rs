@@ -72,6 +72,8 @@ pub struct RegisterBroker {
     pub listeners: Vec<Listener>,
     /// Kafka's `broker.rack`.
     pub rack: Option<String>,
+    /// Drawn once for its data directory, and kept there; nil when there is none.
+    pub directory: Uuid,
 }
 
 /// Where a log lives, and so who can recover it.

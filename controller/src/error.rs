@@ -69,7 +69,11 @@ pub enum Refusal {
         reason: String,
     },
     /// A node id that another live process uses.
-    #[error("node {node} is registered by another process whose lease has not run out")]
+    #[error(
+        "node {node} is registered by another process, from another directory, whose lease has not \
+         run out: this one waits for that; if both are meant to run, give one of them another \
+         node.id; if the other is dead, nothing need be done"
+    )]
     NodeInUse {
         /// The node.
         node: NodeId,

@@ -53,6 +53,8 @@ pub struct BrokerImage {
     pub node: NodeId,
     /// Its process.
     pub incarnation: Uuid,
+    /// Its data directory; nil when it named none.
+    pub directory: Uuid,
     /// Where it can be reached.
     pub listeners: Vec<Listener>,
     /// Its rack.
@@ -219,6 +221,7 @@ fn brokers(state: &State) -> BTreeMap<BrokerEpoch, BrokerImage> {
     let image = |broker: &crate::state::Broker| BrokerImage {
         node: broker.register.node,
         incarnation: broker.register.incarnation,
+        directory: broker.register.directory,
         listeners: broker.register.listeners.clone(),
         rack: broker.register.rack.clone(),
         fenced: broker.fenced,

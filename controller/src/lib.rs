@@ -15,6 +15,7 @@
 mod checkpoint;
 mod client;
 mod command;
+mod duties;
 mod error;
 mod identity;
 mod image;

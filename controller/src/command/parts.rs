@@ -105,6 +105,10 @@ pub(crate) fn put_register(register: &RegisterBroker) -> wire::RegisterBroker {
         incarnation: put_id(register.incarnation),
         listeners,
         rack: register.rack.clone(),
+        directory: match register.directory.is_nil() {
+            true => Vec::new(),
+            false => put_id(register.directory),
+        },
     }
 }
 
@@ -123,6 +127,10 @@ pub(crate) fn get_register(wire: wire::RegisterBroker) -> Decoded<RegisterBroker
         incarnation: get_id(&wire.incarnation)?,
         listeners,
         rack: wire.rack,
+        directory: match wire.directory.is_empty() {
+            true => Uuid::nil(),
+            false => get_id(&wire.directory)?,
+        },
     })
 }
 

@@ -45,6 +45,7 @@ fn register() -> RegisterBroker {
         incarnation: id(9),
         listeners: vec![listener],
         rack: Some(String::new()),
+        directory: Uuid::nil(),
     }
 }
 

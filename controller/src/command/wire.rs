@@ -95,6 +95,9 @@ pub(crate) struct RegisterBroker {
     pub(crate) listeners: Vec<Listener>,
     #[prost(string, optional, tag = "4")]
     pub(crate) rack: Option<String>,
+    /// Empty for none.
+    #[prost(bytes = "vec", tag = "5")]
+    pub(crate) directory: Id,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

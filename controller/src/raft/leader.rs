@@ -70,13 +70,12 @@ impl Inner {
         let mut registers = false;
         if let Command::RegisterBroker(register) = &proposal.command {
             registers = true;
-            if !submit.death_proven {
-                // What an earlier leader let in must be in the state that is looked at.
-                let term = self.term();
-                self.confirm().await?;
-                if let Err(refusal) = self.check_node_is_free(term, register)? {
-                    return Ok(refused(&refusal));
-                }
+            // What an earlier leader let in must be in the state that is looked at.
+            let term = self.term();
+            self.confirm().await?;
+            let proven = submit.death_proven.then_some(register.directory);
+            if let Err(refusal) = self.check_node_is_free(term, register, proven)? {
+                return Ok(refused(&refusal));
             }
         }
         let term = self.term();
@@ -123,10 +122,13 @@ impl Inner {
         self.raft.metrics().borrow_watched().current_term
     }
 
+    /// That no other process of the node may hold a lease. The lock of the directory `proven` says
+    /// that those which registered from there are dead; of those elsewhere it says nothing.
     fn check_node_is_free(
         &self,
         term: u64,
         register: &RegisterBroker,
+        proven: Option<uuid::Uuid>,
     ) -> Result<Result<(), Refusal>, NotDone> {
         let now = self.env.clock.monotonic();
         let image = self.shared.image().borrow().clone();
@@ -136,7 +138,8 @@ impl Inner {
         }
         for (epoch, broker) in image.live_brokers() {
             let other = broker.node == register.node && broker.incarnation != register.incarnation;
-            if other && sessions.may_live(epoch, now) {
+            let dead = proven == Some(broker.directory);
+            if other && !dead && sessions.may_live(epoch, now) {
                 let node = register.node;
                 return Ok(Err(Refusal::NodeInUse { node }));
             }

@@ -45,6 +45,7 @@ fn register(incarnation: u128) -> RegisterBroker {
         incarnation: Uuid::from_u128(incarnation),
         listeners: Vec::new(),
         rack: None,
+        directory: Uuid::nil(),
     }
 }
 
@@ -324,6 +325,38 @@ fn sim_settings() -> ControllerSettings {
         dir: "/data/raft".into(),
         ..settings(std::path::Path::new("/"))
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lock_of_one_directory_proves_nothing_of_another() {
+    let host = SimHost::alone(9);
+    let controller = Controller::start(host.env(), sim_settings()).await.unwrap();
+    let client = controller.client();
+    let at = |incarnation, directory| RegisterBroker {
+        directory: Uuid::from_u128(directory),
+        ..register(incarnation)
+    };
+    let first = client.register(at(1, 7), true).await.unwrap();
+    let keeper = client.keep_lease(first, ()).await.unwrap();
+    // A second process with the same node.id waits, for as long as the first one renews.
+    for _ in 0..20 {
+        let refused = client.register(at(2, 8), true).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Retry);
+        let text = refused.to_string();
+        assert!(text.contains("another node.id"), "the remedy: {text}");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    // The same directory, locked anew: the first one is dead.
+    let again = client.register(at(3, 7), true).await.unwrap();
+    assert!(!client.image().borrow().brokers.contains_key(&first));
+    drop(keeper);
+    // Without the lock not even that.
+    let refused = client.register(at(4, 7), false).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Retry);
+    // From elsewhere once the lease has run out.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    assert!(client.register(at(5, 8), true).await.unwrap() > again);
+    controller.shutdown().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -164,6 +164,7 @@ impl World {
             incarnation: Uuid::from_u128(0xb0_0000 + self.ids),
             listeners: Vec::new(),
             rack: None,
+            directory: Uuid::nil(),
         };
         match self.done(Command::RegisterBroker(register)) {
             Response::Registered { broker } => broker,

@@ -315,6 +315,7 @@ fn the_same_process_keeps_its_epoch_and_another_one_fences_it() {
             incarnation: Uuid::from_u128(incarnation),
             listeners: Vec::new(),
             rack: Some("r".to_owned()),
+            directory: Uuid::nil(),
         })
     };
     let first = world.done(register(1));
