@@ -55,6 +55,11 @@ pub(crate) const RETRY_MOST: Duration = Duration::from_secs(5);
 
 /// How long a Produce waits for a partition that has just been given to this broker.
 pub(crate) const OPENING_PATIENCE: Duration = Duration::from_secs(1);
+/// Dead logs that one broker recovers at once: each holds an upload round in memory.
+pub(crate) const TAKEOVERS_AT_ONCE: usize = 4;
+
+/// Longest pause before a node that waits for another process of the same id asks again.
+pub(crate) const NODE_IN_USE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Partitions opened at once.
 pub(crate) const PARTITION_OPENS: usize = 32;

@@ -125,8 +125,49 @@ pub(crate) struct BrokerMetrics {
     pub(crate) lease_lapses: Counter,
     /// Bytes that request frames hold.
     pub(crate) frame_bytes: Gauge,
+    /// Recovery of dead logs.
+    pub(crate) takeover: TakeoverMetrics,
     /// The group coordinator's.
     pub(crate) groups: GroupMetrics,
+}
+
+/// Recovery of the logs of dead brokers. Clones share the figures.
+#[derive(Clone, Debug)]
+pub(crate) struct TakeoverMetrics {
+    /// Logs recovered beside serving.
+    pub(crate) recovered: Counter,
+    /// Recoveries that came to nothing for another reason than waiting.
+    pub(crate) failures: Counter,
+    /// From claim to close, seconds.
+    pub(crate) seconds: Histogram,
+    /// Logs of dead brokers that are not closed, in the whole cluster.
+    pub(crate) dead: Gauge,
+    /// Logs that are set aside as damaged, in the whole cluster.
+    pub(crate) set_aside: Gauge,
+}
+
+impl TakeoverMetrics {
+    fn new(registry: &mut Registry) -> Self {
+        let registry = registry.sub_registry_with_prefix("takeover");
+        let seconds = Histogram::new(LATENCIES);
+        registry.register(
+            "seconds",
+            "From claim to close of a dead log",
+            seconds.clone(),
+        );
+        let dead = Gauge::default();
+        registry.register("dead_logs", "Logs of dead brokers not closed", dead.clone());
+        let set_aside = Gauge::default();
+        let help = "Logs set aside as damaged";
+        registry.register("quarantined_logs", help, set_aside.clone());
+        Self {
+            recovered: counter(registry, "recovered", "Logs recovered beside serving"),
+            failures: counter(registry, "failures", "Recoveries that came to nothing"),
+            seconds,
+            dead,
+            set_aside,
+        }
+    }
 }
 
 impl BrokerMetrics {
@@ -152,6 +193,7 @@ impl BrokerMetrics {
             partitions: gauge(registry, "partitions", "Partitions led here"),
             lease_lapses: counter(registry, "lease_lapses", "Times that the lease lapsed"),
             frame_bytes: gauge(registry, "frame_bytes", "Bytes that request frames hold"),
+            takeover: TakeoverMetrics::new(registry),
             groups: GroupMetrics::new(registry),
         }
     }

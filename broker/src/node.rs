@@ -10,6 +10,7 @@
 //! a killed process would.
 
 mod checkpoints;
+mod directory;
 mod drain;
 mod epoch;
 mod life;
@@ -158,6 +159,8 @@ pub(crate) struct Context {
     /// Cancelled when the node is dropped.
     pub(crate) kill: CancellationToken,
     pub(crate) _lock: Box<dyn DirLock>,
+    /// Id of the data directory.
+    pub(crate) directory: uuid::Uuid,
 }
 
 impl Node {
@@ -173,6 +176,11 @@ impl Node {
         }
         let config = Arc::new(config);
         let lock = take_directory(&env, &config).await?;
+        let directory = directory::id(&env, &config.data_dir).await;
+        let directory = directory.map_err(|source| NodeError::Directory {
+            path: config.data_dir.clone(),
+            source,
+        })?;
         let (sockets, kafka) = bind_listeners(&env, &config).await?;
         let controller = match &sockets.controller {
             Some(bound) => Some(address_of(bound.listener.as_ref(), &bound.advertised)?),
@@ -194,6 +202,7 @@ impl Node {
             stop: stop.clone(),
             kill: kill.clone(),
             _lock: lock,
+            directory,
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(admin::serve(Arc::clone(&admin), admin_listener));

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use controller::{Client, Command, UnsweptWal};
 use env::Env;
 use object_store::ObjectStore;
+use protocol::BrokerEpoch;
 use storage::KeySpace;
 use wal::WalId;
 
@@ -22,6 +23,8 @@ use crate::node::wal_prefix;
 /// Sweeps closed logs, for as long as it runs.
 pub(crate) struct Sweeper {
     pub(crate) env: Env,
+    /// Sweeps only while the chores are this broker's. Two that both think so do no harm.
+    pub(crate) broker: BrokerEpoch,
     pub(crate) store: Arc<dyn ObjectStore>,
     pub(crate) keys: KeySpace,
     pub(crate) client: Client,
@@ -42,7 +45,11 @@ impl Sweeper {
     }
 
     async fn round(&self, undated: &mut Undated) {
-        let unswept = Arc::clone(&self.client.image().borrow().unswept);
+        let image = Arc::clone(&self.client.image().borrow());
+        if image.housekeeper() != Some(self.broker) {
+            return;
+        }
+        let unswept = Arc::clone(&image.unswept);
         undated.keep(|id| unswept.contains_key(&id));
         for (id, wal) in unswept.iter() {
             let began_ms = self.env.clock.wall_ms();

@@ -1,25 +1,36 @@
 //! Recovers the logs that dead broker epochs left: fence, claim, read, commit, close.
 //!
-//! The same path serves a restart and, later, another broker's death. The epochs are fenced by the
-//! registration that came before.
+//! ```text
+//!   start ─▶ own logs ─▶ fresh log, partitions ─▶ serving
+//!   image ─▶ whose heir am I? ─▶ a few logs at a time, beside serving ─▶ Closed: partitions open
+//! ```
 //!
-//! **Invariant:** an error of kind Retry never counts against a log: it is tried for ever, visibly.
+//! The epochs are fenced by whoever found them dead: the controller, or the registration that came
+//! before. [`Image::heir`](controller::Image::heir) says who recovers what.
+//!
+//! **Invariants:** an error of kind Retry never counts against a log: it is tried for ever, visibly.
 //! Only corruption that a second reading finds too sets a log aside; its partitions then stay
-//! offline, and an alarm says so.
+//! offline, and an alarm says so. Damage in another node's log never ends a broker that serves; a
+//! broker that is fenced recovers nothing more.
 
-use std::collections::BTreeSet;
+mod recover;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use controller::{
-    Claimed, Client, Command, ErrorKind, Response, WalBackend as Backend, WalImage, WalPhase,
-};
+use controller::{Client, Image, WalBackend as Backend, WalPhase};
 use env::Env;
-use protocol::{BrokerEpoch, NodeId};
-use storage::{ClaimedPartition, Storage, TailClaim};
-use wal::{Tail, WalId};
+use protocol::BrokerEpoch;
+use storage::Storage;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use wal::WalId;
 
 use crate::config::Config;
-use crate::node::{NodeError, Pause, Store, wal_dir, wal_prefix};
+use crate::limits::{RETRY_MOST, TAKEOVERS_AT_ONCE};
+use crate::metrics::TakeoverMetrics;
+use crate::node::{NodeError, Store, wal_dir};
+use recover::Ended;
 
 /// Why recovery did not come to an end.
 pub(crate) enum TakeoverError {
@@ -30,236 +41,163 @@ pub(crate) enum TakeoverError {
 }
 
 /// What recovery needs.
-pub(crate) struct Takeover<'a> {
-    pub(crate) env: &'a Env,
-    pub(crate) config: &'a Config,
-    pub(crate) client: &'a Client,
-    pub(crate) store: &'a Store,
-    pub(crate) storage: &'a Storage,
+#[derive(Clone)]
+pub(crate) struct Takeover {
+    pub(crate) env: Env,
+    pub(crate) config: Arc<Config>,
+    pub(crate) client: Client,
+    pub(crate) store: Store,
+    pub(crate) storage: Storage,
     pub(crate) broker: BrokerEpoch,
-    pub(crate) metrics: &'a wal::Metrics,
+    pub(crate) metrics: wal::Metrics,
+    pub(crate) counts: TakeoverMetrics,
 }
 
-impl Takeover<'_> {
-    /// Recovers every log that this broker may recover.
-    pub(crate) async fn run(&self) -> Result<(), TakeoverError> {
+/// Logs that are being recovered beside serving.
+struct Working {
+    tasks: JoinSet<(WalId, Result<(), Ended>)>,
+    busy: BTreeSet<WalId>,
+    /// Not before.
+    later: BTreeMap<WalId, Instant>,
+}
+
+// === impl Takeover ===
+
+impl Takeover {
+    /// Recovers the logs of this node's earlier epochs, before the node serves. One that another
+    /// broker has claimed meanwhile is left to it: its partitions open when it is done.
+    pub(crate) async fn own(&self) -> Result<(), TakeoverError> {
         let image = Arc::clone(&self.client.image().borrow());
-        let live: BTreeSet<NodeId> = image.live_brokers().map(|(_, one)| one.node).collect();
         for (id, wal) in image.wals.iter() {
-            // Whoever is back recovers its own logs.
-            let others = wal.node != self.config.node_id && live.contains(&wal.node);
-            if wal.broker == self.broker || others || !self.is_mine(*id, wal) {
+            if wal.broker == self.broker || wal.node != self.config.node_id {
                 continue;
             }
-            self.recover(*id, wal).await?;
+            if let Some(reason) = &wal.quarantine {
+                tracing::error!(wal = %id, reason, "a log is set aside: its partitions stay offline");
+                continue;
+            }
+            if image.heir(*id) != Some(self.broker) {
+                continue;
+            }
+            match self.recover(*id, wal).await {
+                Ok(()) => {}
+                Err(Ended::NotOurs(why)) => {
+                    tracing::info!(wal = %id, why, "another broker recovers a log of this node");
+                }
+                Err(Ended::Fenced) => return Err(TakeoverError::Fenced),
+                Err(Ended::Damaged(error) | Ended::Failed(error)) => {
+                    return Err(TakeoverError::Fatal(error));
+                }
+            }
         }
         self.clean().await;
         Ok(())
     }
 
-    fn is_mine(&self, id: WalId, wal: &WalImage) -> bool {
-        if let Some(reason) = &wal.quarantine {
-            tracing::error!(wal = %id, reason, "a log is set aside: its partitions stay offline");
-            return false;
-        }
-        let dead = match wal.phase {
-            WalPhase::Fenced | WalPhase::Claimed { .. } => true,
-            WalPhase::Active | WalPhase::Closed { .. } => false,
+    /// Recovers what this broker is the heir of, for as long as it runs. Ends when the controller
+    /// is gone or this broker is fenced.
+    pub(crate) async fn follow(self) {
+        let mut images = self.client.image();
+        let mut working = Working {
+            tasks: JoinSet::new(),
+            busy: BTreeSet::new(),
+            later: BTreeMap::new(),
         };
-        // A disk is with its node only; the object store is everywhere.
-        dead && (wal.node == self.config.node_id || wal.backend == Backend::Object)
-    }
-
-    async fn recover(&self, id: WalId, wal: &WalImage) -> Result<(), TakeoverError> {
-        if wal.backend == Backend::Memory {
-            tracing::warn!(wal = %id, "a log in memory is gone: what was not uploaded is lost");
-            let reason = "a log in memory does not outlive its process".to_owned();
-            return self
-                .submit(Command::AbandonWal { wal: id, reason })
-                .await
-                .map(drop);
-        }
-        let mut pause = Pause::default();
-        let mut doubted = false;
         loop {
-            let claim = Command::ClaimWal {
-                wal: id,
-                heir: self.broker,
-            };
-            let Response::Claimed(claimed) = self.submit(claim).await? else {
-                let what = format!("no claim on log {id}");
-                return Err(TakeoverError::Fatal(NodeError::Failed(what)));
-            };
-            match self.read(id, wal, &claimed).await {
-                Ok(()) => return Ok(()),
-                // One wrong bit on the way from a disk that is sound would set the log aside.
-                Err(error) if !doubted && matches!(judged(&error), Judgement::Corrupt) => {
-                    doubted = true;
-                    self.metrics.rereads.inc();
-                    tracing::error!(wal = %id, %error, "a log looks damaged: it is read once more");
-                }
-                Err(error) => self.judge(id, &claimed, error, &mut pause).await?,
+            let image = Arc::clone(&images.borrow_and_update());
+            self.count(&image);
+            self.start(&image, &mut working);
+            let next = working.later.values().min().copied();
+            tokio::select! {
+                biased;
+                Some(ended) = working.tasks.join_next() => match ended {
+                    Ok((id, ended)) => {
+                        working.busy.remove(&id);
+                        if !self.judge(id, ended, &mut working) {
+                            return;
+                        }
+                    }
+                    Err(error) => {
+                        // What it was at cannot be told: everything is looked at again.
+                        self.counts.failures.inc();
+                        tracing::error!(%error, "a recovery has failed");
+                        working.tasks.shutdown().await;
+                        working.busy.clear();
+                        tokio::time::sleep(RETRY_MOST).await;
+                    }
+                },
+                changed = images.changed() => if changed.is_err() { return },
+                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
             }
         }
     }
 
-    /// Reads the tail, commits it, and closes the log.
-    async fn read(&self, id: WalId, wal: &WalImage, claimed: &Claimed) -> Result<(), NodeError> {
-        let tail = self.tail(id, wal, claimed).await?;
-        let ends = claimed.partitions.iter().map(|partition| {
-            let (leader_epoch, committed_end) = (partition.leader_epoch, partition.committed_end);
-            (
-                partition.topic_partition,
-                ClaimedPartition {
-                    leader_epoch,
-                    committed_end,
-                },
-            )
+    /// Begins with what is ours and free, as many at once as there may be.
+    fn start(&self, image: &Image, working: &mut Working) {
+        let now = Instant::now();
+        let Working { busy, later, .. } = working;
+        later.retain(|id, at| *at > now && image.wals.contains_key(id));
+        for (id, wal) in image.wals.iter() {
+            let dead = matches!(wal.phase, WalPhase::Fenced | WalPhase::Claimed { .. });
+            if !dead || busy.contains(id) || later.contains_key(id) {
+                continue;
+            }
+            if busy.len() >= TAKEOVERS_AT_ONCE || image.heir(*id) != Some(self.broker) {
+                continue;
+            }
+            tracing::info!(wal = %id, node = %wal.node, "recovering the log of a dead broker");
+            busy.insert(*id);
+            let (this, id, wal) = (self.clone(), *id, wal.clone());
+            working.tasks.spawn(async move {
+                let ended = this.recover(id, &wal).await;
+                (id, ended)
+            });
+        }
+    }
+
+    /// What a recovery's end means; false when this broker is fenced.
+    fn judge(&self, id: WalId, ended: Result<(), Ended>, working: &mut Working) -> bool {
+        match ended {
+            Ok(()) => {
+                self.counts.recovered.inc();
+                return true;
+            }
+            Err(Ended::Fenced) => return false,
+            Err(Ended::NotOurs(why)) => {
+                tracing::info!(wal = %id, why, "leaving a log to others");
+                let again = Instant::now() + crate::limits::RETRY_FIRST;
+                working.later.insert(id, again);
+                return true;
+            }
+            Err(Ended::Damaged(error)) => {
+                self.counts.failures.inc();
+                tracing::error!(wal = %id, %error, "partitions stay offline");
+            }
+            Err(Ended::Failed(error)) => {
+                self.counts.failures.inc();
+                tracing::error!(wal = %id, %error, "a log is not recovered: tried again");
+            }
+        }
+        working.later.insert(id, Instant::now() + RETRY_MOST);
+        true
+    }
+
+    fn count(&self, image: &Image) {
+        let aside = image.wals.values().filter(|wal| wal.quarantine.is_some());
+        self.counts.set_aside.set(aside.count() as i64);
+        let dead = image.wals.values().filter(|wal| {
+            wal.backend != Backend::Memory
+                && matches!(wal.phase, WalPhase::Fenced | WalPhase::Claimed { .. })
         });
-        let claim = TailClaim {
-            wal_id: id,
-            claim: claimed.claim.0,
-            trim: claimed.trim,
-            partitions: ends.collect(),
-        };
-        let recovered = self.storage.recover_tail(claim, tail).await?;
-        let report = recovered.tail;
-        let torn = report.torn_bytes();
-        self.metrics.torn_bytes.inc_by(torn);
-        tracing::info!(
-            wal = %id,
-            groups = report.groups,
-            bytes = report.bytes,
-            torn,
-            "recovered a log"
-        );
-        let close = Command::CloseWal {
-            wal: id,
-            claim: Some(claimed.claim),
-            broker: self.broker,
-            end: report.end,
-        };
-        self.client.submit(close).await?;
-        Ok(())
-    }
-
-    async fn tail(&self, id: WalId, wal: &WalImage, claimed: &Claimed) -> Result<Tail, NodeError> {
-        let tail = match wal.backend {
-            Backend::Disk => {
-                wal::disk::recover(self.env, &wal_dir(self.config), id, claimed.trim).await?
-            }
-            Backend::Object | Backend::Memory => {
-                wal::object::recover(
-                    self.env,
-                    Arc::clone(&self.store.store),
-                    wal_prefix(&self.store.keys(self.client), wal.node),
-                    id,
-                    claimed.trim,
-                    wal::object::ObjectSettings::STANDARD,
-                )
-                .await?
-            }
-        };
-        Ok(tail)
-    }
-
-    /// What to do about a recovery that failed: go on for ever, give way, set the log aside, or
-    /// refuse to start.
-    async fn judge(
-        &self,
-        id: WalId,
-        claimed: &Claimed,
-        error: NodeError,
-        pause: &mut Pause,
-    ) -> Result<(), TakeoverError> {
-        match judged(&error) {
-            Judgement::Retry => {
-                tracing::warn!(wal = %id, %error, "recovery goes on");
-                tokio::time::sleep(pause.next()).await;
-                Ok(())
-            }
-            Judgement::Fenced => Err(TakeoverError::Fenced),
-            Judgement::Corrupt => {
-                tracing::error!(wal = %id, %error, "a log is damaged: it is set aside");
-                let report = Command::ReportWalCorrupt {
-                    wal: id,
-                    claim: claimed.claim,
-                    heir: self.broker,
-                    reason: error.to_string(),
-                };
-                self.submit(report).await?;
-                let told = format!(
-                    "{error}. Nothing that only this log holds is served. Put its files back \
-                     whole, from a copy of the volume, and say `headwater wal unquarantine --wal \
-                     {id}`; or give up what it holds: `headwater wal abandon --wal {id}`"
-                );
-                Err(TakeoverError::Fatal(NodeError::Failed(told)))
-            }
-            Judgement::Fatal => Err(TakeoverError::Fatal(error)),
-        }
-    }
-
-    async fn submit(&self, command: Command) -> Result<Response, TakeoverError> {
-        let mut pause = Pause::default();
-        loop {
-            match self.client.submit(command.clone()).await {
-                Ok(response) => return Ok(response),
-                Err(error) => match error.kind() {
-                    ErrorKind::Retry => {
-                        tracing::warn!(%error, "recovery waits for the controller");
-                        tokio::time::sleep(pause.next()).await;
-                    }
-                    ErrorKind::Fenced => return Err(TakeoverError::Fenced),
-                    ErrorKind::Invalid | ErrorKind::Corrupt | ErrorKind::Internal => {
-                        return Err(TakeoverError::Fatal(error.into()));
-                    }
-                },
-            }
-        }
+        self.counts.dead.set(dead.count() as i64);
     }
 
     /// Removes the files of closed logs. What fails is tried at the next start.
     async fn clean(&self) {
         let keep: BTreeSet<WalId> = self.client.image().borrow().wals.keys().copied().collect();
-        let removed = wal::disk::remove_others(self.env, &wal_dir(self.config), keep).await;
+        let removed = wal::disk::remove_others(&self.env, &wal_dir(&self.config), keep).await;
         if let Err(error) = removed {
             tracing::warn!(%error, "files of closed logs are left");
         }
-    }
-}
-
-enum Judgement {
-    Retry,
-    Fenced,
-    Corrupt,
-    Fatal,
-}
-
-fn judged(error: &NodeError) -> Judgement {
-    match error {
-        // The lock of the data directory is ours: it is an earlier life of this process that has
-        // the log still, and is about to let go.
-        NodeError::Wal(wal::Error::Locked { .. }) => Judgement::Retry,
-        NodeError::Wal(error) => match error.kind() {
-            wal::ErrorKind::Retry => Judgement::Retry,
-            wal::ErrorKind::Corrupt => Judgement::Corrupt,
-            wal::ErrorKind::Fenced => Judgement::Fenced,
-            wal::ErrorKind::Invalid | wal::ErrorKind::Internal => Judgement::Fatal,
-        },
-        NodeError::Storage(error) => match error.kind() {
-            storage::ErrorKind::Retry => Judgement::Retry,
-            storage::ErrorKind::Corrupt => Judgement::Corrupt,
-            storage::ErrorKind::Fenced => Judgement::Fenced,
-            storage::ErrorKind::Invalid | storage::ErrorKind::Internal => Judgement::Fatal,
-        },
-        NodeError::Controller(error) => match error.kind() {
-            ErrorKind::Retry => Judgement::Retry,
-            ErrorKind::Corrupt | ErrorKind::Invalid | ErrorKind::Internal => Judgement::Fatal,
-            ErrorKind::Fenced => Judgement::Fenced,
-        },
-        NodeError::DirectoryInUse { .. }
-        | NodeError::Directory { .. }
-        | NodeError::Bind { .. }
-        | NodeError::Failed(_) => Judgement::Fatal,
     }
 }

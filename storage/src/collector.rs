@@ -66,6 +66,9 @@ pub struct Collected {
     pub discarded: u64,
 }
 
+/// Says whether the chores of the whole cluster are this broker's now.
+pub type Duty = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// What the collector works with.
 #[derive(Clone)]
 pub struct CollectorParts {
@@ -79,6 +82,9 @@ pub struct CollectorParts {
     pub catalog: Arc<dyn Catalog>,
     /// This broker: only what it wrote itself, in this epoch, may be discarded.
     pub writer: (NodeId, BrokerEpoch),
+    /// Whether to look for condemned objects and orphans: enough that one broker does. Two at once
+    /// delete the same, which does no harm.
+    pub duty: Duty,
     /// When and how much.
     pub settings: CollectorSettings,
     /// Its counters.

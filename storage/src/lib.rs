@@ -44,7 +44,9 @@ pub use catalog::{
     Catalog, CatalogError, CommitUpload, Condemned, Digest, ObjectRef, PartitionView, ReplaceRun,
     ReplaceSlices, SliceOutcome, SliceRef,
 };
-pub use collector::{Collected, Collector, CollectorMetrics, CollectorParts, CollectorSettings};
+pub use collector::{
+    Collected, Collector, CollectorMetrics, CollectorParts, CollectorSettings, Duty,
+};
 pub use error::{Error, ErrorKind, RecordError};
 pub use hooks::{HookBatch, Hooks};
 pub use keys::{DataKey, KeySpace};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use controller::{
-    Command, ErrorKind, LeaseKeeper, LeaseState, RegisterBroker, WalBackend as Backend,
+    Command, ErrorKind, LeaseKeeper, LeaseState, Refusal, RegisterBroker, WalBackend as Backend,
 };
 use protocol::{BrokerEpoch, NodeId};
 use storage::{
@@ -23,8 +23,10 @@ use crate::assignment;
 use crate::broker::Epoch;
 use crate::catalog::ControllerCatalog;
 use crate::config::{Config, WalBackend};
+use crate::groups;
+use crate::limits::NODE_IN_USE_PAUSE;
 use crate::sweeper::Sweeper;
-use crate::{groups, takeover};
+use crate::takeover::{Takeover, TakeoverError};
 
 /// Why an epoch did not begin.
 pub(super) enum BeginError {
@@ -78,7 +80,11 @@ pub(super) async fn begin(context: &Context, running: &Running) -> Result<Servin
     let keeping = running.client.keep_lease(broker, marks);
     let keeper = judged(keeping.await)?;
     say("recovering the logs of earlier epochs");
-    recover(context, running, broker, &storage).await?;
+    let takeover = takeover(context, running, broker, &storage);
+    takeover.own().await.map_err(|error| match error {
+        TakeoverError::Fenced => BeginError::Again("fenced while recovering".to_owned()),
+        TakeoverError::Fatal(error) => BeginError::Fatal(error),
+    })?;
     say("opening the log");
     let wal_id = WalId(context.env.entropy.uuid());
     let log = open_log(context, running, &storage, wal_id).await;
@@ -108,10 +114,12 @@ pub(super) async fn begin(context: &Context, running: &Running) -> Result<Servin
     });
     running.broker.set_epoch(Some(Arc::clone(&epoch)));
     say("opening partitions");
-    let tasks = open_partitions(running, &epoch).await;
+    let mut tasks = open_partitions(running, &epoch).await;
+    tasks.spawn(takeover.follow());
     let mut helpers = JoinSet::new();
     let sweeper = Sweeper {
         env: context.env.clone(),
+        broker,
         store: Arc::clone(&running.store.store),
         keys: running.store.keys(&running.client),
         client: running.client.clone(),
@@ -129,25 +137,22 @@ pub(super) async fn begin(context: &Context, running: &Running) -> Result<Servin
     })
 }
 
-async fn recover(
+fn takeover(
     context: &Context,
     running: &Running,
     broker: BrokerEpoch,
     storage: &Storage,
-) -> Result<(), BeginError> {
-    let recovering = takeover::Takeover {
-        env: &context.env,
-        config: &context.config,
-        client: &running.client,
-        store: &running.store,
-        storage,
+) -> Takeover {
+    Takeover {
+        env: context.env.clone(),
+        config: Arc::clone(&context.config),
+        client: running.client.clone(),
+        store: running.store.clone(),
+        storage: storage.clone(),
         broker,
-        metrics: &running.wal_metrics,
-    };
-    recovering.run().await.map_err(|error| match error {
-        takeover::TakeoverError::Fenced => BeginError::Again("fenced while recovering".to_owned()),
-        takeover::TakeoverError::Fatal(error) => BeginError::Fatal(error),
-    })
+        metrics: running.wal_metrics.clone(),
+        counts: running.broker.metrics.takeover.clone(),
+    }
 }
 
 /// Starts to follow assignments, and waits until those of this moment are open.
@@ -177,7 +182,8 @@ fn judged<T>(result: Result<T, controller::Error>) -> Result<T, BeginError> {
     })
 }
 
-/// Asks for an epoch. The directory's lock proves that no earlier process of this node lives.
+/// Asks for an epoch. The directory's lock proves that no earlier process that registered from here
+/// lives; one elsewhere with the same id is waited for.
 async fn register(context: &Context, running: &Running) -> Result<BrokerEpoch, NodeError> {
     let rack = context.config.values.text("broker.rack");
     let mut pause = Pause::default();
@@ -187,10 +193,14 @@ async fn register(context: &Context, running: &Running) -> Result<BrokerEpoch, N
             incarnation: context.env.entropy.uuid(),
             listeners: running.listeners.clone(),
             rack: (!rack.is_empty()).then(|| rack.to_owned()),
+            directory: context.directory,
         };
         match running.client.register(register, true).await {
             Ok(broker) => return Ok(broker),
             Err(error) if error.kind() == ErrorKind::Retry => {
+                if let Some(Refusal::NodeInUse { .. }) = error.refusal() {
+                    pause.at_most(NODE_IN_USE_PAUSE);
+                }
                 store::wait(context, &format!("cannot register: {error}"), &mut pause).await;
             }
             Err(error) => return Err(error.into()),
@@ -231,10 +241,17 @@ fn collect(
         keys: running.store.keys(&running.client),
         catalog: Arc::new(ControllerCatalog::new(running.client.clone())),
         writer: (context.config.node_id, broker),
+        duty: chores(running, broker),
         settings: CollectorSettings { grace, ..standard },
         metrics: running.collector_metrics.clone(),
     };
     Collector::spawn(tasks, parts)
+}
+
+/// Whether the chores of the cluster are this broker's.
+fn chores(running: &Running, broker: BrokerEpoch) -> storage::Duty {
+    let image = running.client.image();
+    Arc::new(move || image.borrow().housekeeper() == Some(broker))
 }
 
 fn storage_settings(config: &Config, objects: Option<PathBuf>) -> StorageSettings {

@@ -174,4 +174,9 @@ impl Pause {
         self.0 = Some(next);
         next
     }
+
+    /// No pause beyond `most` from here on, until the next one.
+    pub(crate) fn at_most(&mut self, most: Duration) {
+        self.0 = self.0.map(|last| last.min(most / 2));
+    }
 }

@@ -207,6 +207,7 @@ fn world() -> World {
         keys: keys.clone(),
         catalog: Arc::clone(&catalog) as Arc<dyn Catalog>,
         writer: US,
+        duty: Arc::new(|| true),
         settings: CollectorSettings {
             grace: Duration::from_millis(GRACE_MS as u64),
             interval: Duration::from_secs(3600),
@@ -416,6 +417,48 @@ async fn the_log_is_never_touched_whoever_asks() {
         world.catalog.state.lock().condemned.contains_key(&wal),
         "and not forgotten either"
     );
+}
+
+#[tokio::test]
+async fn without_the_duty_only_own_failures_go() {
+    let mut world = world();
+    world.parts.duty = Arc::new(|| false);
+    let (condemned, orphan, own) = (
+        world.object(1, 1).await,
+        world.object(2, 2).await,
+        world.object(US.1.0, 3).await,
+    );
+    world.condemn(&condemned, 2 * GRACE_MS);
+    world.catalog.state.lock().closed.insert(2);
+    let mut worker = world.worker();
+    worker.discard(vec![own]);
+    let collected = worker.round().await.unwrap();
+    assert_eq!((collected.condemned, collected.orphans), (0, 0));
+    assert_eq!(collected.discarded, 1);
+    let mut left = [condemned, orphan];
+    left.sort();
+    assert_eq!(world.left().await, left);
+}
+
+#[tokio::test]
+async fn two_that_collect_at_once_delete_the_same_and_nothing_else() {
+    let world = world();
+    let mut kept = vec![world.object(1, 1).await];
+    world.catalog.state.lock().closed.insert(2);
+    world.catalog.state.lock().named.insert(kept[0].clone());
+    for nonce in 10..400 {
+        let key = world.object(1, nonce).await;
+        world.condemn(&key, 2 * GRACE_MS);
+        world.object(2, nonce).await;
+    }
+    kept.sort();
+    let (mut one, mut other) = (world.worker(), world.worker());
+    let (one, other) = tokio::join!(one.round(), other.round());
+    let (one, other) = (one.unwrap(), other.unwrap());
+    assert!(one.condemned + other.condemned >= 390);
+    assert!(one.orphans + other.orphans >= 390);
+    assert_eq!(world.left().await, kept);
+    assert!(world.catalog.state.lock().condemned.is_empty());
 }
 
 #[tokio::test]

@@ -85,6 +85,9 @@ impl Worker {
 
     async fn collect(&mut self, collected: &mut Collected) -> Result<(), Error> {
         self.delete_discarded(collected).await?;
+        if !(self.parts.duty)() {
+            return Ok(());
+        }
         self.delete_condemned(collected).await?;
         for _ in 0..self.parts.settings.listed_parts {
             if self.stopping() {

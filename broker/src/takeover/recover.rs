@@ -1,0 +1,234 @@
+//! One log: claimed, read, committed, closed.
+
+use std::sync::Arc;
+
+use controller::{Claimed, Command, ErrorKind, Refusal, Response, WalBackend as Backend, WalImage};
+use storage::{ClaimedPartition, TailClaim};
+use tokio::time::Instant;
+use wal::{Tail, WalId};
+
+use super::Takeover;
+use crate::node::{NodeError, Pause, wal_dir, wal_prefix};
+
+/// Why a log was not recovered here.
+pub(super) enum Ended {
+    /// It is another broker's to recover, or nobody's any more.
+    NotOurs(String),
+    /// This broker is fenced.
+    Fenced,
+    /// It is damaged, and set aside.
+    Damaged(NodeError),
+    /// A fault here, or a request that will not do.
+    Failed(NodeError),
+}
+
+// === impl Takeover ===
+
+impl Takeover {
+    /// Recovers a dead log, however long the store or the controller is away.
+    pub(super) async fn recover(&self, id: WalId, wal: &WalImage) -> Result<(), Ended> {
+        if wal.backend == Backend::Memory {
+            tracing::warn!(wal = %id, "a log in memory is gone: what was not uploaded is lost");
+            let reason = "a log in memory does not outlive its process".to_owned();
+            let abandon = Command::AbandonWal { wal: id, reason };
+            return self.submit(abandon).await.map(drop);
+        }
+        let mut pause = Pause::default();
+        let mut doubted = false;
+        loop {
+            let heir = self.broker;
+            let claim = self.submit(Command::ClaimWal { wal: id, heir }).await?;
+            let Response::Claimed(claimed) = claim else {
+                let what = format!("no claim on log {id}");
+                return Err(Ended::Failed(NodeError::Failed(what)));
+            };
+            match self.read(id, wal, &claimed).await {
+                Ok(()) => return Ok(()),
+                // One wrong bit on the way from a disk that is sound would set the log aside.
+                Err(error) if !doubted && matches!(judged(&error), Judgement::Corrupt) => {
+                    doubted = true;
+                    self.metrics.rereads.inc();
+                    tracing::error!(wal = %id, %error, "a log looks damaged: it is read once more");
+                }
+                Err(error) => self.judge_failed(id, &claimed, error, &mut pause).await?,
+            }
+        }
+    }
+
+    /// Reads the tail, commits it, and closes the log.
+    async fn read(&self, id: WalId, wal: &WalImage, claimed: &Claimed) -> Result<(), NodeError> {
+        let began = Instant::now();
+        let tail = self.tail(id, wal, claimed).await?;
+        let ends = claimed.partitions.iter().map(|partition| {
+            let (leader_epoch, committed_end) = (partition.leader_epoch, partition.committed_end);
+            (
+                partition.topic_partition,
+                ClaimedPartition {
+                    leader_epoch,
+                    committed_end,
+                },
+            )
+        });
+        let claim = TailClaim {
+            wal_id: id,
+            claim: claimed.claim.0,
+            trim: claimed.trim,
+            partitions: ends.collect(),
+        };
+        let recovered = self.storage.recover_tail(claim, tail).await?;
+        let report = recovered.tail;
+        let torn = report.torn_bytes();
+        self.metrics.torn_bytes.inc_by(torn);
+        let committed = began.elapsed();
+        let close = Command::CloseWal {
+            wal: id,
+            claim: Some(claimed.claim),
+            broker: self.broker,
+            end: report.end,
+        };
+        self.client.submit(close).await?;
+        self.counts.seconds.observe(began.elapsed().as_secs_f64());
+        tracing::info!(
+            wal = %id,
+            groups = report.groups,
+            bytes = report.bytes,
+            torn,
+            ?committed,
+            closed = ?began.elapsed(),
+            "recovered a log"
+        );
+        Ok(())
+    }
+
+    async fn tail(&self, id: WalId, wal: &WalImage, claimed: &Claimed) -> Result<Tail, NodeError> {
+        let tail = match wal.backend {
+            Backend::Disk => {
+                wal::disk::recover(&self.env, &wal_dir(&self.config), id, claimed.trim).await?
+            }
+            Backend::Object | Backend::Memory => {
+                wal::object::recover(
+                    &self.env,
+                    Arc::clone(&self.store.store),
+                    wal_prefix(&self.store.keys(&self.client), wal.node),
+                    id,
+                    claimed.trim,
+                    wal::object::ObjectSettings::STANDARD,
+                )
+                .await?
+            }
+        };
+        Ok(tail)
+    }
+
+    /// What to do about a recovery that failed: go on for ever, give way, set the log aside, or end.
+    async fn judge_failed(
+        &self,
+        id: WalId,
+        claimed: &Claimed,
+        error: NodeError,
+        pause: &mut Pause,
+    ) -> Result<(), Ended> {
+        match judged(&error) {
+            Judgement::Retry => {
+                tracing::warn!(wal = %id, %error, "recovery goes on");
+                tokio::time::sleep(pause.next()).await;
+                Ok(())
+            }
+            Judgement::Fenced => Err(fenced(&error)),
+            Judgement::Corrupt => {
+                tracing::error!(wal = %id, %error, "a log is damaged: it is set aside");
+                let report = Command::ReportWalCorrupt {
+                    wal: id,
+                    claim: claimed.claim,
+                    heir: self.broker,
+                    reason: error.to_string(),
+                };
+                self.submit(report).await?;
+                let told = format!(
+                    "{error}. Nothing that only this log holds is served. Put its files back \
+                     whole, from a copy of the volume, and say `headwater wal unquarantine --wal \
+                     {id}`; or give up what it holds: `headwater wal abandon --wal {id}`"
+                );
+                Err(Ended::Damaged(NodeError::Failed(told)))
+            }
+            Judgement::Fatal => Err(Ended::Failed(error)),
+        }
+    }
+
+    async fn submit(&self, command: Command) -> Result<Response, Ended> {
+        let mut pause = Pause::default();
+        loop {
+            let error = match self.client.submit(command.clone()).await {
+                Ok(response) => return Ok(response),
+                Err(error) => error,
+            };
+            match error.kind() {
+                // Held by another heir that lives.
+                ErrorKind::Retry if error.refusal().is_some() => {
+                    return Err(Ended::NotOurs(error.to_string()));
+                }
+                ErrorKind::Retry => {
+                    tracing::warn!(%error, "recovery waits for the controller");
+                    tokio::time::sleep(pause.next()).await;
+                }
+                ErrorKind::Fenced => return Err(fenced(&error.into())),
+                ErrorKind::Invalid if is_quarantined(&error) => {
+                    return Err(Ended::NotOurs(error.to_string()));
+                }
+                ErrorKind::Invalid | ErrorKind::Corrupt | ErrorKind::Internal => {
+                    return Err(Ended::Failed(error.into()));
+                }
+            }
+        }
+    }
+}
+
+fn is_quarantined(error: &controller::Error) -> bool {
+    matches!(error.refusal(), Some(Refusal::Quarantined { .. }))
+}
+
+/// Of kind Fenced: the claim is another's now, or this broker is fenced altogether.
+fn fenced(error: &NodeError) -> Ended {
+    if let NodeError::Controller(error) = error
+        && let Some(Refusal::StaleBroker { .. }) = error.refusal()
+    {
+        return Ended::Fenced;
+    }
+    Ended::NotOurs(error.to_string())
+}
+
+enum Judgement {
+    Retry,
+    Fenced,
+    Corrupt,
+    Fatal,
+}
+
+fn judged(error: &NodeError) -> Judgement {
+    match error {
+        // The lock of the data directory is ours: it is an earlier life of this process that has
+        // the log still, and is about to let go.
+        NodeError::Wal(wal::Error::Locked { .. }) => Judgement::Retry,
+        NodeError::Wal(error) => match error.kind() {
+            wal::ErrorKind::Retry => Judgement::Retry,
+            wal::ErrorKind::Corrupt => Judgement::Corrupt,
+            wal::ErrorKind::Fenced => Judgement::Fenced,
+            wal::ErrorKind::Invalid | wal::ErrorKind::Internal => Judgement::Fatal,
+        },
+        NodeError::Storage(error) => match error.kind() {
+            storage::ErrorKind::Retry => Judgement::Retry,
+            storage::ErrorKind::Corrupt => Judgement::Corrupt,
+            storage::ErrorKind::Fenced => Judgement::Fenced,
+            storage::ErrorKind::Invalid | storage::ErrorKind::Internal => Judgement::Fatal,
+        },
+        NodeError::Controller(error) => match error.kind() {
+            ErrorKind::Retry => Judgement::Retry,
+            ErrorKind::Corrupt | ErrorKind::Invalid | ErrorKind::Internal => Judgement::Fatal,
+            ErrorKind::Fenced => Judgement::Fenced,
+        },
+        NodeError::DirectoryInUse { .. }
+        | NodeError::Directory { .. }
+        | NodeError::Bind { .. }
+        | NodeError::Failed(_) => Judgement::Fatal,
+    }
+}
