@@ -218,9 +218,7 @@ mod tests {
         let mut shares: BTreeMap<BrokerEpoch, u32> = BTreeMap::new();
         let dead: Vec<WalId> = image.wals.keys().copied().collect();
         let heirs = |image: &Image| -> BTreeMap<WalId, BrokerEpoch> {
-            let found = dead
-                .iter()
-                .filter_map(|id| Some((*id, image.heir(*id)?)));
+            let found = dead.iter().filter_map(|id| Some((*id, image.heir(*id)?)));
             found.collect()
         };
         let before = heirs(&image);
@@ -235,7 +233,9 @@ mod tests {
         // A death moves what was the dead one's, and nothing else.
         kill(&mut image, 13);
         for (id, heir) in heirs(&image) {
-            let stays = before.get(&id).is_none_or(|was| *was == heir || was.0 == 13);
+            let stays = before
+                .get(&id)
+                .is_none_or(|was| *was == heir || was.0 == 13);
             assert!(stays, "{id} went from {:?} to {heir}", before[&id]);
         }
     }
