@@ -197,6 +197,7 @@ impl World {
             incarnation: Uuid::from_u128(number as u128 + 1),
             listeners: Vec::new(),
             rack: None,
+            directory: Uuid::nil(),
         };
         let registered = self.command(Command::RegisterBroker(register));
         let Some(Response::Registered { broker }) = registered else {
