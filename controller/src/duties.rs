@@ -37,17 +37,19 @@ impl Image {
         }
     }
 
-    /// Who does the chores of the cluster: of the brokers that can lead, the one that has been
-    /// there longest.
+    /// Who does the chores of the cluster: of the brokers that can lead and are not about to leave,
+    /// the one that has been there longest.
     pub fn housekeeper(&self) -> Option<BrokerEpoch> {
-        self.able().map(|(epoch, _)| epoch).next()
+        let able = self.able().map(|(epoch, broker)| (broker.draining, epoch));
+        able.min().map(|(_, epoch)| epoch)
     }
 
+    /// One that is about to leave is drawn only when there is no other.
     fn drawn(&self, id: WalId) -> Option<BrokerEpoch> {
         let weighed = self
             .able()
-            .map(|(epoch, broker)| (weight(id, broker.node), epoch));
-        weighed.max().map(|(_, epoch)| epoch)
+            .map(|(epoch, broker)| (!broker.draining, weight(id, broker.node), epoch));
+        weighed.max().map(|(_, _, epoch)| epoch)
     }
 
     fn is_live(&self, epoch: BrokerEpoch) -> bool {
@@ -113,6 +115,7 @@ mod tests {
             listeners: Vec::new(),
             rack: None,
             fenced: false,
+            draining: false,
             wal: Some(id),
         };
         Arc::make_mut(&mut image.brokers).insert(BrokerEpoch(epoch), broker);
@@ -186,6 +189,23 @@ mod tests {
         assert_eq!(image.heir(own), Some(BrokerEpoch(20)));
         assert_eq!(image.heir(other), None);
         assert_eq!(image.housekeeper(), None);
+    }
+
+    #[test]
+    fn one_that_is_about_to_leave_comes_last() {
+        let mut image = image(3);
+        let id = kill(&mut image, 12);
+        for epoch in [11, 13] {
+            let mut leaving = image.clone();
+            let broker = Arc::make_mut(&mut leaving.brokers).get_mut(&BrokerEpoch(epoch));
+            broker.unwrap().draining = true;
+            let other = BrokerEpoch(24 - epoch);
+            assert_eq!(leaving.heir(id), Some(other));
+            assert_eq!(leaving.housekeeper(), Some(other));
+            kill(&mut leaving, other.0);
+            assert_eq!(leaving.heir(id), Some(BrokerEpoch(epoch)));
+            assert_eq!(leaving.housekeeper(), Some(BrokerEpoch(epoch)));
+        }
     }
 
     #[test]
