@@ -5,16 +5,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use broker::client::{Cluster, Error, FetchLimits, Settings};
+use broker::client::{Cluster, Error, FetchLimits, Fetched, PartitionInfo, Settings, TopicInfo};
 use env::sim::{SimEntropy, SimHost, SimNetwork};
 use protocol::messages::InitProducerIdRequest;
-use protocol::{BatchBuilder, Compression, ErrorCode, Response};
+use protocol::{BatchBuilder, Batches, Compression, ErrorCode, Response};
 use tests::history::groups::GroupHistory;
 use tests::history::topics::TopicHistory;
 use tests::history::{History, Outcome, Partition};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use crate::invariants::Observed;
 use crate::trace::Trace;
 
 /// The topic that all write to.
@@ -27,6 +28,8 @@ pub(crate) const MEMBERS: [u32; 3] = [4, 5, 6];
 pub(crate) const ADMIN: u32 = 7;
 /// A producer that does not retry.
 pub(crate) const PLAIN: u32 = 3;
+/// Writes once to each partition when all is healed.
+pub(crate) const PROBE: u32 = 8;
 /// How long a client waits before it asks again.
 pub(crate) const PAUSE: Duration = Duration::from_millis(200);
 /// Most tries for one batch before its outcome stays unknown.
@@ -36,8 +39,10 @@ const TRIES: u32 = 200;
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) history: Arc<Mutex<History>>,
+    pub(crate) observed: Arc<Mutex<Observed>>,
     pub(crate) trace: Trace,
-    pub(crate) broker: SocketAddr,
+    /// Where the brokers are.
+    pub(crate) brokers: Vec<SocketAddr>,
     pub(crate) network: SimNetwork,
     pub(crate) partitions: i32,
     /// True once clients shall stop.
@@ -53,6 +58,10 @@ impl Shared {
         self.history.lock().expect("no panic under this lock")
     }
 
+    fn observed(&self) -> std::sync::MutexGuard<'_, Observed> {
+        self.observed.lock().expect("no panic under this lock")
+    }
+
     fn stopped(&self) -> bool {
         *self.stop.borrow()
     }
@@ -65,7 +74,39 @@ impl Shared {
             client_id: format!("client-{number}"),
             timeout: Duration::from_secs(10),
         };
-        Cluster::new(host.env(), vec![self.broker], settings)
+        // Each asks another one first.
+        let mut brokers = self.brokers.clone();
+        brokers.rotate_left(number as usize % self.brokers.len());
+        Cluster::new(host.env(), brokers, settings)
+    }
+}
+
+/// What a client knows of the topic: as old as its last trouble, as with real ones.
+#[derive(Default)]
+pub(crate) struct Picture(Option<TopicInfo>);
+
+impl Picture {
+    /// The partition as it was when something went wrong last.
+    pub(crate) async fn partition(
+        &mut self,
+        cluster: &mut Cluster,
+        index: i32,
+    ) -> Result<PartitionInfo, Error> {
+        let topic = match &self.0 {
+            Some(topic) => topic,
+            None => self.0.insert(cluster.topic(TOPIC).await?),
+        };
+        let found = topic.partitions.iter().find(|p| p.partition == index);
+        found.copied().ok_or(Error::Refused {
+            what: format!("partition {index}"),
+            code: ErrorCode::UnknownTopicOrPartition,
+            message: None,
+        })
+    }
+
+    /// To be asked for again.
+    pub(crate) fn forget(&mut self) {
+        self.0 = None;
     }
 }
 
@@ -112,6 +153,7 @@ pub(crate) async fn producer(shared: Shared, seed: u64, number: u32) {
         None
     };
     let mut next = u64::from(number) << 32;
+    let mut picture = Picture::default();
     while !shared.stopped() {
         let index = random.below(shared.partitions as u64) as i32;
         let count = 1 + random.below(5);
@@ -121,7 +163,8 @@ pub(crate) async fn producer(shared: Shared, seed: u64, number: u32) {
             shared.history().sending(number, &partition(index), *value);
         }
         let batch = build(&random, &values, index, identity.as_mut());
-        let offset = send(&shared, &mut cluster, index, &batch, idempotent).await;
+        let target = (&mut cluster, &mut picture);
+        let offset = send(&shared, target, index, &batch, idempotent).await;
         for (value, place) in values.iter().zip(0..) {
             let at = offset.map(|base| Outcome::Acknowledged(base + place));
             shared
@@ -162,22 +205,29 @@ fn build(
 /// The offset of the first record once it is acknowledged, `None` when that is not known.
 async fn send(
     shared: &Shared,
-    cluster: &mut Cluster,
+    (cluster, picture): (&mut Cluster, &mut Picture),
     index: i32,
     batch: &bytes::Bytes,
     retry: bool,
 ) -> Option<i64> {
-    for _ in 0..TRIES {
-        let result = try_send(cluster, index, batch).await;
-        match result {
-            Ok(offset) => {
-                shared.trace.line(&format!(
-                    "{TOPIC}-{index}: {} bytes at {offset}",
-                    batch.len()
-                ));
+    for tried in 0..TRIES {
+        let result = async {
+            let partition = picture.partition(cluster, index).await?;
+            let sent = cluster.produce(TOPIC, partition, batch.clone(), 5000).await;
+            sent.map(|offset| (offset, partition.leader))
+        };
+        match result.await {
+            Ok((offset, node)) => {
+                let length = batch.len();
+                let what = format!("{TOPIC}-{index}: {length} bytes at {offset} by node {node}");
+                shared.trace.line(&what);
+                if tried == 0 {
+                    shared.observed().writers.acknowledged(index, offset, node);
+                }
                 return Some(offset);
             }
             Err(error) => {
+                picture.forget();
                 shared.trace.line(&format!("{TOPIC}-{index}: {error}"));
                 let passing = error.code().is_none_or(ErrorCode::is_retriable);
                 if !retry || !passing {
@@ -190,30 +240,39 @@ async fn send(
     None
 }
 
-async fn try_send(cluster: &mut Cluster, index: i32, batch: &bytes::Bytes) -> Result<i64, Error> {
-    let topic = cluster.topic(TOPIC).await?;
-    let found = topic.partitions.into_iter().find(|p| p.partition == index);
-    let partition = found.ok_or(Error::Refused {
-        what: format!("partition {index}"),
-        code: ErrorCode::UnknownTopicOrPartition,
-        message: None,
-    })?;
-    cluster.produce(TOPIC, partition, batch.clone(), 5000).await
+/// Writes one value, with a new one for each try, until one is acknowledged.
+pub(crate) async fn write_one(shared: &Shared, cluster: &mut Cluster, index: i32) {
+    let mut picture = Picture::default();
+    for value in (u64::from(PROBE) << 32 | (index as u64) << 16).. {
+        shared.history().sending(PROBE, &partition(index), value);
+        let mut batch = BatchBuilder::new();
+        batch.append(1_767_225_600_000, None, Some(&value.to_be_bytes()), &[]);
+        let batch = batch.build().expect("a small record");
+        if let Some(offset) = send(shared, (cluster, &mut picture), index, &batch, false).await {
+            shared.history().sent(value, Outcome::Acknowledged(offset));
+            return;
+        }
+        shared.history().sent(value, Outcome::Unknown);
+        sleep(PAUSE).await;
+    }
 }
 
 /// Reads one partition from its start on until told to stop, over and over the tail.
 pub(crate) async fn reader(shared: Shared, seed: u64, number: u32, index: i32) {
     let random = SimEntropy::new(seed);
-    let mut cluster = shared.cluster(random.below(u64::MAX), number);
+    let mut reader = Reader {
+        cluster: shared.cluster(random.below(u64::MAX), number),
+        picture: Picture::default(),
+        shared: shared.clone(),
+        index,
+    };
     let mut seen = Vec::new();
     let mut next = 0;
     while !shared.stopped() {
         // Odd sizes end budgets in the middle of batches, blocks and slices.
         let max_bytes = 1 + random.below(20_000) as i32;
-        if read(&mut cluster, index, &mut next, max_bytes, &mut seen)
-            .await
-            .is_err()
-        {
+        let read = reader.read(&mut next, max_bytes, &mut seen).await;
+        if read.is_err() {
             sleep(PAUSE).await;
         }
         sleep(Duration::from_millis(5 + random.below(40))).await;
@@ -228,37 +287,102 @@ pub(crate) async fn reader(shared: Shared, seed: u64, number: u32, index: i32) {
     shared.history().read(&partition(index), seen);
 }
 
-pub(crate) async fn read(
-    cluster: &mut Cluster,
+struct Reader {
+    shared: Shared,
+    cluster: Cluster,
+    picture: Picture,
     index: i32,
-    next: &mut i64,
+}
+
+impl Reader {
+    async fn read(
+        &mut self,
+        next: &mut i64,
+        max_bytes: i32,
+        seen: &mut Vec<(i64, u64)>,
+    ) -> Result<bool, Error> {
+        let read = async {
+            let partition = self
+                .picture
+                .partition(&mut self.cluster, self.index)
+                .await?;
+            fetch(&self.shared, &mut self.cluster, partition, *next, max_bytes).await
+        };
+        match read.await {
+            Ok(fetched) => Ok(take(&fetched, next, seen)),
+            Err(error) => {
+                self.picture.forget();
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Fetches, and holds what the answer says against what was said before.
+async fn fetch(
+    shared: &Shared,
+    cluster: &mut Cluster,
+    partition: PartitionInfo,
+    from: i64,
     max_bytes: i32,
-    seen: &mut Vec<(i64, u64)>,
-) -> Result<bool, Error> {
-    let topic = cluster.topic(TOPIC).await?;
-    let found = topic.partitions.into_iter().find(|p| p.partition == index);
-    let Some(partition) = found else {
-        return Ok(false);
-    };
+) -> Result<Fetched, Error> {
     let limits = FetchLimits {
         max_wait_ms: 500,
         max_bytes,
     };
-    let fetched = cluster.fetch(TOPIC, partition, *next, limits).await?;
+    let (index, epoch) = (partition.partition, partition.leader_epoch);
+    let floor = shared.observed().watermarks.floor(index, epoch);
+    let fetched = cluster.fetch(TOPIC, partition, from, limits).await?;
+    let (watermark, log_start) = (fetched.high_watermark, fetched.log_start);
+    let mut observed = shared.observed();
+    let wrong = observed
+        .watermarks
+        .seen((index, epoch), floor, watermark, log_start);
+    if let Some(wrong) = wrong {
+        shared.trace.line(&format!("WRONG {wrong}"));
+    }
+    Ok(fetched)
+}
+
+/// Takes the records; true while there are more.
+fn take(fetched: &Fetched, next: &mut i64, seen: &mut Vec<(i64, u64)>) -> bool {
     let after = fetched.for_each(*next, |record| {
         let body = record.value.expect("every value has bytes");
         let value = u64::from_be_bytes(body[..8].try_into().expect("eight bytes"));
         seen.push((record.offset, value));
     });
     *next = after.expect("what is served keeps its promises");
-    Ok(*next < fetched.high_watermark)
+    *next < fetched.high_watermark
+}
+
+/// Reads on from `next`; true while there is more.
+pub(crate) async fn read(
+    shared: &Shared,
+    cluster: &mut Cluster,
+    index: i32,
+    next: &mut i64,
+    seen: &mut Vec<(i64, u64)>,
+) -> Result<bool, Error> {
+    let partition = Picture::default().partition(cluster, index).await?;
+    let fetched = fetch(shared, cluster, partition, *next, 1 << 20).await?;
+    for batch in Batches::new(&fetched.records) {
+        let batch = batch.expect("what is served keeps its promises");
+        let (base, end) = (batch.base_offset(), batch.next_offset());
+        let epoch = batch.leader_epoch();
+        shared.observed().writers.written(index, base, end, epoch);
+    }
+    Ok(take(&fetched, next, seen))
 }
 
 /// All of one partition, once everything is healed.
-pub(crate) async fn read_all(cluster: &mut Cluster, index: i32) -> Result<Vec<(i64, u64)>, String> {
+pub(crate) async fn read_all(
+    shared: &Shared,
+    cluster: &mut Cluster,
+    index: i32,
+) -> Result<Vec<(i64, u64)>, String> {
     let (mut seen, mut next) = (Vec::new(), 0);
     for _ in 0..10_000 {
-        match read(cluster, index, &mut next, 1 << 20, &mut seen).await {
+        match read(shared, cluster, index, &mut next, &mut seen).await {
             Ok(true) => {}
             Ok(false) => return Ok(seen),
             Err(error) => return Err(format!("final read of partition {index}: {error}")),

@@ -1,51 +1,53 @@
-//! The simulation: a real node on simulated disk, network, store, clock and threads.
+//! The simulation: real nodes on simulated disks, network, store, clocks and threads.
 //!
 //! ```text
-//!   seed ─▶ plan (backend, clients, which faults) ─▶ world ─┬─ node, restarted when it dies
-//!                                                           ├─ clients ─▶ histories
-//!                                                           └─ nemesis: kills, faults, heals
-//!   history ─▶ anomalies        everything said and done ─▶ trace, byte for byte the same per seed
+//!   seed ─▶ plan (machines, clients, which troubles when) ─▶ world ─┬─ machines: nodes, restarted
+//!                                                                   ├─ clients ─▶ histories
+//!                                                                   └─ nemesis: troubles, heals
+//!   histories ─▶ invariants ─▶ problems     everything said and done ─▶ trace, the same per seed
+//!   problems ─▶ shrinking: the same seed with fewer troubles        trace ─▶ story
 //! ```
 //!
-//! Settings come from the environment, as `cargo xtask sim` sets them: `HEADWATER_SIM_SEEDS` (how
-//! many), `HEADWATER_SIM_FROM` (the first), `HEADWATER_SIM_REPLAY` (one seed, its story printed),
-//! `HEADWATER_SIM_TRACE` (where `determinism_trace` writes), `HEADWATER_SIM_REPLAY_ROT` (one world
-//! of `rot_at_rest_is_named_and_never_served`, its story printed).
+//! Settings come from the environment, as `cargo xtask sim` sets them: `HEADWATER_SIM_WORLD`
+//! (`single`, `cluster` or `all`), `HEADWATER_SIM_SEEDS` (how many), `HEADWATER_SIM_FROM` (the
+//! first), `HEADWATER_SIM_REPLAY` (one seed, its story printed), `HEADWATER_SIM_WITHOUT` (troubles
+//! to leave out of it), `HEADWATER_SIM_TRACE` (where its whole trace is written),
+//! `HEADWATER_SIM_REPLAY_ROT` (one world of `rot_at_rest_is_named_and_never_served`, its trace
+//! printed).
 //!
 //! A target of its own, since [`interpose`] replaces libc's clock and entropy in it.
 
 mod admin;
 mod clients;
+mod drive;
 mod interpose;
+mod invariants;
+mod machine;
 mod members;
 mod nemesis;
 mod plan;
 mod run;
+mod story;
 mod sweep;
 mod trace;
 mod world;
 
 use std::ffi::OsStr;
 use std::io::Write;
-use std::process::Command;
 
-use plan::Plan;
+use drive::{alone, figure, line, number};
+use plan::{Kind, Plan};
 use run::{Outcome, simulate};
 
 /// Seeds of a plain `cargo test`.
 const DEFAULT_SEEDS: u64 = 12;
 
-fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    let parsed = text.parse();
-    Some(parsed.unwrap_or_else(|_| panic!("{name}={text:?} is no number")))
-}
-
 /// Says what went wrong, and how to see it again.
 fn judge(seed: u64, outcome: &Outcome) {
+    let world = outcome.plan.kind.name();
     assert!(
         outcome.problems.is_empty(),
-        "seed {seed} ({}): {:#?}\nreplay: cargo xtask sim --replay {seed}",
+        "seed {seed} ({}): {:#?}\nreplay: cargo xtask sim --world {world} --replay {seed}",
         outcome.plan,
         outcome.problems,
     );
@@ -62,71 +64,37 @@ fn judge_rot(seed: u64, outcome: &Outcome) {
     );
 }
 
-/// Runs one test for one seed in a process of its own and gives what it printed: runtimes of one
-/// process share a counter from which tokio draws whom a `watch` wakes first, so that only the
-/// first world of a process is the same every time.
-fn alone(test: &str, settings: &[(&str, &OsStr)]) -> String {
-    let binary = std::env::current_exe().expect("this binary has a path");
-    let mut command = Command::new(binary);
-    command.args([test, "--exact", "--nocapture"]);
-    for name in ["HEADWATER_SIM_REPLAY", "HEADWATER_SIM_TRACE"] {
-        command.env_remove(name);
-    }
-    command.envs(settings.iter().copied());
-    let output = command.output().expect("a process can be started");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{test} {settings:?}: {errors}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// The line of `text` that begins with `start`.
-fn line<'a>(text: &'a str, start: &str) -> &'a str {
-    let mut lines = text.lines();
-    let found = lines.find(|line| line.starts_with(start));
-    found.unwrap_or_else(|| panic!("no line begins with {start:?}"))
-}
-
-/// The number after `name` in a line of figures.
-fn figure(line: &str, name: &str) -> u64 {
-    let after = line.rsplit_once(&format!("{name} ")).map(|(_, rest)| rest);
-    let digits = |text: &str| {
-        text.split(|c: char| !c.is_ascii_digit())
-            .next()?
-            .parse()
-            .ok()
-    };
-    after
-        .and_then(digits)
-        .unwrap_or_else(|| panic!("no {name} in {line:?}"))
-}
-
 /// The first check of all: one seed gives one trace, in two processes.
 #[test]
 fn determinism_trace() {
     let seed = number("HEADWATER_SIM_REPLAY").unwrap_or(7);
     if let Some(path) = std::env::var_os("HEADWATER_SIM_TRACE") {
-        let outcome = simulate(seed, Plan::draw(seed));
+        let outcome = simulate(seed, drive::wanted_plan(seed));
         std::fs::write(&path, &outcome.trace).expect("the trace can be written");
         judge(seed, &outcome);
         return;
     }
     let folder = tempfile::tempdir().expect("a place for two traces");
     let seed = seed.to_string();
-    let [first, second] = ["first", "second"].map(|name| {
-        let path = folder.path().join(name);
-        let settings = [
-            ("HEADWATER_SIM_REPLAY", OsStr::new(&seed)),
-            ("HEADWATER_SIM_TRACE", path.as_os_str()),
-        ];
-        alone("determinism_trace", &settings);
-        std::fs::read_to_string(&path).expect("a trace was written")
-    });
-    assert!(first.len() > 1000, "a trace says something: {first}");
-    if first != second {
-        let differs = first.lines().zip(second.lines()).enumerate();
-        let mut differs = differs.map(|(at, pair)| (at + 1, pair));
-        let differs = differs.find(|(_, (a, b))| a != b);
-        panic!("two runs of seed {seed} differ: {differs:#?}");
+    for kind in Kind::named(&drive::wanted_worlds()) {
+        let [first, second] = ["first", "second"].map(|name| {
+            let path = folder.path().join(name);
+            let settings = [
+                ("HEADWATER_SIM_REPLAY", OsStr::new(&seed)),
+                ("HEADWATER_SIM_WORLD", OsStr::new(kind.name())),
+                ("HEADWATER_SIM_TRACE", path.as_os_str()),
+            ];
+            alone("determinism_trace", &settings);
+            std::fs::read_to_string(&path).expect("a trace was written")
+        });
+        assert!(first.len() > 1000, "a trace says something: {first}");
+        if first != second {
+            let differs = first.lines().zip(second.lines()).enumerate();
+            let mut differs = differs.map(|(at, pair)| (at + 1, pair));
+            let differs = differs.find(|(_, (a, b))| a != b);
+            let world = kind.name();
+            panic!("two runs of seed {seed} of world {world} differ: {differs:#?}");
+        }
     }
 }
 
@@ -134,33 +102,12 @@ fn determinism_trace() {
 #[test]
 fn no_seed_loses_a_record() {
     if let Some(seed) = number("HEADWATER_SIM_REPLAY") {
-        let outcome = simulate(seed, Plan::draw(seed));
-        // A story is for whoever asked; a closed pipe is not our failure.
-        let _ = std::io::stdout().write_all(outcome.trace.as_bytes());
-        println!("seed {seed}: {} {}", outcome.plan, outcome.figures());
-        judge(seed, &outcome);
+        drive::replay(seed);
         return;
     }
     let from = number("HEADWATER_SIM_FROM").unwrap_or(1);
     let count = number("HEADWATER_SIM_SEEDS").unwrap_or(DEFAULT_SEEDS);
-    let (mut acknowledged, mut crashes, mut faults) = (0, 0, 0);
-    for seed in from..from + count {
-        let settings = [("HEADWATER_SIM_REPLAY", seed.to_string())];
-        let settings = settings
-            .each_ref()
-            .map(|(name, seed)| (*name, seed.as_ref()));
-        let said = alone("no_seed_loses_a_record", &settings);
-        let line = line(&said, &format!("seed {seed}: "));
-        println!("{line}");
-        acknowledged += figure(line, "acknowledged");
-        crashes += figure(line, "crashes");
-        faults += figure(line, "faults");
-    }
-    println!(
-        "{count} seeds from {from}: {acknowledged} records acknowledged, {crashes} crashes, \
-         {faults} faults, no anomaly"
-    );
-    assert!(acknowledged > 0, "clients got something done");
+    drive::bad_days("no_seed_loses_a_record", from, count);
 }
 
 /// Bytes at rest change: what they were is never replaced by anything else in silence.

@@ -22,7 +22,7 @@ use protocol::{ErrorCode, Response};
 use tests::history::groups::GroupHistory;
 use tokio::time::sleep;
 
-use crate::clients::{PAUSE, Shared, TOPIC};
+use crate::clients::{PAUSE, Picture, Shared, TOPIC};
 
 const GROUP: &str = "readers";
 const SESSION_MS: i32 = 6_000;
@@ -48,6 +48,7 @@ struct Member {
     id: StrBytes,
     generation: i32,
     coordinator: i32,
+    picture: Picture,
     /// What it owns, and where it reads next.
     next: BTreeMap<i32, i64>,
 }
@@ -63,6 +64,7 @@ pub(crate) async fn member(shared: Shared, seed: u64, number: u32) {
         id: StrBytes::default(),
         generation: -1,
         coordinator: -1,
+        picture: Picture::default(),
         next: BTreeMap::new(),
     };
     while !member.stopped() {
@@ -221,6 +223,7 @@ impl Member {
         while !self.stopped() {
             for index in self.next.keys().copied().collect::<Vec<_>>() {
                 if let Err(error) = self.read(index).await {
+                    self.picture.forget();
                     self.say(&format!("partition {index}: {error}"));
                     sleep(PAUSE).await;
                 }
@@ -251,11 +254,10 @@ impl Member {
     }
 
     async fn read(&mut self, index: i32) -> Result<(), Error> {
-        let topic = self.cluster.topic(TOPIC).await?;
-        let found = topic.partitions.into_iter().find(|p| p.partition == index);
-        let (Some(partition), Some(from)) = (found, self.next.get(&index).copied()) else {
+        let Some(from) = self.next.get(&index).copied() else {
             return Ok(());
         };
+        let partition = self.picture.partition(&mut self.cluster, index).await?;
         let limits = FetchLimits {
             max_wait_ms: 50,
             max_bytes: 1 + self.random.below(60_000) as i32,

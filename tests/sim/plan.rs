@@ -1,4 +1,4 @@
-//! What a seed means: the backend, and which troubles come.
+//! What a seed means: the machines, and which troubles come when.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,31 +8,64 @@ use env::sim::SimEntropy;
 /// One kind of trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
-    /// The process is killed; the machine lives.
+    /// A process is killed; its machine lives.
     Kill,
-    /// The machine loses power: unsynced bytes are lost, torn, reordered.
+    /// A machine loses power: unsynced bytes are lost, torn, reordered.
     PowerLoss,
     /// Connections are reset.
     Reset,
-    /// Clients and broker do not reach each other for a while.
+    /// Clients and a broker do not reach each other for a while.
     Partition,
-    /// The disk is slow for a while.
+    /// A disk is slow for a while.
     SlowDisk,
     /// A sync fails: the process must end.
     FailedSync,
-    /// The store answers nothing for a while.
+    /// The store answers nobody for a while.
     StoreAway,
     /// The store answers 503, loses answers, cuts bodies, lands puts late.
     StoreFlaky,
-    /// The wall clock jumps.
+    /// A wall clock jumps.
     ClockJump,
-    /// The process is asked to stop, and started again.
+    /// A process is asked to stop, and started again.
     Restart,
-    /// The process is killed, and one of the next reads of the disk gives a wrong bit, once.
+    /// A process is killed, and one of the next reads of its disk gives a wrong bit, once.
     FlippedRead,
+    /// A machine stands still, and goes on as if nothing had been.
+    Pause,
+    /// Two brokers are killed at once.
+    TwoKilled,
+    /// Two machines stand still at once.
+    TwoPaused,
+    /// Two machines do not reach each other.
+    CutPair,
+    /// What one machine says does not reach another.
+    CutOneWay,
+    /// Two machines reach each other now and then.
+    Flap,
+    /// A machine reaches clients and store, and no other machine.
+    CutMachine,
+    /// A machine reaches nobody but the store.
+    CutAll,
+    /// A machine reaches all but the controllers.
+    CutControllers,
+    /// The network is slow.
+    SlowNetwork,
+    /// The store is away for one machine.
+    StoreAwayForOne,
+    /// The store is slow for one machine.
+    StoreSlowForOne,
+    /// A disk takes no more bytes for a while.
+    DiskFull,
+    /// A controller is killed, again and again.
+    ControllersKilled,
+    /// One machine after the other is asked to stop, and started again.
+    Rolling,
+    /// A machine is off for a while.
+    Off,
 }
 
-const ALL: [Trouble; 11] = [
+/// What may happen to a machine that is alone.
+const SINGLE: [Trouble; 11] = [
     Trouble::Kill,
     Trouble::PowerLoss,
     Trouble::Reset,
@@ -46,13 +79,112 @@ const ALL: [Trouble; 11] = [
     Trouble::FlippedRead,
 ];
 
+/// What may happen to several beside that.
+const CLUSTER: [Trouble; 16] = [
+    Trouble::Pause,
+    Trouble::TwoKilled,
+    Trouble::TwoPaused,
+    Trouble::CutPair,
+    Trouble::CutOneWay,
+    Trouble::Flap,
+    Trouble::CutMachine,
+    Trouble::CutAll,
+    Trouble::CutControllers,
+    Trouble::SlowNetwork,
+    Trouble::StoreAwayForOne,
+    Trouble::StoreSlowForOne,
+    Trouble::DiskFull,
+    Trouble::ControllersKilled,
+    Trouble::Rolling,
+    Trouble::Off,
+];
+
+impl Trouble {
+    fn lasts(self) -> bool {
+        !matches!(
+            self,
+            Self::Kill
+                | Self::PowerLoss
+                | Self::Reset
+                | Self::FailedSync
+                | Self::ClockJump
+                | Self::Restart
+                | Self::FlippedRead
+                | Self::TwoKilled
+        )
+    }
+}
+
+/// A trouble that comes.
+#[derive(Clone, Debug)]
+pub(crate) struct Event {
+    /// Its number in the plan, also once others are left out.
+    pub(crate) number: usize,
+    pub(crate) trouble: Trouble,
+    /// When, counted from the beginning of work.
+    pub(crate) at: Duration,
+    pub(crate) lasting: Duration,
+    /// Says whom it hits, and the like.
+    pub(crate) seed: u64,
+}
+
+/// What runs on a machine.
+#[derive(Clone, Debug)]
+pub(crate) struct MachinePlan {
+    /// Node id.
+    pub(crate) node: i32,
+    pub(crate) broker: bool,
+    pub(crate) controller: bool,
+    /// `disk` or `object`.
+    pub(crate) backend: &'static str,
+    /// How fast its clock is, in millionths.
+    pub(crate) drift: i32,
+}
+
+impl MachinePlan {
+    fn alone(backend: &'static str) -> Self {
+        Self {
+            node: 1,
+            broker: true,
+            controller: true,
+            backend,
+            drift: 0,
+        }
+    }
+}
+
+/// Which worlds there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// One machine, controller and broker.
+    Single,
+    /// Three controllers and several brokers.
+    Cluster,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 2] = [Self::Single, Self::Cluster];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Single => "single",
+            Self::Cluster => "cluster",
+        }
+    }
+
+    /// The kinds that `name` means: one, or `all`.
+    pub(crate) fn named(name: &str) -> Vec<Self> {
+        let fits = |kind: &Self| name == "all" || name == kind.name();
+        Self::ALL.into_iter().filter(fits).collect()
+    }
+}
+
 /// What happens in one simulation.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// `disk` or `object`.
-    pub(crate) backend: &'static str,
-    /// Kinds of trouble, of which one at a time comes at random moments.
-    pub(crate) troubles: Vec<Trouble>,
+    pub(crate) kind: Kind,
+    pub(crate) machines: Vec<MachinePlan>,
+    pub(crate) events: Vec<Event>,
     /// How long clients work before all is healed.
     pub(crate) length: Duration,
     /// Partitions of the topic.
@@ -63,27 +195,53 @@ pub(crate) struct Plan {
     pub(crate) admin: bool,
     /// Whether stored bytes are damaged in the end, while the machine rests.
     pub(crate) rot: bool,
-    /// This read of the disk gives one wrong bit.
+    /// This read of the first machine's disk gives one wrong bit.
     pub(crate) flip_read: Option<u64>,
-    /// Kill the machine in the middle of this disk operation.
+    /// Kill the first machine in the middle of this disk operation.
     pub(crate) crash_at: Option<u64>,
 }
 
 impl Plan {
     /// The plan of a seed: a random subset of troubles (swarm testing).
-    pub(crate) fn draw(seed: u64) -> Self {
+    pub(crate) fn draw(kind: Kind, seed: u64) -> Self {
+        match kind {
+            Kind::Single => Self::single(seed),
+            Kind::Cluster => Self::cluster(seed),
+        }
+    }
+
+    fn single(seed: u64) -> Self {
         let random = SimEntropy::new(seed ^ 0x706c_616e);
-        let troubles = ALL.into_iter().filter(|_| random.chance(40)).collect();
+        let troubles: Vec<_> = SINGLE.into_iter().filter(|_| random.chance(40)).collect();
+        let backend = backend(&random);
+        let length = Duration::from_secs(10 + random.below(20));
         Self {
-            backend: if random.chance(50) { "disk" } else { "object" },
-            troubles,
-            length: Duration::from_secs(10 + random.below(20)),
+            events: schedule(&random, &troubles, length, 1, 9),
+            length,
             partitions: 1 + random.below(3) as i32,
             group: random.chance(50),
             admin: random.chance(50),
-            rot: false,
-            flip_read: None,
-            crash_at: None,
+            ..Self::quiet(backend)
+        }
+    }
+
+    fn cluster(seed: u64) -> Self {
+        let random = SimEntropy::new(seed ^ 0x636c_7573);
+        let all = SINGLE.into_iter().chain(CLUSTER);
+        // From a few kinds to many.
+        let share = 10 + random.below(40);
+        let troubles: Vec<_> = all.filter(|_| random.chance(share as u32)).collect();
+        let length = Duration::from_secs(15 + random.below(45));
+        let lanes = 1 + random.below(3);
+        Self {
+            kind: Kind::Cluster,
+            machines: machines(&random),
+            events: schedule(&random, &troubles, length, lanes, 25),
+            length,
+            partitions: 3 + random.below(6) as i32,
+            group: random.chance(60),
+            admin: random.chance(50),
+            ..Self::quiet("object")
         }
     }
 
@@ -91,22 +249,24 @@ impl Plan {
     pub(crate) fn rot(seed: u64) -> Self {
         let random = SimEntropy::new(seed ^ 0x0072_6f74);
         let troubles = [Trouble::Kill, Trouble::PowerLoss, Trouble::Restart];
+        let troubles: Vec<_> = troubles.into_iter().filter(|_| random.chance(50)).collect();
+        let length = Duration::from_secs(2 + random.below(6));
         Self {
-            troubles: troubles.into_iter().filter(|_| random.chance(50)).collect(),
-            length: Duration::from_secs(2 + random.below(6)),
+            events: schedule(&random, &troubles, length, 1, 9),
+            length,
             partitions: 1 + random.below(2) as i32,
             rot: true,
-            ..Self::quiet(if random.chance(50) { "disk" } else { "object" })
+            ..Self::quiet(backend(&random))
         }
     }
 
-    /// No trouble, for a short while.
+    /// No trouble, for a short while, on one machine.
     pub(crate) fn quiet(backend: &'static str) -> Self {
-        let length = Duration::from_secs(4);
         Self {
-            backend,
-            troubles: Vec::new(),
-            length,
+            kind: Kind::Single,
+            machines: vec![MachinePlan::alone(backend)],
+            events: Vec::new(),
+            length: Duration::from_secs(4),
             partitions: 2,
             group: false,
             admin: false,
@@ -127,15 +287,120 @@ impl Plan {
         self.crash_at = Some(op);
         self
     }
+
+    /// Kinds of trouble that come, each once.
+    pub(crate) fn troubles(&self) -> Vec<String> {
+        let names = self
+            .events
+            .iter()
+            .map(|event| format!("{:?}", event.trouble));
+        let names: std::collections::BTreeSet<_> = names.collect();
+        names.into_iter().collect()
+    }
+
+    /// The same without what `left_out` names: kinds of trouble, and `#number` of single events.
+    pub(crate) fn without(mut self, left_out: &str) -> Self {
+        let names: Vec<&str> = left_out.split(',').collect();
+        self.events.retain(|event| {
+            let (kind, number) = (format!("{:?}", event.trouble), format!("#{}", event.number));
+            !names.contains(&kind.as_str()) && !names.contains(&number.as_str())
+        });
+        self
+    }
+}
+
+fn backend(random: &SimEntropy) -> &'static str {
+    if random.chance(50) { "disk" } else { "object" }
+}
+
+/// Three controllers, combined with brokers or apart, and three to seven brokers.
+fn machines(random: &SimEntropy) -> Vec<MachinePlan> {
+    let combined = random.chance(50);
+    // Fewer are quicker, and meet more often.
+    let brokers = 3 + random.below(5).min(random.below(5)) as i32;
+    let nodes = if combined { brokers } else { 3 + brokers };
+    let mixed = random.chance(30);
+    let same = if random.chance(70) { "object" } else { "disk" };
+    let drifts = random.chance(30);
+    let machine = |node| MachinePlan {
+        node,
+        broker: combined || node > 3,
+        controller: node <= 3,
+        backend: if mixed { backend(random) } else { same },
+        drift: if drifts {
+            random.below(20_001) as i32 - 10_000
+        } else {
+            0
+        },
+    };
+    (1..=nodes).map(machine).collect()
+}
+
+/// Troubles at random moments, in lanes in which one comes after the other.
+fn schedule(
+    random: &SimEntropy,
+    troubles: &[Trouble],
+    length: Duration,
+    lanes: u64,
+    longest: u64,
+) -> Vec<Event> {
+    let mut events = Vec::new();
+    if troubles.is_empty() {
+        return events;
+    }
+    for _ in 0..lanes {
+        let mut at = Duration::ZERO;
+        loop {
+            at += Duration::from_millis(300 + random.below(4000 * lanes));
+            if at >= length {
+                break;
+            }
+            let trouble = troubles[random.below(troubles.len() as u64) as usize];
+            // Often short, sometimes long.
+            let share = random
+                .below(longest * 1000)
+                .min(random.below(longest * 1000));
+            let lasting = Duration::from_millis(100 + share);
+            let seed = random.below(u64::MAX);
+            events.push(Event {
+                number: 0,
+                trouble,
+                at,
+                lasting,
+                seed,
+            });
+            if trouble.lasts() {
+                at += lasting;
+            }
+        }
+    }
+    events.sort_by_key(|event| event.at);
+    for (event, number) in events.iter_mut().zip(0..) {
+        event.number = number;
+    }
+    events
 }
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} WAL, {} partitions, {:?}",
-            self.backend, self.partitions, self.troubles
-        )?;
+        if let [alone] = &self.machines[..] {
+            write!(f, "{} WAL", alone.backend)?;
+        }
+        if self.machines.len() > 1 {
+            let shown = self.machines.iter().map(|machine| {
+                let role = if machine.controller { "c" } else { "" };
+                let wal = if machine.broker { machine.backend } else { "" };
+                format!(
+                    "{}:{role}{}",
+                    machine.node,
+                    wal.get(..1).unwrap_or_default()
+                )
+            });
+            write!(f, "nodes {}", shown.collect::<Vec<_>>().join(" "))?;
+        }
+        let (partitions, events) = (self.partitions, self.events.len());
+        let troubles = self.troubles().join(", ");
+        write!(f, ", {partitions} partitions, {events} events [{troubles}]")?;
         if self.group {
             f.write_str(", group")?;
         }

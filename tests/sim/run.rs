@@ -1,18 +1,15 @@
 //! One simulation: a thread of its own, a paused runtime, the world, and the verdict.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tests::history::History;
 use tracing::Level;
 use tracing::subscriber::DefaultGuard;
 
-use crate::clients::{IDEMPOTENT, PLAIN};
-use crate::interpose;
 use crate::plan::Plan;
 use crate::trace::Trace;
 use crate::world::World;
 use crate::world::rot::Rotten;
+use crate::{interpose, invariants};
 
 /// What came of a simulation.
 pub(crate) struct Outcome {
@@ -103,9 +100,8 @@ async fn live(seed: u64, plan: Plan) -> Outcome {
         problems.push("the world did not come to its end within an hour".to_owned());
     }
     problems.append(&mut world.problems);
-    let history = world.history();
-    problems.extend(verdict(&history));
-    problems.extend(world.other_anomalies());
+    let evidence = world.evidence();
+    problems.extend(invariants::judge(&evidence));
     for problem in &problems {
         trace.line(&format!("PROBLEM {problem}"));
     }
@@ -113,7 +109,7 @@ async fn live(seed: u64, plan: Plan) -> Outcome {
     Outcome {
         plan,
         problems,
-        acknowledged: history.acknowledged() as u64,
+        acknowledged: evidence.history.acknowledged() as u64,
         crashes: world.crashes(),
         faults: world.faults(),
         disk_ops: world.disk_ops(),
@@ -121,19 +117,4 @@ async fn live(seed: u64, plan: Plan) -> Outcome {
         rotten: world.rotten.clone(),
         trace: trace.text(),
     }
-}
-
-fn verdict(history: &History) -> Vec<String> {
-    let idempotent = BTreeSet::from(IDEMPOTENT);
-    assert!(
-        !idempotent.contains(&PLAIN),
-        "the plain producer is judged as one"
-    );
-    let anomalies = history.anomalies(&idempotent);
-    // The first few tell the story; thousands would hide it.
-    anomalies
-        .iter()
-        .take(20)
-        .map(|anomaly| format!("{anomaly:?}"))
-        .collect()
 }

@@ -1,209 +1,43 @@
-//! The world of one simulation: a machine whose node is restarted when it dies, clients, troubles,
-//! and in the end a good day.
+//! The world of one simulation: machines whose nodes are restarted when they die, one network, one
+//! store, clients, troubles, and in the end a good day.
 
+mod objects;
 pub(crate) mod rot;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use broker::client::Cluster;
-use broker::config::Config;
-use broker::{Node, NodeParts};
-use env::Env;
-use env::sim::{NetworkFaults, SimClock, SimDisk, SimEntropy, SimHost, SimNetwork, SimThreads};
+use env::sim::{NetworkFaults, SimEntropy, SimNetwork};
 use protocol::Response;
 use protocol::messages::CreateTopicsRequest;
 use protocol::messages::create_topics_request::CreatableTopic;
-use storage::store::{ManagedStore, RequestSettings, StoreMetrics};
 use tests::history::History;
 use tests::simstore::SimStore;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::clients::{self, ADMIN, IDEMPOTENT, MEMBERS, PLAIN, Shared, TOPIC, partition};
-use crate::nemesis::{self, GOOD_DISK, good_store};
+use crate::invariants::liveness::{DELIVERED_WITHIN, HEALED_WITHIN};
+use crate::invariants::{Evidence, Observed};
+use crate::machine::{self, Machine};
+use crate::nemesis::{Nemesis, good_store};
 use crate::plan::Plan;
 use crate::trace::Trace;
 use crate::{admin, members};
 use rot::Rotten;
 
-const BROKER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
-const KAFKA: SocketAddr = SocketAddr::new(BROKER, 9092);
-/// Within this after healing everything is served again (I9).
-const HEALED_WITHIN: Duration = Duration::from_secs(30);
-/// Within this the group has read all there is: a session and a rebalance may have to run out.
-const DELIVERED_WITHIN: Duration = Duration::from_secs(60);
-/// Between two processes on the machine.
-const RESTART_PAUSE: Duration = Duration::from_millis(500);
-
-/// The machine that the node runs on, as troubles see it.
-pub(crate) struct Machine {
-    host: SimHost,
-    network: SimNetwork,
-    store: SimStore,
-    trace: Trace,
-    /// Told when the process shall die at once.
-    die: Notify,
-    /// Told when it shall stop in order.
-    stop: Notify,
-    /// True while no process is to be started.
-    held: AtomicBool,
-    running: AtomicBool,
-    crashes: AtomicU64,
-    faults: AtomicU64,
-}
-
-impl Machine {
-    pub(crate) fn say(&self, what: &str) {
-        self.trace.line(what);
-    }
-
-    pub(crate) fn count_fault(&self) {
-        self.faults.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn disk(&self) -> &SimDisk {
-        &self.host.disk
-    }
-
-    pub(crate) fn clock(&self) -> &SimClock {
-        &self.host.clock
-    }
-
-    pub(crate) fn threads(&self) -> &SimThreads {
-        &self.host.threads
-    }
-
-    pub(crate) fn store(&self) -> &SimStore {
-        &self.store
-    }
-
-    /// Ends the process at once; with the machine when `power` fails.
-    pub(crate) fn kill(&self, power: bool) {
-        if power {
-            self.host.disk.power_loss();
-        } else {
-            self.host.disk.kill();
-        }
-        self.die.notify_one();
-    }
-
-    pub(crate) fn ask_to_stop(&self) {
-        self.stop.notify_one();
-    }
-
-    pub(crate) fn reset_connections(&self) {
-        for client in client_addresses() {
-            self.network.reset(BROKER, client);
-        }
-    }
-
-    pub(crate) fn cut_clients(&self) {
-        for client in client_addresses() {
-            self.network.cut(BROKER, client);
-        }
-    }
-
-    pub(crate) fn heal_network(&self) {
-        self.network.heal_all();
-    }
-
-    /// Runs node after node on this machine, for ever.
-    async fn supervise(&self, plan: &Plan) {
-        loop {
-            if !self.held.load(Ordering::Relaxed) {
-                self.running.store(true, Ordering::Relaxed);
-                self.one_process(plan).await;
-                self.running.store(false, Ordering::Relaxed);
-            }
-            sleep(RESTART_PAUSE).await;
-        }
-    }
-
-    async fn one_process(&self, plan: &Plan) {
-        self.say("process starts");
-        let running = async {
-            let env = self.host.env();
-            let parts = self.parts(&env);
-            let node = match Node::start(env, config(plan), parts).await {
-                Ok(node) => node,
-                Err(error) => return self.say(&format!("process did not start: {error}")),
-            };
-            tokio::select! {
-                biased;
-                ended = node.ended() => return self.say(&format!("process ended: {ended:?}")),
-                () = self.stop.notified() => {}
-            }
-            let stopped = node.stop().await;
-            self.say(&format!("process stopped: {stopped:?}"));
-        };
-        tokio::select! {
-            biased;
-            () = self.die.notified() => {
-                self.crashes.fetch_add(1, Ordering::Relaxed);
-                self.say("process killed");
-            }
-            () = self.until_crashed() => {
-                self.crashes.fetch_add(1, Ordering::Relaxed);
-                self.host.disk.power_loss();
-                self.say("machine lost power in the middle of a disk operation");
-            }
-            () = running => {}
-        }
-        self.network.kill_host(BROKER);
-    }
-
-    /// Resolves when the disk says that its process died in an operation.
-    async fn until_crashed(&self) {
-        while !self.host.disk.crashed() {
-            sleep(Duration::from_millis(1)).await;
-        }
-    }
-
-    /// The store behind what every node puts before a store: checks of what comes back, retries.
-    fn parts(&self, env: &Env) -> NodeParts {
-        let store = Arc::new(self.store.clone());
-        let requests = RequestSettings::standard();
-        let store = ManagedStore::new(env, store, StoreMetrics::default(), requests);
-        NodeParts {
-            store: Some((Arc::new(store), String::new())),
-            ..NodeParts::default()
-        }
-    }
-}
-
-fn client_addresses() -> impl Iterator<Item = IpAddr> {
-    (0..=20).map(|number| IpAddr::from([10, 0, 1, number]))
-}
-
-/// Small sizes, so that a short day sees many segments, uploads and objects.
-fn config(plan: &Plan) -> Config {
-    Config::with(&[
-        ("data.dir", "/data"),
-        ("listeners", "PLAINTEXT://10.0.0.1:9092"),
-        ("admin.listen", "10.0.0.1:9644"),
-        ("wal.backend", plan.backend),
-        ("wal.segment.bytes", "1048576"),
-        ("upload.bytes", "1048576"),
-        ("upload.age.ms", "1500"),
-        ("lease.ms", "3000"),
-        ("controller.checkpoint.interval.ms", "4000"),
-        ("shutdown.timeout.ms", "5000"),
-        ("group.initial.rebalance.delay.ms", "500"),
-        ("offsets.topic.num.partitions", "3"),
-    ])
-    .expect("the simulation's configuration is right")
-}
+/// Longest wait for one partition to be read in the end.
+const READ_WITHIN: Duration = Duration::from_secs(120);
 
 /// All of one simulation.
 pub(crate) struct World {
     plan: Plan,
     random: SimEntropy,
-    machine: Arc<Machine>,
+    nemesis: Nemesis,
     shared: Shared,
     stop: watch::Sender<bool>,
     stop_group: watch::Sender<bool>,
@@ -215,48 +49,46 @@ pub(crate) struct World {
     pub(crate) problems: Vec<String>,
 }
 
+fn client_addresses() -> impl Iterator<Item = IpAddr> {
+    (0..=20).map(|number| IpAddr::from([10, 0, 1, number]))
+}
+
 impl World {
     pub(crate) fn new(seed: u64, plan: Plan, trace: Trace) -> Self {
         let random = SimEntropy::new(seed);
         let network = SimNetwork::new(random.below(u64::MAX), NetworkFaults::QUIET);
-        let host = SimHost::new(random.below(u64::MAX), &network, "broker", BROKER);
-        host.threads.set_speed(GOOD_DISK);
-        if let Some(op) = plan.crash_at {
-            host.disk.crash_at(op);
-        }
-        if let Some(read) = plan.flip_read {
-            host.disk.flip_read_at(read);
-        }
         let store = SimStore::new(random.below(u64::MAX), good_store());
-        let machine = Arc::new(Machine {
-            host,
-            network: network.clone(),
-            store,
-            trace: trace.clone(),
-            die: Notify::new(),
-            stop: Notify::new(),
-            held: AtomicBool::new(false),
-            running: AtomicBool::new(false),
-            crashes: AtomicU64::new(0),
-            faults: AtomicU64::new(0),
-        });
+        let machine = |which| {
+            let seed = random.below(u64::MAX);
+            Arc::new(Machine::new(seed, &plan, which, &network, &store, &trace))
+        };
+        let machines: Vec<_> = (0..plan.machines.len()).map(machine).collect();
         let (stop, stopped) = watch::channel(false);
         let (stop_group, group_stopped) = watch::channel(false);
+        let brokers = plan.machines.iter().filter(|machine| machine.broker);
         let shared = Shared {
             history: Arc::new(Mutex::new(History::default())),
-            trace,
-            broker: KAFKA,
-            network,
+            observed: Arc::new(Mutex::new(Observed::default())),
+            trace: trace.clone(),
+            brokers: brokers.map(|broker| machine::kafka(broker.node)).collect(),
+            network: network.clone(),
             partitions: plan.partitions,
             stop: stopped,
             group: Arc::default(),
             topics: Arc::default(),
             stop_group: group_stopped,
         };
+        let nemesis = Nemesis {
+            machines,
+            clients: client_addresses().collect(),
+            network,
+            store,
+            trace,
+        };
         Self {
             plan,
             random,
-            machine,
+            nemesis,
             shared,
             stop,
             stop_group,
@@ -266,24 +98,36 @@ impl World {
         }
     }
 
+    fn say(&self, what: &str) {
+        self.shared.trace.line(what);
+    }
+
+    /// The machine of a world that has one, and the first of others.
+    fn machine(&self) -> &Arc<Machine> {
+        &self.nemesis.machines[0]
+    }
+
     /// Lives through the plan: work under trouble, heal, read everything.
     pub(crate) async fn live(&mut self) {
-        let machine = self.machine.clone();
-        let plan = self.plan.clone();
-        let supervisor = machine.supervise(&plan);
-        tokio::pin!(supervisor);
+        let mut supervisors = JoinSet::new();
+        for machine in &self.nemesis.machines {
+            let machine = Arc::clone(machine);
+            supervisors.spawn(async move { machine.supervise().await });
+        }
         tokio::select! {
             biased;
             () = self.life() => {}
-            () = &mut supervisor => {}
+            Some(ended) = supervisors.join_next() => {
+                std::panic::resume_unwind(ended.expect_err("it goes on for ever").into_panic());
+            }
         }
     }
 
     async fn life(&mut self) {
         if self.plan.rot {
-            self.work_and_rot().await;
+            Box::pin(self.work_and_rot()).await;
         } else {
-            self.work().await;
+            Box::pin(self.work()).await;
         }
     }
 
@@ -293,8 +137,10 @@ impl World {
         self.create_topic(&mut cluster).await;
         let mut clients = self.spawn_clients();
         self.spawn_others();
-        let troubles = SimEntropy::new(self.random.below(u64::MAX));
-        let bad_day = nemesis::trouble(&self.machine, &self.plan.troubles, &troubles);
+        let bad_day = async {
+            self.nemesis.bring_all(&self.plan.events).await;
+            std::future::pending::<()>().await;
+        };
         // Over is over: a trouble that lasts is healed below.
         let _ = timeout(self.plan.length, bad_day).await;
         self.heal().await;
@@ -323,6 +169,9 @@ impl World {
                 self.problems.push(hang.to_owned());
             }
         }
+        if self.plan.crash_at.is_none() && self.plan.flip_read.is_none() {
+            Box::pin(self.check_objects()).await;
+        }
     }
 
     fn spawn_clients(&self) -> JoinSet<Result<(), String>> {
@@ -332,7 +181,8 @@ impl World {
             let producing = clients::producer(self.shared.clone(), seed, number);
             clients.spawn(done(producing));
         }
-        for index in 0..self.plan.partitions {
+        // A reader of each partition, but no more than a handful.
+        for index in 0..self.plan.partitions.min(4) {
             let seed = self.random.below(u64::MAX);
             let number = 10 + index as u32;
             let reading = clients::reader(self.shared.clone(), seed, number, index);
@@ -374,7 +224,7 @@ impl World {
         };
         if timeout(DELIVERED_WITHIN, delivering).await.is_err() {
             let left = left();
-            let problem = format!("{left} records not delivered in {DELIVERED_WITHIN:?}");
+            let problem = format!("I9: {left} records not delivered in {DELIVERED_WITHIN:?}");
             self.problems.push(problem);
         }
     }
@@ -398,14 +248,14 @@ impl World {
             match cluster.call(request.clone()).await {
                 Ok(Response::CreateTopics(answer)) => {
                     let code = answer.topics[0].error_code;
-                    self.machine.say(&format!("create topic: {code}"));
+                    self.say(&format!("create topic: {code}"));
                     // TOPIC_ALREADY_EXISTS: an earlier try did it and its answer was lost.
                     if code == 0 || code == 36 {
                         return;
                     }
                 }
-                Ok(other) => self.machine.say(&format!("create topic: {other:?}")),
-                Err(error) => self.machine.say(&format!("create topic: {error}")),
+                Ok(other) => self.say(&format!("create topic: {other:?}")),
+                Err(error) => self.say(&format!("create topic: {error}")),
             }
             sleep(Duration::from_millis(200)).await;
         }
@@ -413,49 +263,59 @@ impl World {
 
     /// From here on the day is good.
     async fn heal(&mut self) {
-        self.machine.say("HEAL");
-        self.machine.heal_network();
-        self.machine.threads().set_speed(GOOD_DISK);
-        self.machine.store.set_faults(good_store());
+        self.say("HEAL");
+        self.nemesis.heal();
+        let healed = Instant::now();
         let mut cluster = self.shared.cluster(self.random.below(u64::MAX), 18);
         let serving = async {
             while !is_serving(&mut cluster, self.plan.partitions).await {
                 sleep(Duration::from_millis(200)).await;
             }
         };
-        if timeout(HEALED_WITHIN, serving).await.is_err() {
+        let until = healed + HEALED_WITHIN;
+        if timeout_at(until, serving).await.is_err() {
             self.problems
-                .push(format!("not serving {HEALED_WITHIN:?} after healing"));
+                .push(format!("I9: not serving {HEALED_WITHIN:?} after healing"));
         }
+        for index in 0..self.plan.partitions {
+            let writing = clients::write_one(&self.shared, &mut cluster, index);
+            if timeout_at(until, writing).await.is_err() {
+                let problem = format!("I9: partition {index} takes no writes after healing");
+                self.problems.push(problem);
+            }
+        }
+        let took = healed.elapsed();
+        self.say(&format!("every partition takes writes after {took:?}"));
         // Clients go on for a while on the good day: progress is part of the promise.
         sleep(Duration::from_secs(2)).await;
     }
 
     async fn read_everything(&mut self) {
         // Once more through a restart, so that what is read comes from log and objects.
-        self.machine.kill(true);
+        for machine in &self.nemesis.machines {
+            machine.kill(true);
+        }
         let mut cluster = self.shared.cluster(self.random.below(u64::MAX), 19);
         for index in 0..self.plan.partitions {
             let reading = async {
                 loop {
-                    match clients::read_all(&mut cluster, index).await {
+                    match clients::read_all(&self.shared, &mut cluster, index).await {
                         Ok(records) => return records,
-                        Err(error) => self.machine.say(&error),
+                        Err(error) => self.say(&error),
                     }
                     sleep(Duration::from_millis(500)).await;
                 }
             };
-            match timeout(Duration::from_secs(120), reading).await {
+            match timeout(READ_WITHIN, reading).await {
                 Ok(records) => {
-                    self.machine
-                        .say(&format!("partition {index}: {} records", records.len()));
+                    self.say(&format!("partition {index}: {} records", records.len()));
                     let partition = (TOPIC.to_owned(), index);
                     let mut history = self.shared.history.lock().expect("no panic");
                     history.read_finally(&partition, records);
                 }
                 Err(_) => self
                     .problems
-                    .push(format!("partition {index} cannot be read")),
+                    .push(format!("I1: partition {index} cannot be read")),
             }
         }
     }
@@ -468,34 +328,34 @@ impl World {
             .clone()
     }
 
-    /// Anomalies of group and topics, in words.
-    pub(crate) fn other_anomalies(&self) -> Vec<String> {
-        let there = self.acknowledged();
-        let group = self.shared.group.lock().expect("no panic");
-        let topics = self.shared.topics.lock().expect("no panic");
-        let mut found = Vec::new();
-        if self.plan.group {
-            let wrong = group.anomalies(&there);
-            found.extend(wrong.iter().take(20).map(|one| format!("{one:?}")));
+    /// All that the invariants judge by.
+    pub(crate) fn evidence(&self) -> Evidence {
+        Evidence {
+            history: self.history(),
+            observed: self.shared.observed.lock().expect("no panic").clone(),
+            group: self.shared.group.lock().expect("no panic").clone(),
+            topics: self.shared.topics.lock().expect("no panic").clone(),
+            acknowledged: self.acknowledged(),
+            has_group: self.plan.group,
         }
-        found.extend(topics.anomalies().iter().map(|one| format!("{one:?}")));
-        found
     }
 
     pub(crate) fn crashes(&self) -> u64 {
-        self.machine.crashes.load(Ordering::Relaxed)
+        let machines = self.nemesis.machines.iter();
+        machines.map(|machine| machine.crashes()).sum()
     }
 
+    /// Troubles that came, and requests to the store that went wrong.
     pub(crate) fn faults(&self) -> u64 {
-        self.machine.faults.load(Ordering::Relaxed) + self.machine.store.injected()
+        self.plan.events.len() as u64 + self.nemesis.store.injected()
     }
 
     pub(crate) fn disk_reads(&self) -> u64 {
-        self.machine.host.disk.reads()
+        self.machine().disk().reads()
     }
 
     pub(crate) fn disk_ops(&self) -> u64 {
-        self.machine.host.disk.ops()
+        self.machine().disk().ops()
     }
 }
 

@@ -208,6 +208,21 @@ impl History {
         found
     }
 
+    /// What some reader got and is not there in the end, where the end was read.
+    pub fn read_and_gone(&self) -> BTreeSet<(Partition, i64, u64)> {
+        let mut gone = BTreeSet::new();
+        for (partition, records) in &self.finals {
+            let there: BTreeSet<(i64, u64)> = records.iter().copied().collect();
+            let reads = self.reads.iter().filter(|(of, _)| of == partition);
+            for record in reads.flat_map(|(_, records)| records) {
+                if !there.contains(record) {
+                    gone.insert((partition.clone(), record.0, record.1));
+                }
+            }
+        }
+        gone
+    }
+
     fn seen(&self) -> impl Iterator<Item = (&Partition, i64, u64)> {
         let finals = self.finals.iter();
         let reads = self.reads.iter().map(|(p, records)| (p, records));
@@ -401,6 +416,16 @@ mod tests {
         history.read_finally(&at(0), vec![(0, 1), (1, 3), (2, 3)]);
         let found = history.anomalies_under_damage(&idempotent, &refused, true);
         assert!(!found.is_empty(), "wrong bytes are no refusal");
+    }
+
+    #[test]
+    fn finds_what_was_read_and_is_gone() {
+        let mut history = sound();
+        history.sending(7, &at(0), 4);
+        history.read(&at(0), vec![(2, 3), (3, 4)]);
+        let gone = history.read_and_gone();
+        assert_eq!(gone, BTreeSet::from([(at(0), 3, 4)]));
+        check(&history, &[]);
     }
 
     #[test]

@@ -68,6 +68,11 @@ pub(crate) async fn run(env: &Env, args: ConsumeArgs, mut out: impl Write) -> Re
             (Some(to), _) => Some(position(&mut cluster, &args.topic, partition, to).await?),
             (None, _) => Some(position(&mut cluster, &args.topic, partition, "latest").await?),
         };
+        // Whatever epoch its leader is at: a restart in the middle changes it.
+        let partition = PartitionInfo {
+            leader_epoch: -1,
+            ..partition
+        };
         ranges.push(Range {
             partition,
             next,

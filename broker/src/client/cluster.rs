@@ -43,6 +43,8 @@ pub struct Cluster {
     settings: Settings,
     bootstrap: Vec<SocketAddr>,
     nodes: BTreeMap<i32, SocketAddr>,
+    /// Who answered last, when it does not matter who.
+    favourite: Option<SocketAddr>,
     connections: BTreeMap<SocketAddr, Connection>,
 }
 
@@ -55,11 +57,12 @@ impl Cluster {
             settings,
             bootstrap,
             nodes,
+            favourite: None,
             connections,
         }
     }
 
-    /// Asks any broker that answers.
+    /// Asks any broker that answers: the one that did last time, if it still does.
     ///
     /// # Errors
     /// When none can be reached, or the call fails.
@@ -70,11 +73,20 @@ impl Cluster {
     /// As [`Cluster::call`], in a version of at most `at_most`.
     async fn call_any(&mut self, request: Request, at_most: i16) -> Result<Response, Error> {
         let known = self.nodes.values().copied();
-        let addresses: Vec<_> = known.chain(self.bootstrap.iter().copied()).collect();
+        let mut addresses: Vec<_> = self.bootstrap.iter().copied().chain(known).collect();
+        let favourite = self.favourite.take();
+        let first = addresses.iter().position(|one| Some(*one) == favourite);
+        addresses.rotate_left(first.unwrap_or(0));
         let mut last = None;
-        for address in addresses {
-            match self.connect(address).await {
-                Ok(()) => return self.call_at(address, request, at_most).await,
+        for (at, address) in addresses.iter().enumerate() {
+            match self.connect(*address).await {
+                Ok(()) => {
+                    let answer = self.call_at(*address, request, at_most).await;
+                    // One that takes connections and does not answer is no favourite: the next.
+                    let next = at + usize::from(answer.is_err());
+                    self.favourite = addresses.get(next).copied();
+                    return answer;
+                }
                 Err(error) => last = Some(error),
             }
         }
@@ -148,13 +160,15 @@ impl Cluster {
         let Response::Metadata(answer) = self.call(request).await? else {
             return Err(wrong(ApiKey::Metadata));
         };
+        let mut nodes = BTreeMap::new();
         for broker in &answer.brokers {
             let port = u16::try_from(broker.port).unwrap_or(0);
             let resolved = self.env.net.resolve(&broker.host, port).await;
             if let Some(address) = resolved.ok().and_then(|all| all.first().copied()) {
-                self.nodes.insert(broker.node_id.0, address);
+                nodes.insert(broker.node_id.0, address);
             }
         }
+        self.nodes = nodes;
         Ok(answer)
     }
 

@@ -71,7 +71,7 @@ impl Cluster {
         Ok(result.base_offset)
     }
 
-    /// Reads from `offset` on.
+    /// Reads from `offset` on, at the partition's leader epoch; -1 there means any.
     ///
     /// # Errors
     /// The leader's refusal (`OFFSET_OUT_OF_RANGE`, …), or those of a call.
@@ -84,7 +84,7 @@ impl Cluster {
     ) -> Result<Fetched, Error> {
         let asked = FetchPartition::default()
             .with_partition(partition.partition)
-            .with_current_leader_epoch(-1)
+            .with_current_leader_epoch(partition.leader_epoch)
             .with_fetch_offset(offset)
             .with_last_fetched_epoch(-1)
             .with_log_start_offset(-1)

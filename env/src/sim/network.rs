@@ -69,6 +69,8 @@ struct State {
     deaths: BTreeMap<IpAddr, u64>,
     /// One way: what `from` sends does not reach `to`.
     cut: BTreeSet<(IpAddr, IpAddr)>,
+    /// Nothing comes to them or from them.
+    held: BTreeSet<IpAddr>,
     connections: Vec<Arc<Connection>>,
 }
 
@@ -86,6 +88,7 @@ impl SimNetwork {
                 next_port: FIRST_PORT,
                 deaths: BTreeMap::new(),
                 cut: BTreeSet::new(),
+                held: BTreeSet::new(),
                 connections: Vec::new(),
             }),
             changed: Notify::new(),
@@ -121,6 +124,12 @@ impl SimNetwork {
         self.cut_one_way(b, a);
     }
 
+    /// What `from` sends reaches `to` again; bytes that were held go on.
+    pub fn heal_one_way(&self, from: IpAddr, to: IpAddr) {
+        self.state().cut.remove(&(from, to));
+        self.0.changed.notify_waiters();
+    }
+
     /// Both sides reach each other again; bytes that were held go on.
     pub fn heal(&self, a: IpAddr, b: IpAddr) {
         let mut state = self.state();
@@ -133,6 +142,17 @@ impl SimNetwork {
     /// Everybody reaches everybody again.
     pub fn heal_all(&self) {
         self.state().cut.clear();
+        self.0.changed.notify_waiters();
+    }
+
+    /// Nothing comes to the host or from it until [`SimNetwork::release_host`], then all of it.
+    pub fn hold_host(&self, host: IpAddr) {
+        self.state().held.insert(host);
+    }
+
+    /// What was held goes on.
+    pub fn release_host(&self, host: IpAddr) {
+        self.state().held.remove(&host);
         self.0.changed.notify_waiters();
     }
 
@@ -177,7 +197,9 @@ impl SimNetwork {
     }
 
     fn reaches(&self, from: IpAddr, to: IpAddr) -> bool {
-        !self.state().cut.contains(&(from, to))
+        let state = self.state();
+        let held = state.held.contains(&from) || state.held.contains(&to);
+        !held && !state.cut.contains(&(from, to))
     }
 
     /// Waits until what `from` sends reaches `to`.

@@ -1,9 +1,10 @@
 //! Threads as tasks of the scheduler: jobs run inline, one after the other.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::SimEntropy;
 use crate::{Executor, IoThread, Job, Threads};
@@ -30,6 +31,26 @@ impl DiskSpeed {
 pub struct SimThreads {
     entropy: SimEntropy,
     speed: Arc<std::sync::Mutex<DiskSpeed>>,
+    gate: Arc<Gate>,
+}
+
+/// Closed while the machine is held still.
+#[derive(Default)]
+struct Gate {
+    closed: AtomicBool,
+    opened: Notify,
+}
+
+impl Gate {
+    async fn pass(&self) {
+        loop {
+            let opened = self.opened.notified();
+            if !self.closed.load(Ordering::Relaxed) {
+                return;
+            }
+            opened.await;
+        }
+    }
 }
 
 impl SimThreads {
@@ -38,7 +59,19 @@ impl SimThreads {
         Self {
             entropy: SimEntropy::new(seed),
             speed: Arc::new(std::sync::Mutex::new(speed)),
+            gate: Arc::default(),
         }
+    }
+
+    /// No job begins until [`SimThreads::release`].
+    pub fn hold(&self) {
+        self.gate.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Jobs run again.
+    pub fn release(&self) {
+        self.gate.closed.store(false, Ordering::Relaxed);
+        self.gate.opened.notify_waiters();
     }
 
     /// Makes all threads slower or faster from now on.
@@ -53,7 +86,7 @@ impl SimThreads {
             entropy: self.entropy.fork(),
             speed: self.speed.clone(),
         };
-        tokio::spawn(run(receiver, latency));
+        tokio::spawn(run(receiver, latency, self.gate.clone()));
         IoThread::new(Arc::new(SimThread(sender)))
     }
 }
@@ -82,12 +115,13 @@ impl Latency {
     }
 }
 
-async fn run(mut jobs: mpsc::UnboundedReceiver<Job>, latency: Latency) {
+async fn run(mut jobs: mpsc::UnboundedReceiver<Job>, latency: Latency, gate: Arc<Gate>) {
     while let Some(job) = jobs.recv().await {
         let wait = latency.draw();
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
+        gate.pass().await;
         job();
     }
 }

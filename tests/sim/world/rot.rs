@@ -6,9 +6,8 @@
 
 use std::path::PathBuf;
 
-use controller::{Command, Controller, ControllerSettings};
+use controller::Command;
 use object_store::path::Path;
-use protocol::NodeId;
 
 use super::*;
 use crate::clients::{partition, read};
@@ -53,37 +52,28 @@ impl Machine {
     async fn rest(&self, in_order: bool) {
         let resting = async {
             loop {
-                let (ops, objects) = (self.host.disk.ops(), self.store.snapshot().len());
+                let before = (self.host.disk.ops(), self.store.objects().len());
                 sleep(REST).await;
-                if (ops, objects) == (self.host.disk.ops(), self.store.snapshot().len()) {
+                if before == (self.host.disk.ops(), self.store.objects().len()) {
                     return;
                 }
             }
         };
         let rested = timeout(REST_WITHIN, resting).await.is_ok();
         self.say(&format!("at rest: {rested}, in order: {in_order}"));
-        self.held.store(true, Ordering::Relaxed);
+        self.hold();
         if in_order {
             self.ask_to_stop();
         } else {
             self.kill(false);
         }
-        while self.running.load(Ordering::Relaxed) {
-            sleep(Duration::from_millis(10)).await;
-        }
-        // What nobody heard, since the process had ended by itself.
-        let _ = timeout(Duration::ZERO, self.die.notified()).await;
-        let _ = timeout(Duration::ZERO, self.stop.notified()).await;
-    }
-
-    fn wake(&self) {
-        self.held.store(false, Ordering::Relaxed);
+        self.ended().await;
     }
 
     fn bytes_at(&self, place: &Place) -> Option<Vec<u8>> {
         match place {
             Place::File(path) => self.host.disk.contents(path),
-            Place::Object(path) => self.store.snapshot().get(path).map(|bytes| bytes.to_vec()),
+            Place::Object(path) => self.store.objects().get(path).map(|bytes| bytes.to_vec()),
         }
     }
 
@@ -104,38 +94,13 @@ impl Machine {
             let kind = format!("file {top} {}", extension.unwrap_or_default());
             places.entry(kind).or_default().push(Place::File(path));
         }
-        for path in self.store.snapshot().into_keys() {
+        for path in self.store.objects().into_keys() {
             // Cluster and generation come first.
             let kind = path.parts().nth(2).map(|part| part.as_ref().to_owned());
             let kind = format!("object {}", kind.unwrap_or_default());
             places.entry(kind).or_default().push(Place::Object(path));
         }
         places
-    }
-
-    /// Puts a log back that was set aside.
-    async fn unquarantine(&self, node: NodeId) -> Result<(), controller::Error> {
-        let settings = ControllerSettings {
-            dir: "/data/raft".into(),
-            node,
-            voters: [(node, KAFKA.to_string())].into(),
-            listener: None,
-            cluster: None,
-            generation: 1,
-            lease: Duration::from_secs(3),
-        };
-        let controller = Controller::start(self.host.env(), settings).await?;
-        let client = controller.client();
-        let image = Arc::clone(&client.image().borrow());
-        for (wal, found) in image.wals.iter() {
-            if found.quarantine.is_some() {
-                self.say(&format!("log {wal} is put back"));
-                client
-                    .submit(Command::UnquarantineWal { wal: *wal })
-                    .await?;
-            }
-        }
-        controller.shutdown().await
     }
 }
 
@@ -268,11 +233,10 @@ impl World {
     /// everything.
     pub(super) async fn work_and_rot(&mut self) {
         self.work_until_healed().await;
-        let machine = Arc::clone(&self.machine);
+        let machine = Arc::clone(self.machine());
         machine.rest(self.random.chance(30)).await;
         let damage = Damage::draw(&machine, &self.random);
         machine.say(&format!("ROT {}", damage.shown()));
-        machine.count_fault();
         machine.put_at(&damage.place, damage.after.clone());
         let before = self.shared.trace.text().len();
         machine.wake();
@@ -293,13 +257,31 @@ impl World {
             .extend(found.map(|anomaly| format!("with {}: {anomaly:?}", damage.shown())));
         machine.rest(false).await;
         damage.mend(&machine);
-        if let Err(error) = machine.unquarantine(config(&self.plan).node_id).await {
+        if let Err(error) = self.unquarantine().await {
             let problem = format!("mended, and the controller does not start: {error}");
             self.problems.push(problem);
         }
         machine.say("MENDED");
         machine.wake();
         self.read_everything().await;
+    }
+
+    /// Puts logs back that were set aside.
+    async fn unquarantine(&self) -> Result<(), controller::Error> {
+        let machine = self.machine();
+        let put_back = self.ask_controllers(async |client| {
+            let image = Arc::clone(&client.image().borrow());
+            for (wal, found) in image.wals.iter() {
+                if found.quarantine.is_some() {
+                    machine.say(&format!("log {wal} is put back"));
+                    client
+                        .submit(Command::UnquarantineWal { wal: *wal })
+                        .await?;
+                }
+            }
+            Ok(())
+        });
+        put_back.await
     }
 
     /// Reads all that can be read; gives the acknowledged records that cannot.
@@ -313,7 +295,7 @@ impl World {
         };
         // Not serving is an answer, too.
         let serving = timeout(Duration::from_secs(20), serving).await;
-        self.machine.say(&format!("serving: {}", serving.is_ok()));
+        self.say(&format!("serving: {}", serving.is_ok()));
         let mut refused = BTreeSet::new();
         for (index, acknowledged) in self.acknowledged() {
             let partition = partition(index);
@@ -332,8 +314,7 @@ impl World {
                 let Some(error) = error else {
                     break;
                 };
-                self.machine
-                    .say(&format!("{TOPIC}-{index} from {next}: {error}"));
+                self.say(&format!("{TOPIC}-{index} from {next}: {error}"));
                 rest = rest.split_off(&next);
                 // A partition that nobody leads refuses all of it; a damaged block some of it.
                 let some = if error.code().is_some() {
@@ -364,7 +345,7 @@ impl World {
         let mut seen = Vec::new();
         let mut tries = 0;
         loop {
-            match read(cluster, index, next, 1 << 20, &mut seen).await {
+            match read(&self.shared, cluster, index, next, &mut seen).await {
                 Ok(true) => {}
                 Ok(false) => return (seen, None),
                 Err(error) => {

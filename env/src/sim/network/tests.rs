@@ -108,3 +108,22 @@ async fn a_killed_host_ends_a_read_that_waits_and_frees_its_port() {
     let next = network.host("b", ip(2));
     next.bind(address).await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_for_a_held_host_waits_for_its_release() {
+    let network = SimNetwork::new(3, NetworkFaults::QUIET);
+    let (mut near, mut far) = pair(&network).await;
+    network.hold_host(ip(2));
+    near.write_all(b"held").await.unwrap();
+    far.write_all(b"back").await.unwrap();
+    let (mut there, mut here) = ([0; 4], [0; 4]);
+    let minute = Duration::from_secs(60);
+    let arrived = tokio::time::timeout(minute, far.read_exact(&mut there)).await;
+    assert!(arrived.is_err(), "nothing reaches a held host");
+    let arrived = tokio::time::timeout(minute, near.read_exact(&mut here)).await;
+    assert!(arrived.is_err(), "nothing leaves a held host");
+    network.release_host(ip(2));
+    far.read_exact(&mut there).await.unwrap();
+    near.read_exact(&mut here).await.unwrap();
+    assert_eq!((&there, &here), (b"held", b"back"));
+}

@@ -1,0 +1,298 @@
+//! A machine: disk, clock, threads and address of its own, node after node running on it, and what
+//! can happen to it.
+
+mod view;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use broker::config::Config;
+use broker::{Node, NodeParts};
+use env::Env;
+use env::sim::{SimClock, SimDisk, SimHost, SimNetwork, SimThreads};
+use storage::store::{ManagedStore, RequestSettings, StoreMetrics};
+use tests::simstore::SimStore;
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+use crate::nemesis::GOOD_DISK;
+use crate::plan::{MachinePlan, Plan};
+use crate::trace::Trace;
+use view::View;
+
+/// Between two processes on the machine.
+const RESTART_PAUSE: Duration = Duration::from_millis(500);
+const KAFKA_PORT: u16 = 9092;
+const CONTROLLER_PORT: u16 = 9093;
+
+/// A machine, as troubles see it.
+pub(crate) struct Machine {
+    /// What runs on it.
+    pub(crate) plan: MachinePlan,
+    pub(crate) host: SimHost,
+    /// The store as this machine reaches it.
+    pub(crate) store: View,
+    network: SimNetwork,
+    trace: Trace,
+    settings: Vec<(&'static str, String)>,
+    /// Told when the process shall die at once.
+    die: Notify,
+    /// Told when it shall stop in order.
+    stop: Notify,
+    /// True while no process is to be started.
+    held: AtomicBool,
+    running: AtomicBool,
+    crashes: AtomicU64,
+}
+
+/// The address of node `node`.
+pub(crate) fn address(node: i32) -> IpAddr {
+    IpAddr::from([10, 0, 0, node as u8])
+}
+
+/// Where clients find node `node`.
+pub(crate) fn kafka(node: i32) -> SocketAddr {
+    SocketAddr::new(address(node), KAFKA_PORT)
+}
+
+/// Where other nodes find node `node`.
+pub(crate) fn controller(node: i32) -> SocketAddr {
+    SocketAddr::new(address(node), CONTROLLER_PORT)
+}
+
+// === impl Machine ===
+
+impl Machine {
+    pub(crate) fn new(
+        seed: u64,
+        plan: &Plan,
+        which: usize,
+        network: &SimNetwork,
+        store: &SimStore,
+        trace: &Trace,
+    ) -> Self {
+        let machine = plan.machines[which].clone();
+        let (node, drift) = (machine.node, machine.drift);
+        let name = format!("node-{node}");
+        let host = SimHost::drifting(seed, network, &name, address(node), drift);
+        host.threads.set_speed(GOOD_DISK);
+        if let Some(op) = plan.crash_at.filter(|_| which == 0) {
+            host.disk.crash_at(op);
+        }
+        if let Some(read) = plan.flip_read.filter(|_| which == 0) {
+            host.disk.flip_read_at(read);
+        }
+        Self {
+            settings: settings(plan, &machine),
+            plan: machine,
+            host,
+            store: View::new(store.clone()),
+            network: network.clone(),
+            trace: trace.clone(),
+            die: Notify::new(),
+            stop: Notify::new(),
+            held: AtomicBool::new(false),
+            running: AtomicBool::new(false),
+            crashes: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn address(&self) -> IpAddr {
+        address(self.plan.node)
+    }
+
+    pub(crate) fn say(&self, what: &str) {
+        self.trace.line(&format!("node {}: {what}", self.plan.node));
+    }
+
+    pub(crate) fn disk(&self) -> &SimDisk {
+        &self.host.disk
+    }
+
+    pub(crate) fn clock(&self) -> &SimClock {
+        &self.host.clock
+    }
+
+    pub(crate) fn threads(&self) -> &SimThreads {
+        &self.host.threads
+    }
+
+    pub(crate) fn crashes(&self) -> u64 {
+        self.crashes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    /// Ends the process at once; with the machine when `power` fails.
+    pub(crate) fn kill(&self, power: bool) {
+        if power {
+            self.host.disk.power_loss();
+        } else {
+            self.host.disk.kill();
+        }
+        self.die.notify_one();
+    }
+
+    pub(crate) fn ask_to_stop(&self) {
+        self.stop.notify_one();
+    }
+
+    /// The process stands still, and nothing tells it so.
+    pub(crate) fn pause(&self) {
+        self.host.hold();
+        self.store.hold();
+    }
+
+    /// It goes on where it was.
+    pub(crate) fn resume(&self) {
+        self.host.release();
+        self.store.release();
+    }
+
+    /// Starts no process from now on, until [`Machine::wake`].
+    pub(crate) fn hold(&self) {
+        self.held.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn wake(&self) {
+        self.held.store(false, Ordering::Relaxed);
+    }
+
+    /// Waits until no process runs, and forgets what none heard.
+    pub(crate) async fn ended(&self) {
+        while self.is_running() {
+            sleep(Duration::from_millis(10)).await;
+        }
+        for unheard in [&self.die, &self.stop] {
+            let _ = tokio::time::timeout(Duration::ZERO, unheard.notified()).await;
+        }
+    }
+
+    /// This machine's troubles are over.
+    pub(crate) fn heal(&self) {
+        self.resume();
+        self.threads().set_speed(GOOD_DISK);
+        self.disk().set_capacity(None);
+        self.clock().set_wall_right();
+        self.store.heal();
+        self.wake();
+    }
+
+    /// Runs node after node on this machine, for ever.
+    pub(crate) async fn supervise(&self) {
+        loop {
+            if !self.held.load(Ordering::Relaxed) {
+                self.running.store(true, Ordering::Relaxed);
+                self.one_process().await;
+                self.running.store(false, Ordering::Relaxed);
+            }
+            sleep(RESTART_PAUSE).await;
+        }
+    }
+
+    async fn one_process(&self) {
+        self.say("process starts");
+        let running = async {
+            let env = self.host.env();
+            let parts = self.parts(&env);
+            let node = match Node::start(env, self.config(), parts).await {
+                Ok(node) => node,
+                Err(error) => return self.say(&format!("process did not start: {error}")),
+            };
+            tokio::select! {
+                biased;
+                ended = node.ended() => return self.say(&format!("process ended: {ended:?}")),
+                () = self.stop.notified() => {}
+            }
+            let stopped = node.stop().await;
+            self.say(&format!("process stopped: {stopped:?}"));
+        };
+        tokio::select! {
+            biased;
+            () = self.die.notified() => {
+                self.crashes.fetch_add(1, Ordering::Relaxed);
+                self.say("process killed");
+            }
+            () = self.until_crashed() => {
+                self.crashes.fetch_add(1, Ordering::Relaxed);
+                self.host.disk.power_loss();
+                self.say("machine lost power in the middle of a disk operation");
+            }
+            () = running => {}
+        }
+        self.store.kill();
+        self.network.kill_host(self.address());
+    }
+
+    /// Resolves when the disk says that its process died in an operation.
+    async fn until_crashed(&self) {
+        while !self.host.disk.crashed() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// The store behind what every node puts before a store: checks of what comes back, retries.
+    fn parts(&self, env: &Env) -> NodeParts {
+        let store = Arc::new(self.store.mount());
+        let requests = RequestSettings::standard();
+        let store = ManagedStore::new(env, store, StoreMetrics::default(), requests);
+        NodeParts {
+            store: Some((Arc::new(store), String::new())),
+            ..NodeParts::default()
+        }
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        let settings = self.settings.iter();
+        let settings: Vec<_> = settings
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        Config::with(&settings).expect("the simulation's configuration is right")
+    }
+}
+
+/// Small sizes, so that a short day sees many segments, uploads and objects.
+fn settings(plan: &Plan, machine: &MachinePlan) -> Vec<(&'static str, String)> {
+    let ip = address(machine.node);
+    let mut settings: Vec<_> = [
+        ("data.dir", "/data"),
+        ("wal.backend", machine.backend),
+        ("wal.segment.bytes", "1048576"),
+        ("upload.bytes", "1048576"),
+        ("upload.age.ms", "1500"),
+        ("lease.ms", "3000"),
+        ("controller.checkpoint.interval.ms", "4000"),
+        ("shutdown.timeout.ms", "5000"),
+        ("group.initial.rebalance.delay.ms", "500"),
+        ("offsets.topic.num.partitions", "3"),
+    ]
+    .map(|(name, value)| (name, value.to_owned()))
+    .into();
+    settings.push(("node.id", machine.node.to_string()));
+    settings.push(("admin.listen", format!("{ip}:9644")));
+    let mut listeners = Vec::new();
+    if machine.broker {
+        listeners.push(format!("PLAINTEXT://{}", kafka(machine.node)));
+    }
+    if plan.machines.len() > 1 {
+        let voters = plan.machines.iter().filter(|machine| machine.controller);
+        let voters = voters.map(|voter| format!("{}@{}", voter.node, controller(voter.node)));
+        let voters: Vec<_> = voters.collect();
+        settings.push(("controller.quorum.voters", voters.join(",")));
+        let roles = [
+            machine.broker.then_some("broker"),
+            machine.controller.then_some("controller"),
+        ];
+        let roles: Vec<_> = roles.into_iter().flatten().collect();
+        settings.push(("process.roles", roles.join(",")));
+        if machine.controller {
+            listeners.push(format!("CONTROLLER://{}", controller(machine.node)));
+        }
+    }
+    settings.push(("listeners", listeners.join(",")));
+    settings
+}

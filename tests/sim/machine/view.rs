@@ -1,0 +1,229 @@
+//! The common store as one machine reaches it: it may be away for this one alone, slow, or have
+//! answers wait while the machine stands still. Requests of a process that died are never answered.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+use tests::simstore::SimStore;
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+/// How long a request takes to fail while the store is away.
+const AWAY: Duration = Duration::from_millis(250);
+
+/// A machine's way to the store.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    store: SimStore,
+    gate: Arc<Gate>,
+}
+
+#[derive(Debug, Default)]
+struct Gate {
+    away: AtomicBool,
+    held: AtomicBool,
+    /// Milliseconds that each request takes longer.
+    slower: AtomicU64,
+    /// Processes that died.
+    deaths: AtomicU64,
+    changed: Notify,
+}
+
+/// What one process holds.
+#[derive(Clone, Debug)]
+pub(crate) struct Mounted {
+    view: View,
+    born: u64,
+}
+
+// === impl View ===
+
+impl View {
+    pub(super) fn new(store: SimStore) -> Self {
+        let gate = Arc::default();
+        Self { store, gate }
+    }
+
+    pub(super) fn mount(&self) -> Mounted {
+        Mounted {
+            view: self.clone(),
+            born: self.gate.deaths.load(Ordering::Relaxed),
+        }
+    }
+
+    /// What is stored, for those who judge.
+    pub(crate) fn objects(&self) -> BTreeMap<Path, Bytes> {
+        self.store.snapshot()
+    }
+
+    /// Puts `bytes` in the place of what stands at `path`.
+    pub(crate) fn corrupt(&self, path: &Path, bytes: Bytes) {
+        self.store.corrupt(path, bytes);
+    }
+
+    /// What a process that died still asks is never answered.
+    pub(super) fn kill(&self) {
+        self.gate.deaths.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn hold(&self) {
+        self.gate.held.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn release(&self) {
+        self.gate.held.store(false, Ordering::Relaxed);
+        self.gate.changed.notify_waiters();
+    }
+
+    /// Whether this machine reaches the store.
+    pub(crate) fn set_away(&self, away: bool) {
+        self.gate.away.store(away, Ordering::Relaxed);
+    }
+
+    /// How much longer each request takes.
+    pub(crate) fn set_slower(&self, by: Duration) {
+        let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        self.gate.slower.store(by, Ordering::Relaxed);
+    }
+
+    pub(crate) fn heal(&self) {
+        self.set_away(false);
+        self.set_slower(Duration::ZERO);
+    }
+}
+
+// === impl Mounted ===
+
+impl Mounted {
+    /// Waits while the machine stands still; for ever when the process died.
+    async fn alive(&self) {
+        let gate = &self.view.gate;
+        loop {
+            let changed = gate.changed.notified();
+            if gate.deaths.load(Ordering::Relaxed) != self.born {
+                std::future::pending::<()>().await;
+            }
+            if !gate.held.load(Ordering::Relaxed) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    async fn begin(&self) -> Result<()> {
+        self.alive().await;
+        if self.view.gate.away.load(Ordering::Relaxed) {
+            sleep(AWAY).await;
+            self.alive().await;
+            return Err(Error::Generic {
+                store: "simulated",
+                source: "no route to the store".into(),
+            });
+        }
+        let slower = self.view.gate.slower.load(Ordering::Relaxed);
+        if slower > 0 {
+            sleep(Duration::from_millis(slower)).await;
+            self.alive().await;
+        }
+        Ok(())
+    }
+
+    async fn end<T>(&self, answer: Result<T>) -> Result<T> {
+        self.alive().await;
+        answer
+    }
+}
+
+impl fmt::Display for Mounted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.view.store.fmt(f)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Mounted {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        opts: PutOptions,
+    ) -> Result<PutResult> {
+        self.begin().await?;
+        let answer = self.view.store.put_opts(location, payload, opts).await;
+        self.end(answer).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        opts: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.view.store.put_multipart_opts(location, opts).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.begin().await?;
+        let answer = self.view.store.get_opts(location, options).await;
+        self.end(answer).await
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
+        let this = self.clone();
+        let passed = locations.then(move |location| {
+            let this = this.clone();
+            async move {
+                this.begin().await?;
+                location
+            }
+        });
+        let this = self.clone();
+        let deleted = self.view.store.delete_stream(passed.boxed());
+        let answered = deleted.then(move |answer| {
+            let this = this.clone();
+            async move { this.end(answer).await }
+        });
+        answered.boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let (this, prefix) = (self.clone(), prefix.cloned());
+        let listing = async move {
+            match this.begin().await {
+                Ok(()) => this.view.store.list(prefix.as_ref()),
+                Err(error) => futures::stream::iter([Err(error)]).boxed(),
+            }
+        };
+        let this = self.clone();
+        let listed = futures::stream::once(listing).flatten();
+        let answered = listed.then(move |answer| {
+            let this = this.clone();
+            async move { this.end(answer).await }
+        });
+        answered.boxed()
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.begin().await?;
+        let answer = self.view.store.list_with_delimiter(prefix).await;
+        self.end(answer).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.view.store.copy_opts(from, to, options).await
+    }
+}
