@@ -289,6 +289,8 @@ fn settings(plan: &Plan, machine: &MachinePlan) -> Vec<(&'static str, String)> {
         ];
         let roles: Vec<_> = roles.into_iter().flatten().collect();
         settings.push(("process.roles", roles.join(",")));
+        // The store that is handed over stands for it.
+        settings.push(("object.store.url", "file:///objects".to_owned()));
         if machine.controller {
             listeners.push(format!("CONTROLLER://{}", controller(machine.node)));
         }

@@ -313,19 +313,16 @@ fn backend(random: &SimEntropy) -> &'static str {
     if random.chance(50) { "disk" } else { "object" }
 }
 
-/// Three controllers, combined with brokers or apart, and three to seven brokers.
+/// Three controllers, each with a broker.
 fn machines(random: &SimEntropy) -> Vec<MachinePlan> {
-    let combined = random.chance(50);
-    // Fewer are quicker, and meet more often.
-    let brokers = 3 + random.below(5).min(random.below(5)) as i32;
-    let nodes = if combined { brokers } else { 3 + brokers };
+    let nodes = 3;
     let mixed = random.chance(30);
     let same = if random.chance(70) { "object" } else { "disk" };
     let drifts = random.chance(30);
     let machine = |node| MachinePlan {
         node,
-        broker: combined || node > 3,
-        controller: node <= 3,
+        broker: true,
+        controller: true,
         backend: if mixed { backend(random) } else { same },
         drift: if drifts {
             random.below(20_001) as i32 - 10_000
