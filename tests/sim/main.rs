@@ -40,7 +40,7 @@ use plan::{Kind, Plan};
 use run::{Outcome, simulate};
 
 /// Seeds of a plain `cargo test`.
-const DEFAULT_SEEDS: u64 = 12;
+const DEFAULT_SEEDS: u64 = 8;
 
 /// Says what went wrong, and how to see it again.
 fn judge(seed: u64, outcome: &Outcome) {

@@ -9,6 +9,8 @@ use crate::stage;
 // The target is chosen from the whole workspace, so that nothing is built again with other features
 // than those of `cargo test --workspace`.
 
+/// The test that runs seeds.
+const SEEDS_TEST: &str = "no_seed_loses_a_record";
 /// The test that writes a trace of one seed.
 const TRACE_TEST: &str = "determinism_trace";
 
@@ -21,9 +23,36 @@ pub(crate) struct Args {
     /// The first seed.
     #[arg(long, default_value_t = 1)]
     from: u64,
-    /// Runs this one seed again instead, with its trace.
+    /// Which worlds: one machine, a cluster, or each seed in both.
+    #[arg(long, value_enum, default_value_t = World::All)]
+    world: World,
+    /// Runs this one seed of one world again instead, and tells its story.
     #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "from"])]
     replay: Option<u64>,
+    /// Troubles to leave out of a replay: kinds, and #N for single events, between commas.
+    #[arg(long, requires = "replay")]
+    without: Option<String>,
+}
+
+/// The worlds that there are.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum World {
+    /// One machine, controller and broker.
+    Single,
+    /// Three controllers and several brokers.
+    Cluster,
+    /// Both.
+    All,
+}
+
+impl World {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Single => "single",
+            Self::Cluster => "cluster",
+            Self::All => "all",
+        }
+    }
 }
 
 /// Which seed to compare.
@@ -32,22 +61,35 @@ pub(crate) struct DeterminismArgs {
     /// The seed that both processes run.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Of which world.
+    #[arg(long, value_enum, default_value_t = World::Cluster)]
+    world: World,
 }
 
-/// Runs the simulation's test target.
+/// Runs the simulation's test target: all of it, or one seed.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     require_target()?;
     let mut program = stage::cargo(&["test", "--locked", "--workspace", "--test", "sim"]);
-    match args.replay {
-        Some(seed) => {
-            program.env("HEADWATER_SIM_REPLAY", seed.to_string());
-        }
-        None => {
-            program.env("HEADWATER_SIM_SEEDS", args.seeds.to_string());
-            program.env("HEADWATER_SIM_FROM", args.from.to_string());
-        }
+    program.env("HEADWATER_SIM_WORLD", args.world.name());
+    program.args(&["--", "--nocapture"]);
+    let Some(seed) = args.replay else {
+        program.env("HEADWATER_SIM_SEEDS", args.seeds.to_string());
+        program.env("HEADWATER_SIM_FROM", args.from.to_string());
+        return program.run();
+    };
+    if args.world == World::All {
+        bail!("say which world: --world single or --world cluster");
     }
-    program.args(&["--", "--nocapture"]).run()
+    let trace = stage::target().join(format!("sim-{}-{seed}.trace", args.world.name()));
+    let without = args.without.as_deref().unwrap_or_default();
+    program.args(&[SEEDS_TEST, "--exact"]);
+    program.env("HEADWATER_SIM_REPLAY", seed.to_string());
+    program.env("HEADWATER_SIM_WITHOUT", without);
+    program.env("HEADWATER_SIM_STORY", "1");
+    program.env("HEADWATER_SIM_TRACE", &trace);
+    let result = program.run();
+    println!("the whole trace: {}", trace.display());
+    result
 }
 
 /// Compares the traces of one seed from two processes.
@@ -55,8 +97,11 @@ pub(crate) fn determinism(args: &DeterminismArgs) -> anyhow::Result<()> {
     require_target()?;
     let folder = stage::target().join("determinism");
     std::fs::create_dir_all(&folder)?;
-    let first = trace(args.seed, &folder.join("first.trace"))?;
-    let second = trace(args.seed, &folder.join("second.trace"))?;
+    if args.world == World::All {
+        bail!("say which world: --world single or --world cluster");
+    }
+    let first = trace(args, &folder.join("first.trace"))?;
+    let second = trace(args, &folder.join("second.trace"))?;
     match difference(&first, &second) {
         None => {
             println!(
@@ -75,7 +120,7 @@ pub(crate) fn determinism(args: &DeterminismArgs) -> anyhow::Result<()> {
 }
 
 /// One run of the seed in a process of its own; returns the trace it wrote.
-fn trace(seed: u64, file: &Path) -> anyhow::Result<Vec<u8>> {
+fn trace(args: &DeterminismArgs, file: &Path) -> anyhow::Result<Vec<u8>> {
     if file.exists() {
         std::fs::remove_file(file)?;
     }
@@ -90,12 +135,16 @@ fn trace(seed: u64, file: &Path) -> anyhow::Result<Vec<u8>> {
     ])
     .args(&["--exact"])
     .env("HEADWATER_SIM_TRACE", file)
-    .env("HEADWATER_SIM_REPLAY", seed.to_string())
+    .env("HEADWATER_SIM_WORLD", args.world.name())
+    .env("HEADWATER_SIM_REPLAY", args.seed.to_string())
     .run()?;
     let bytes = std::fs::read(file)
         .with_context(|| format!("the test `{TRACE_TEST}` of target `sim` wrote no trace"))?;
     if bytes.is_empty() {
-        bail!("the trace of seed {seed} is empty, so there is nothing to compare");
+        bail!(
+            "the trace of seed {} is empty, so there is nothing to compare",
+            args.seed
+        );
     }
     Ok(bytes)
 }
