@@ -138,6 +138,7 @@ func (r *release) checkSettings(
 			text(pod.set.content, "spec", "serviceName"), namespace)
 		nodes.add(place, domain, settings, found)
 		pod.checkMemory(place, settings, found)
+		pod.checkGrace(place, settings, found)
 	}
 	nodes.check(found)
 	return len(pods), nil
@@ -155,6 +156,18 @@ func (p pod) checkMemory(place string, settings map[string]string, found *findin
 	}
 	if budget*4 > mebibytes<<20*3 {
 		found.add(place, "memory.budget.bytes %d is over three quarters of %s", budget, limit)
+	}
+}
+
+// checkGrace wants an ordered stop to end before the kubelet's patience does.
+func (p pod) checkGrace(place string, settings map[string]string, found *findings) {
+	var milliseconds int
+	if _, err := fmt.Sscanf(settings["shutdown.timeout.ms"], "%d", &milliseconds); err != nil {
+		found.add(place, "shutdown.timeout.ms: %v", err)
+	}
+	grace := number(p.template(), "spec", "terminationGracePeriodSeconds")
+	if grace*1000 < milliseconds+10_000 {
+		found.add(place, "%d s of grace are too few for shutdown.timeout.ms %d", grace, milliseconds)
 	}
 }
 

@@ -90,6 +90,9 @@ impl Tools {
         check.args(&["-namespace", NAMESPACE]);
         check.args(&["-compose", "deploy/compose.yaml"]);
         check.args(&["-rules", "deploy/helm/headwater/files/alerts.yaml"]);
+        for example in files("deploy/examples/three-nodes", "toml")? {
+            check.args(&["-settings", &relative(&example)]);
+        }
         for source in ["broker/src", "controller/src", "storage/src", "wal/src"] {
             check.args(&["-source", source]);
         }

@@ -31,8 +31,8 @@
 "memory.budget.bytes" = {{ include "headwater.budget" $sizes }}
 {{- if $serves }}
 "wal.backend" = {{ $v.brokers.wal | quote }}
-"shutdown.timeout.ms" = {{ mul 1000 (int $v.brokers.shutdownTimeoutSeconds) }}
 {{- end }}
+"shutdown.timeout.ms" = {{ mul 1000 (int $v.brokers.shutdownTimeoutSeconds) }}
 {{- $settings := deepCopy $v.config }}
 {{- if $votes }}
 {{- $settings = merge (deepCopy $v.controllers.config) $settings }}
