@@ -36,7 +36,7 @@ func (m *many) Set(value string) error {
 type options struct {
 	openapi, headwater, containerfile, namespace string
 	crds, compose, settings, rules, documents    many
-	sources                                      many
+	sources, rehearse                            many
 	manifests                                    []string
 }
 
@@ -52,6 +52,7 @@ func main() {
 	flag.Var(&given.rules, "rules", "a file of Prometheus rules")
 	flag.Var(&given.documents, "document", "a Markdown file with commands and metrics")
 	flag.Var(&given.sources, "source", "a folder of the product's sources")
+	flag.Var(&given.rehearse, "rehearse", "a rendering whose pods are run as processes")
 	flag.Parse()
 	given.manifests = flag.Args()
 	found := &findings{}
@@ -101,6 +102,18 @@ func run(given options, found *findings) error {
 	}
 	fmt.Printf("%d manifests: %d objects valid by schema, %d pods configured\n",
 		len(given.manifests), objects, pods)
+	for _, path := range given.rehearse {
+		release, err := readManifests(path, found)
+		if err != nil {
+			return err
+		}
+		ran, err := release.rehearse(binary, image, given.namespace)
+		if err != nil {
+			found.add(path, "rehearsal: %v", err)
+			continue
+		}
+		fmt.Printf("%s: rehearsed with %d processes\n", path, ran)
+	}
 	for _, path := range given.compose {
 		services, err := checkCompose(path, binary, image, found)
 		if err != nil {

@@ -5,7 +5,7 @@ use std::process::Output;
 
 use anyhow::{Context as _, bail};
 
-use super::{CHART, NAMESPACE, RELEASE, files};
+use super::{CHART, GOLDEN, NAMESPACE, RELEASE, files};
 use crate::stage::{self, Program};
 
 /// The pinned release of helm.
@@ -23,6 +23,9 @@ const OPERATOR: Module = Module {
     sum: "h1:M5xLCLEoaW2IJfnuCwFzzpL+jSVQu3KGT84Pye+fW8s=",
 };
 const CUSTOM_RESOURCES: &[&str] = &["servicemonitors", "prometheusrules"];
+
+/// Renderings whose pods are also run, as processes of this machine.
+const REHEARSED: &[&str] = &["single.yaml"];
 
 /// A module that is read, not built.
 struct Module {
@@ -88,6 +91,9 @@ impl Tools {
         check.args(&["-headwater", &self.headwater.display().to_string()]);
         check.args(&["-containerfile", "deploy/Containerfile"]);
         check.args(&["-namespace", NAMESPACE]);
+        for rendering in REHEARSED {
+            check.args(&["-rehearse", &format!("{GOLDEN}/{rendering}")]);
+        }
         check.args(&["-compose", "deploy/compose.yaml"]);
         check.args(&["-rules", "deploy/helm/headwater/files/alerts.yaml"]);
         for example in files("deploy/examples/three-nodes", "toml")? {
