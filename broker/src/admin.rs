@@ -1,4 +1,6 @@
-//! The admin HTTP server: `/healthz`, `/readyz`, `/metrics`, `/status`.
+//! The admin HTTP server: `/healthz`, `/readyz`, `/metrics`, `/status`, and JSON under `/v1`.
+
+mod cluster;
 
 use std::sync::Arc;
 
@@ -7,11 +9,13 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
+use controller::{Client, Image};
 use env::Listener;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use parking_lot::{Mutex, RwLock};
 use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use protocol::NodeId;
 use serde_json::{Value, json};
@@ -22,15 +26,64 @@ use crate::broker::Broker;
 use crate::config::Config;
 use crate::limits::{ACCEPT_PAUSE, ADMIN_CONNECTION, ADMIN_CONNECTIONS};
 use crate::memory::FrameBudget;
-use crate::node::Status;
+use crate::node::{Pulse, Status};
 
 /// What the pages are made from.
 pub(crate) struct Admin {
     registry: Arc<RwLock<Registry>>,
     status: watch::Receiver<Status>,
+    node: NodeId,
     about: Value,
     serving: Mutex<Option<Serving>>,
     frames: Mutex<Option<Arc<FrameBudget>>>,
+    /// The way to the controllers, once there is one.
+    cluster: Mutex<Option<(Client, Arc<Pulse>)>>,
+    controllers: ControllerMetrics,
+}
+
+/// What this node knows of the controllers and the cluster, as of the last scrape.
+#[derive(Default)]
+struct ControllerMetrics {
+    leader: Gauge,
+    leads: Gauge,
+    applied: Gauge,
+    offline: Gauge,
+    live: Gauge,
+    quorum_age: Gauge,
+}
+
+// === impl ControllerMetrics ===
+
+impl ControllerMetrics {
+    fn registered(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let registry = registry.sub_registry_with_prefix("controller");
+        let mut gauge = |name, help, gauge: &Gauge| registry.register(name, help, gauge.clone());
+        let help = "Node that leads the controllers, -1 while none is known";
+        gauge("leader", help, &metrics.leader);
+        let help = "1 where the leader of the controllers is";
+        gauge("is_leader", help, &metrics.leads);
+        let help = "Last log entry of the controllers that this node has applied";
+        gauge("applied_index", help, &metrics.applied);
+        let help = "Partitions of the cluster without a leader";
+        gauge("offline_partitions", help, &metrics.offline);
+        let help = "Brokers of the cluster that are not fenced";
+        gauge("live_brokers", help, &metrics.live);
+        let help = "Time since a quorum of the controllers answered this node, milliseconds";
+        gauge("quorum_age_ms", help, &metrics.quorum_age);
+        metrics
+    }
+
+    fn set(&self, own: NodeId, image: &Image) {
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        self.leader
+            .set(image.controller.map_or(-1, |node| i64::from(node.0)));
+        self.leads.set(i64::from(image.controller == Some(own)));
+        self.applied
+            .set(i64::try_from(image.applied).unwrap_or(i64::MAX));
+        self.offline.set(count(cluster::offline(image)));
+        self.live.set(count(image.live_brokers().count()));
+    }
 }
 
 #[derive(Clone)]
@@ -59,13 +112,30 @@ impl Admin {
             "wal": config.values.text("wal.backend"),
         });
         let (serving, frames) = (Mutex::new(None), Mutex::new(None));
+        let controllers = ControllerMetrics::registered(&mut registry.write());
         Self {
             registry,
             status,
+            node: config.node_id,
             about,
             serving,
             frames,
+            cluster: Mutex::new(None),
+            controllers,
         }
+    }
+
+    /// From here on there is a cluster to tell of.
+    pub(crate) fn watch_cluster(&self, client: Client, pulse: Arc<Pulse>) {
+        *self.cluster.lock() = Some((client, pulse));
+    }
+
+    /// The newest image, once there is one.
+    fn image(&self) -> Option<Arc<Image>> {
+        let cluster = self.cluster.lock();
+        let image = cluster.as_ref()?.0.image();
+        let image = Arc::clone(&image.borrow());
+        Some(image)
     }
 
     /// From here on there is a broker to tell of.
@@ -80,13 +150,19 @@ impl Admin {
 
     /// Who leads the controllers, as far as is known.
     pub(crate) fn controllers_leader(&self) -> Option<NodeId> {
-        let serving = self.serving.lock();
-        let serving = serving.as_ref()?;
-        serving.broker.image().controller
+        self.image()?.controller
     }
 
     /// Gauges that nobody sets when they move.
     fn refresh(&self) {
+        if let Some(image) = self.image() {
+            self.controllers.set(self.node, &image);
+        }
+        if let Some((_, pulse)) = &*self.cluster.lock() {
+            let age = pulse.age().as_millis();
+            let age = i64::try_from(age).unwrap_or(i64::MAX);
+            self.controllers.quorum_age.set(age);
+        }
         let Some(serving) = self.serving.lock().clone() else {
             return;
         };
@@ -101,10 +177,9 @@ impl Admin {
     fn status_page(&self) -> Value {
         let (state, why) = describe(&self.status.borrow());
         let mut page = json!({ "node": self.about, "state": state, "why": why });
-        let Some(Serving { broker, store }) = self.serving.lock().clone() else {
+        let Some(image) = self.image() else {
             return page;
         };
-        let image = broker.image();
         page["cluster"] = json!({
             "id": image.cluster.map(|id| id.to_string()),
             "generation": image.generation,
@@ -112,13 +187,16 @@ impl Admin {
             "topics": image.topics.len(),
             "brokers": image.live_brokers().count(),
         });
-        page["object_store"] = json!(store);
         let quarantined = image.wals.iter().filter_map(|(id, wal)| {
             wal.quarantine
                 .as_ref()
                 .map(|reason| json!({ "wal": id.to_string(), "reason": reason }))
         });
         page["quarantined"] = quarantined.collect();
+        let Some(Serving { broker, store }) = self.serving.lock().clone() else {
+            return page;
+        };
+        page["object_store"] = json!(store);
         if let Some(epoch) = broker.epoch() {
             let (bytes, age) = epoch.storage.unuploaded();
             page["broker"] = json!({
@@ -151,6 +229,7 @@ fn pages(admin: Arc<Admin>) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/status", get(status))
+        .route("/v1/cluster", get(cluster_page))
         .with_state(admin)
 }
 
@@ -187,6 +266,17 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
             ([(header::CONTENT_TYPE, kind)], text).into_response()
         }
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+/// The cluster as this node knows it, which may be behind.
+async fn cluster_page(State(admin): State<Arc<Admin>>) -> Response {
+    match admin.image() {
+        Some(image) => Json(cluster::page(&image)).into_response(),
+        None => {
+            let (state, why) = describe(&admin.status.borrow());
+            (StatusCode::SERVICE_UNAVAILABLE, format!("{state}: {why}\n")).into_response()
+        }
     }
 }
 

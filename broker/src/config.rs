@@ -187,8 +187,8 @@ impl Config {
         }));
         if problems.is_empty() {
             Ok(Self {
+                warnings: quorum::warnings(&values, node, &quorum),
                 values,
-                warnings: quorum::warnings(node_id, &quorum),
                 node_id,
                 roles,
                 quorum,

@@ -100,3 +100,6 @@ pub(crate) const POOLED_CHECKS: usize = 4;
 
 /// Records that the answer to a Produce names one by one, over all of its batches.
 pub(crate) const MAX_RECORD_ERRORS: usize = 1000;
+
+/// Partitions without a leader that one admin page lists.
+pub(crate) const SHOWN_PARTITIONS: usize = 1000;

@@ -1,8 +1,8 @@
 //! A whole node: controller, broker or both in one process, started and stopped in order.
 //!
 //! ```text
-//!  data dir, lock ─▶ sockets ─▶ store ─▶ controller ─▶ probe ─▶ register ─▶ recover earlier logs
-//!       ─▶ fresh log ─▶ partitions open ─▶ Kafka listeners accept ─▶ … ─▶ drain
+//!  data dir, lock ─▶ sockets ─▶ voter ─▶ store, probe ─▶ register ─▶ recover earlier logs
+//!       ─▶ fresh log ─▶ partitions open ─▶ Kafka listeners accept ─▶ … ─▶ drain ─▶ voter stops
 //! ```
 //!
 //! **Invariants:** no partition opens before the logs of earlier epochs are closed (R13); nothing
@@ -10,12 +10,15 @@
 //! a killed process would.
 
 mod checkpoints;
+mod control;
 mod directory;
 mod drain;
 mod epoch;
 mod life;
 mod marks;
+mod pulse;
 mod store;
+mod voter;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -35,6 +38,7 @@ use crate::config::{Config, HostPort, ListenerConfig};
 use crate::quotas::{Quota, Unlimited};
 
 pub(crate) use epoch::{wal_dir, wal_prefix};
+pub(crate) use pulse::Pulse;
 pub(crate) use store::{Pause, Store};
 
 /// What a node is made of beside its configuration.
@@ -170,8 +174,8 @@ impl Node {
     /// # Errors
     /// When directory or sockets cannot be had.
     pub async fn start(env: Env, config: Config, parts: NodeParts) -> Result<Self, NodeError> {
-        if !(config.roles.broker && config.roles.controller) {
-            let why = "process.roles: broker,controller is the only combination that works yet";
+        if !config.roles.controller {
+            let why = "process.roles: broker alone does not work yet";
             return Err(NodeError::Failed(why.to_owned()));
         }
         let config = Arc::new(config);

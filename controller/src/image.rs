@@ -47,7 +47,7 @@ pub struct Image {
 }
 
 /// A broker.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BrokerImage {
     /// Its node.
     pub node: NodeId,
@@ -111,7 +111,7 @@ pub struct TopicImage {
 }
 
 /// A partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PartitionImage {
     /// Epoch of the broker that leads it.
     pub broker: Option<BrokerEpoch>,

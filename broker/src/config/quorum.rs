@@ -218,8 +218,17 @@ fn check_broker(quorum: &Quorum, node: NodeId, wrong: &mut Wrong) {
 }
 
 /// What works, and is hardly meant.
-pub(super) fn warnings(node: NodeId, quorum: &Quorum) -> Vec<String> {
+pub(super) fn warnings(
+    values: &Values,
+    (node, roles): (NodeId, Roles),
+    quorum: &Quorum,
+) -> Vec<String> {
     let mut warnings = Vec::new();
+    if !roles.broker && values.text("object.store.url").is_empty() {
+        let message = "object.store.url is not set: this controller writes no checkpoints of the \
+                       cluster's state";
+        warnings.push(message.to_owned());
+    }
     let count = quorum.voters.len();
     if count > 0 && count.is_multiple_of(2) {
         warnings.push(format!(
@@ -335,6 +344,7 @@ mod tests {
         let own = ("listeners", "CONTROLLER://127.0.0.1:9093");
         let config = Config::with(&[(ROLES, "controller"), own]).unwrap();
         assert!(config.listeners.is_empty() && !config.roles.broker);
+        assert!(config.warnings[0].contains("no checkpoints"));
         let config = Config::with(&[(ROLES, "broker"), (BOOTSTRAP, "h:1"), STORE]).unwrap();
         assert!(!config.roles.controller);
         assert_eq!(config.quorum.bootstrap.len(), 1);

@@ -9,14 +9,16 @@ use protocol::NodeId;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::{Context, Store};
+
 /// What checkpoints are made of.
 pub(super) struct Checkpoints {
-    pub(super) client: Client,
-    pub(super) node: NodeId,
-    pub(super) store: Arc<dyn ObjectStore>,
+    client: Client,
+    node: NodeId,
+    store: Arc<dyn ObjectStore>,
     /// Prefix of the cluster's keys.
-    pub(super) root: String,
-    pub(super) period: Duration,
+    root: String,
+    period: Duration,
 }
 
 /// Keeps checkpoints until dropped.
@@ -28,6 +30,18 @@ pub(super) struct Keeping {
 // === impl Checkpoints ===
 
 impl Checkpoints {
+    /// Of the cluster that `client` speaks for, in `store`, as configured.
+    pub(super) fn of(context: &Context, client: Client, store: &Store) -> Self {
+        let period = context.config.time("controller.checkpoint.interval.ms");
+        Self {
+            node: context.config.node_id,
+            root: store.keys(&client).root().to_owned(),
+            store: Arc::clone(&store.store),
+            period: period.unwrap_or_default(),
+            client,
+        }
+    }
+
     /// Writes a checkpoint every period in which something changed, while this node leads the
     /// controllers.
     pub(super) fn keep(self) -> Keeping {

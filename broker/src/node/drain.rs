@@ -1,22 +1,15 @@
 //! An ordered stop: answers what is in flight, uploads, commits, marks the log closed, says
 //! goodbye; all within a bound. What is not done then is recovered at the next start.
 
-use controller::{Command, Controller};
+use controller::Command;
 use tokio::time::{Instant, timeout_at};
 
-use super::checkpoints::Keeping;
 use super::epoch::Serving;
 use super::life::Running;
 use super::{Context, NodeError};
 
 /// Stops a node that serves.
-pub(super) async fn in_order(
-    context: &Context,
-    running: &Running,
-    controller: Controller,
-    checkpoints: Keeping,
-    mut serving: Serving,
-) -> Result<(), NodeError> {
+pub(super) async fn in_order(context: &Context, running: &Running, mut serving: Serving) {
     let bound = context
         .config
         .time("shutdown.timeout.ms")
@@ -44,14 +37,7 @@ pub(super) async fn in_order(
         }
     }
     running.broker.set_epoch(None);
-    match timeout_at(deadline, checkpoints.finish()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "no last checkpoint of the cluster's state"),
-        Err(_) => tracing::warn!(?bound, "no last checkpoint of the cluster's state"),
-    }
     serving.shutdown().await;
-    controller.shutdown().await?;
-    Ok(())
 }
 
 async fn leave(running: &Running, serving: &mut Serving) -> Result<(), NodeError> {
@@ -66,11 +52,5 @@ async fn leave(running: &Running, serving: &mut Serving) -> Result<(), NodeError
     };
     running.client.submit(close).await?;
     running.client.submit(Command::Goodbye { broker }).await?;
-    Ok(())
-}
-
-/// Stops a node that has no epoch yet.
-pub(super) async fn unregistered(controller: Controller) -> Result<(), NodeError> {
-    controller.shutdown().await?;
     Ok(())
 }

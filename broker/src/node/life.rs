@@ -1,16 +1,16 @@
 //! A node's life after its sockets are bound: one broker epoch after the other.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use controller::{Client, Controller, ControllerSettings};
+use controller::Client;
 use protocol::BrokerEpoch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::checkpoints::Checkpoints;
+use super::control::{Control, failed};
 use super::epoch::{self, End, Serving};
-use super::{Bound, Context, NodeError, Sockets, Status, Store, drain, store};
+use super::{Bound, Context, NodeError, Pulse, Sockets, Status, Store, drain, store, voter};
 use crate::broker::{Broker, BrokerParts};
 use crate::connection::{ConnectionSettings, Pipeline, ReadSettings, Shared};
 use crate::memory::FrameBudget;
@@ -34,25 +34,7 @@ pub(super) struct Running {
 
 /// Runs the node to its end, which the status tells.
 pub(super) async fn live(context: Context, sockets: Sockets) {
-    let stop = context.stop.clone();
-    let Sockets {
-        kafka: bound,
-        controller: calls,
-    } = sockets;
-    let starting = start(&context, &bound, calls);
-    let started = tokio::select! {
-        biased;
-        started = starting => started,
-        () = stop.cancelled() => {
-            context.status.send_replace(Status::Stopped);
-            return;
-        }
-    };
-    let result = match started {
-        Ok((controller, running)) => serve(&context, controller, running, bound).await,
-        Err(error) => Err(error),
-    };
-    let status = match result {
+    let status = match lead(&context, sockets).await {
         Ok(()) => Status::Stopped,
         Err(error) => {
             tracing::error!(%error, "the node has failed");
@@ -62,54 +44,60 @@ pub(super) async fn live(context: Context, sockets: Sockets) {
     context.status.send_replace(status);
 }
 
-async fn start(
+/// The way to the controllers first: a voter must not wait for the object store.
+async fn lead(context: &Context, mut sockets: Sockets) -> Result<(), NodeError> {
+    let url = store::parse(context)?;
+    tracing::debug!(%url, "the object store");
+    let stop = context.stop.clone();
+    let control = tokio::select! {
+        biased;
+        control = Control::start(context, &mut sockets) => control?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let pulse = Pulse::new(Arc::clone(&context.env.clock));
+    let period = context.config.time("lease.ms").unwrap_or_default() / 3;
+    let mut asking = JoinSet::new();
+    asking.spawn(Arc::clone(&pulse).ask(control.client(), period));
+    context
+        .admin
+        .watch_cluster(control.client(), Arc::clone(&pulse));
+    if context.config.roles.broker {
+        serve_broker(context, &control, sockets.kafka).await?;
+    } else {
+        voter::serve(context, &control, &pulse).await?;
+    }
+    asking.shutdown().await;
+    control.shutdown().await
+}
+
+async fn serve_broker(
     context: &Context,
-    bound: &[Bound],
-    calls: Option<Bound>,
-) -> Result<(Controller, Running), NodeError> {
-    let store = store::open(context).await?;
-    let controller = start_controller(context, bound, calls).await?;
-    let client = controller.client();
+    control: &Control,
+    bound: Vec<Bound>,
+) -> Result<(), NodeError> {
+    let mut failure = control.failure();
+    let running = tokio::select! {
+        biased;
+        reason = failed(&mut failure) => return Err(NodeError::Failed(reason)),
+        running = start(context, control.client(), &bound) => running?,
+        () = context.stop.cancelled() => return Ok(()),
+    };
+    serve(context, control, running, bound).await
+}
+
+async fn start(context: &Context, client: Client, bound: &[Bound]) -> Result<Running, NodeError> {
+    let say = |why: &str| {
+        context
+            .status
+            .send_replace(Status::Starting(why.to_owned()));
+    };
+    let store = store::open(context, &say).await?;
     store::check(context, &store, &client).await?;
     let running = assemble(context, client, store, bound);
     context
         .admin
         .serve_broker(Arc::clone(&running.broker), running.store.shown.clone());
-    Ok((controller, running))
-}
-
-/// Starts the voter of this node; with several voters that takes a quorum of them, which is waited
-/// for.
-async fn start_controller(
-    context: &Context,
-    bound: &[Bound],
-    calls: Option<Bound>,
-) -> Result<Controller, NodeError> {
-    let config = &context.config;
-    let voters = config.quorum.voters.iter();
-    let mut voters: BTreeMap<_, _> = voters.map(|(id, at)| (*id, at.to_string())).collect();
-    if voters.is_empty() {
-        let own = calls.as_ref().or(bound.first());
-        let own = own.map(|bound| bound.advertised.to_string());
-        voters.insert(config.node_id, own.unwrap_or_default());
-    }
-    let settings = ControllerSettings {
-        dir: config.data_dir.join("raft"),
-        node: config.node_id,
-        voters,
-        listener: calls.map(|bound| bound.listener),
-        cluster: None,
-        generation: 1,
-        lease: config.time("lease.ms").unwrap_or_default(),
-    };
-    let status = context.status.clone();
-    let say = |why: &str| {
-        let why = format!("the controllers have no quorum: {why}");
-        status.send_replace(Status::Starting(why));
-    };
-    say("looking for the voters");
-    let controller = Controller::start_telling(context.env.clone(), settings, say).await?;
-    Ok(controller)
+    Ok(running)
 }
 
 /// Puts the parts together that need no epoch.
@@ -188,26 +176,16 @@ pub(super) fn storage_bytes(config: &crate::config::Config) -> usize {
 /// One epoch after the other, until the node is told to stop.
 async fn serve(
     context: &Context,
-    controller: Controller,
+    control: &Control,
     running: Running,
     bound: Vec<Bound>,
 ) -> Result<(), NodeError> {
-    let mut failure = controller.failure();
+    let mut failure = control.failure();
     let mut accepting = JoinSet::new();
-    let period = context
-        .config
-        .time("controller.checkpoint.interval.ms")
-        .unwrap_or_default();
-    let root = running.store.keys(&running.client).root().to_owned();
-    let store = Arc::clone(&running.store.store);
-    let checkpoints = Checkpoints {
-        client: running.client.clone(),
-        node: context.config.node_id,
-        store,
-        root,
-        period,
-    };
-    let checkpoints = checkpoints.keep();
+    let checkpoints = control.votes().then(|| {
+        let client = running.client.clone();
+        Checkpoints::of(context, client, &running.store).keep()
+    });
     let mut bound = Some(bound);
     let mut pause = super::store::Pause::default();
     loop {
@@ -215,9 +193,7 @@ async fn serve(
         let begun = tokio::select! {
             biased;
             reason = failed(&mut failure) => return Err(NodeError::Failed(reason)),
-            () = context.stop.cancelled() => {
-                return drain::unregistered(controller).await;
-            }
+            () = context.stop.cancelled() => return Ok(()),
             begun = beginning => begun,
         };
         let mut serving = match begun {
@@ -242,7 +218,11 @@ async fn serve(
         match end {
             End::Stop => {
                 context.status.send_replace(Status::Draining);
-                return drain::in_order(context, &running, controller, checkpoints, serving).await;
+                drain::in_order(context, &running, serving).await;
+                if let Some(checkpoints) = checkpoints {
+                    voter::finish(context, checkpoints).await;
+                }
+                return Ok(());
             }
             End::Failed(error) => {
                 give_up(&running, serving).await;
@@ -263,17 +243,6 @@ async fn give_up(running: &Running, serving: Serving) {
     running.broker.set_epoch(None);
     running.server.close_all();
     serving.shutdown().await;
-}
-
-async fn failed(failure: &mut tokio::sync::watch::Receiver<Option<String>>) -> String {
-    loop {
-        if let Some(reason) = failure.borrow_and_update().clone() {
-            return reason;
-        }
-        if failure.changed().await.is_err() {
-            return "the controller has ended".to_owned();
-        }
-    }
 }
 
 /// How logs and messages name an epoch.

@@ -36,8 +36,19 @@ impl Store {
     }
 }
 
-/// Opens the store that the parts or the configuration name.
-pub(super) async fn open(context: &Context) -> Result<Store, NodeError> {
+/// The store's URL as configured.
+///
+/// # Errors
+/// When it is none.
+pub(super) fn parse(context: &Context) -> Result<StoreUrl, NodeError> {
+    Ok(StoreUrl::parse(&context.config.object_store_url)?)
+}
+
+/// Opens the store that the parts or the configuration name; says what it waits for.
+pub(super) async fn open(
+    context: &Context,
+    say: &(impl Fn(&str) + Sync),
+) -> Result<Store, NodeError> {
     if let Some((store, prefix)) = &context.parts.store {
         return Ok(Store {
             store: Arc::clone(store),
@@ -47,7 +58,7 @@ pub(super) async fn open(context: &Context) -> Result<Store, NodeError> {
             directory: None,
         });
     }
-    let url = with_secrets(context, StoreUrl::parse(&context.config.object_store_url)?);
+    let url = with_secrets(context, parse(context)?);
     let options = || StoreOptions {
         read_only: false,
         reserve_bytes: LOCAL_RESERVE_BYTES,
@@ -58,12 +69,8 @@ pub(super) async fn open(context: &Context) -> Result<Store, NodeError> {
         match storage::store::open(&context.env, &url, options()).await {
             Ok(opened) => break opened,
             Err(error) if error.kind() == ErrorKind::Retry => {
-                wait(
-                    context,
-                    &format!("the object store cannot be opened: {error}"),
-                    &mut pause,
-                )
-                .await;
+                say(&format!("the object store cannot be opened: {error}"));
+                tokio::time::sleep(pause.next()).await;
             }
             Err(error) => return Err(error.into()),
         }
