@@ -67,8 +67,9 @@ func (b *binary) helpOf(words []string) (string, error) {
 
 var adminLine = regexp.MustCompile(`^Admin listens on (http://127\.0\.0\.1:\d+)$`)
 
-// metrics starts a broker in a folder of its own, reads its page and stops it.
-func (b *binary) metrics() (page metricNames, err error) {
+// metrics starts a broker in a folder of its own, reads its page and asks for each of these paths,
+// and stops it.
+func (b *binary) metrics(paths []string) (page metricNames, err error) {
 	folder, err := os.MkdirTemp("", "headwater-check-")
 	if err != nil {
 		return nil, err
@@ -91,6 +92,9 @@ func (b *binary) metrics() (page metricNames, err error) {
 	for lines.Scan() {
 		if match := adminLine.FindStringSubmatch(lines.Text()); match != nil {
 			page, err = readMetrics(match[1] + "/metrics")
+			for _, path := range paths {
+				err = errors.Join(err, answers(match[1]+path))
+			}
 			break
 		}
 	}
@@ -103,6 +107,18 @@ func (b *binary) metrics() (page metricNames, err error) {
 		err = errors.New("headwater serve told no metrics")
 	}
 	return page, err
+}
+
+func answers(url string) error {
+	answer, err := http.Get(url)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", url, answer.Status)
+	}
+	return nil
 }
 
 func readMetrics(url string) (metricNames, error) {

@@ -11,6 +11,7 @@ import (
 var (
 	shellWord  = regexp.MustCompile(`'[^']*'|"[^"]*"|\S+`)
 	metricWord = regexp.MustCompile("`(headwater_[a-z_]+)(?:\\{[^`]*)?`")
+	adminPage  = regexp.MustCompile(`127\.0\.0\.1:9644(/[a-z0-9/_-]*)`)
 	named      = regexp.MustCompile(`(?m)^  ([a-z-]+)(?:  |$)`)
 )
 
@@ -147,4 +148,19 @@ func readSources(folders []string) (string, error) {
 		}
 	}
 	return all.String(), nil
+}
+
+// adminPages are the paths that documents ask the admin listener for.
+func adminPages(documents []string) ([]string, error) {
+	var paths []string
+	for _, document := range documents {
+		content, err := os.ReadFile(document)
+		if err != nil {
+			return nil, err
+		}
+		for _, match := range adminPage.FindAllStringSubmatch(string(content), -1) {
+			paths = append(paths, match[1])
+		}
+	}
+	return paths, nil
 }

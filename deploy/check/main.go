@@ -75,7 +75,11 @@ func run(given options, found *findings) error {
 		return err
 	}
 	binary := &binary{path: given.headwater}
-	page, err := binary.metrics()
+	pages, err := adminPages(given.documents)
+	if err != nil {
+		return err
+	}
+	page, err := binary.metrics(pages)
 	if err != nil {
 		return err
 	}
@@ -126,6 +130,7 @@ func run(given options, found *findings) error {
 			found.add(path, "%v", err)
 		}
 	}
+	fmt.Printf("%d configuration files read\n", len(given.settings))
 	for _, path := range given.rules {
 		alerts, err := checkRules(path, page, found)
 		if err != nil {
