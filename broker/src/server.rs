@@ -43,12 +43,12 @@ impl Server {
         })
     }
 
-    /// Accepts until the server drains.
+    /// Accepts until the server stops. One that drains closes what comes at once: a refusal would
+    /// pass for evidence that the process is gone.
     pub(crate) async fn run(self: Arc<Self>, listener: Box<dyn Listener>, name: Arc<str>) {
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = self.shared.drain.cancelled() => return,
                 () = self.stop.cancelled() => return,
                 accepted = self.accept(listener.as_ref()) => accepted,
             };
@@ -60,7 +60,9 @@ impl Server {
                     continue;
                 }
             };
-            self.spawn(permit, stream, peer, Arc::clone(&name));
+            if !self.shared.drain.is_cancelled() {
+                self.spawn(permit, stream, peer, Arc::clone(&name));
+            }
         }
     }
 
@@ -108,8 +110,8 @@ impl Server {
         std::mem::replace(&mut *self.close.lock(), next).cancel();
     }
 
-    /// Waits until every connection has ended. Nothing is accepted any more once `drain` is
-    /// cancelled.
+    /// Waits until every connection has ended. Nothing is served to newcomers any more once `drain`
+    /// is cancelled.
     pub(crate) async fn wait(&self) {
         self.connections.close();
         self.connections.wait().await;

@@ -114,6 +114,12 @@ impl Sessions {
         lapsed
     }
 
+    /// The broker is known to be dead: from here on it is being fenced.
+    pub(crate) fn end(&mut self, broker: BrokerEpoch, now: Duration) {
+        self.deadlines.insert(broker, now);
+        self.being_fenced.insert(broker);
+    }
+
     /// True while a fence is on its way.
     pub(crate) fn is_being_fenced(&self, broker: BrokerEpoch) -> bool {
         self.being_fenced.contains(&broker)

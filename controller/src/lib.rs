@@ -27,6 +27,7 @@ mod raft;
 mod rpc;
 mod server;
 mod state;
+mod tether;
 mod types;
 
 pub use checkpoint::{

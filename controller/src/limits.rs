@@ -130,6 +130,16 @@ pub const RPC_TIMEOUT: Duration = Duration::from_secs(5);
 pub const APPEND_PATIENCE: Duration = Duration::from_secs(2);
 /// How long one call waits for a new voter to catch up: less than `RPC_TIMEOUT`.
 pub const LEARNER_PATIENCE: Duration = Duration::from_secs(4);
+/// Brokers that a voter keeps a connection to, for evidence of their death.
+pub const MAX_TETHERS: usize = 1000;
+/// How long such a connection may take to stand.
+pub const TETHER_CONNECT: Duration = Duration::from_secs(1);
+/// Pause before one that did not come to stand is tried again.
+pub const TETHER_PAUSE: Duration = Duration::from_secs(1);
+/// Pause between two refusals that together are evidence.
+pub const TETHER_REFUSAL: Duration = Duration::from_millis(75);
+/// Longest pause between refusals while nobody fences.
+pub const TETHER_REFUSAL_MOST: Duration = Duration::from_millis(300);
 /// How long one fence may take before leases are looked at again.
 pub const FENCE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest number of voters.

@@ -25,6 +25,7 @@ use crate::raft::node::{self, Status};
 use crate::raft::{LogKeeper, Machine, NotDone, Raft, Snapshots};
 use crate::rpc::{self, Channels, Target};
 use crate::state::Cluster;
+use crate::tether;
 use crate::types::ClusterId;
 use service::VoterService;
 
@@ -123,6 +124,7 @@ impl Controller {
             files,
         ));
         tasks.spawn(watch_leases(client.clone(), settings.node));
+        tasks.spawn(tether::keep(client.clone(), settings.node));
         let controller = Self {
             client,
             raft,

@@ -1,5 +1,6 @@
 mod faults;
 mod quorum;
+mod tethers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
