@@ -27,6 +27,7 @@ mod handlers;
 mod limits;
 mod memory;
 mod metrics;
+mod mover;
 mod node;
 mod producer_ids;
 mod quotas;

@@ -61,6 +61,15 @@ pub(crate) const TAKEOVERS_AT_ONCE: usize = 4;
 /// Longest pause before a node that waits for another process of the same id asks again.
 pub(crate) const NODE_IN_USE_PAUSE: Duration = Duration::from_secs(1);
 
+/// Partitions given away at once: they share one upload and one command, and a pause of writes.
+pub(crate) const MOVES_AT_ONCE: usize = 100;
+
+/// How long a move uploads while its partitions serve, before it goes on or is put off.
+pub(crate) const MOVE_SERVING: Duration = Duration::from_secs(30);
+
+/// How long a move holds appends at most before it is put off.
+pub(crate) const MOVE_HELD: Duration = Duration::from_secs(2);
+
 /// Partitions opened at once.
 pub(crate) const PARTITION_OPENS: usize = 32;
 

@@ -121,6 +121,10 @@ pub(crate) struct BrokerMetrics {
     pub(crate) fetch_sessions: Gauge,
     /// Partitions led here.
     pub(crate) partitions: Gauge,
+    /// Partitions given away.
+    pub(crate) moves: Counter,
+    /// Moves that were put off.
+    pub(crate) moves_failed: Counter,
     /// Times that the lease lapsed.
     pub(crate) lease_lapses: Counter,
     /// Bytes that request frames hold.
@@ -191,6 +195,8 @@ impl BrokerMetrics {
             ),
             fetch_sessions: gauge(registry, "fetch_sessions", "Fetch sessions kept"),
             partitions: gauge(registry, "partitions", "Partitions led here"),
+            moves: counter(registry, "moves", "Partitions given away"),
+            moves_failed: counter(registry, "moves_failed", "Moves that were put off"),
             lease_lapses: counter(registry, "lease_lapses", "Times that the lease lapsed"),
             frame_bytes: gauge(registry, "frame_bytes", "Bytes that request frames hold"),
             takeover: TakeoverMetrics::new(registry),

@@ -105,6 +105,9 @@ dispatch! {
     DescribeLogDirs => describe_log_dirs waits;
     CreatePartitions => create_partitions waits;
     DeleteGroups => delete_groups waits;
+    ElectLeaders => elect_leaders waits;
+    AlterPartitionReassignments => alter_partition_reassignments waits;
+    ListPartitionReassignments => list_partition_reassignments looks;
     IncrementalAlterConfigs => incremental_alter_configs waits;
     OffsetDelete => offset_delete waits;
     DescribeCluster => describe_cluster looks;

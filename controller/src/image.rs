@@ -127,6 +127,8 @@ pub struct PartitionImage {
     pub awaits: Option<WalId>,
     /// Where it shall go.
     pub target: Option<NodeId>,
+    /// Who is to lead it by an operator's word, when possible.
+    pub preferred: Option<NodeId>,
 }
 
 // === impl Image ===
@@ -199,6 +201,13 @@ impl Image {
     pub fn live_brokers(&self) -> impl Iterator<Item = (BrokerEpoch, &BrokerImage)> {
         let live = self.brokers.iter().filter(|(_, broker)| !broker.fenced);
         live.map(|(epoch, broker)| (*epoch, broker))
+    }
+
+    /// True while a broker epoch leads any partition.
+    pub fn leads_any(&self, broker: BrokerEpoch) -> bool {
+        let topics = self.topics_by_id.values();
+        let mut partitions = topics.flat_map(|topic| &topic.partitions);
+        partitions.any(|partition| partition.broker == Some(broker))
     }
 
     /// Nodes that take partitions: live, with a log, and not draining.
@@ -274,6 +283,7 @@ impl TopicImage {
                 log_start: partition.log_start,
                 awaits: partition.awaits,
                 target: partition.target,
+                preferred: partition.preferred,
             }
         });
         Self {

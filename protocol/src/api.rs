@@ -61,8 +61,20 @@ macro_rules! with_api_table {
                 = 37, 0..=3, from 2, advertised 0, codecs Library Library;
             DeleteGroups(DeleteGroupsRequest, DeleteGroupsResponse)
                 = 42, 0..=3, from 2, advertised 0, codecs LibraryUpTo(2) Ours;
+            ElectLeaders(ElectLeadersRequest, ElectLeadersResponse)
+                = 43, 0..=2, from 2, advertised 0, codecs Library Library;
             IncrementalAlterConfigs(IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse)
                 = 44, 0..=1, from 1, advertised 0, codecs Library Library;
+            AlterPartitionReassignments(
+                AlterPartitionReassignmentsRequest,
+                AlterPartitionReassignmentsResponse
+            )
+                = 45, 0..=1, from 0, advertised 0, codecs Library Library;
+            ListPartitionReassignments(
+                ListPartitionReassignmentsRequest,
+                ListPartitionReassignmentsResponse
+            )
+                = 46, 0..=0, from 0, advertised 0, codecs Library Library;
             OffsetDelete(OffsetDeleteRequest, OffsetDeleteResponse)
                 = 47, 0..=0, from 32767, advertised 0, codecs Library Library;
             DescribeCluster(DescribeClusterRequest, DescribeClusterResponse)

@@ -1,7 +1,8 @@
 //! An ordered stop: answers what is in flight, uploads, commits, marks the log closed, says
 //! goodbye; all within a bound. What is not done then is recovered at the next start.
 
-use controller::Command;
+use controller::{Command, Image, MoveCommand};
+use protocol::BrokerEpoch;
 use tokio::time::{Instant, timeout_at};
 
 use super::epoch::Serving;
@@ -15,6 +16,14 @@ pub(super) async fn in_order(context: &Context, running: &Running, mut serving: 
         .time("shutdown.timeout.ms")
         .unwrap_or_default();
     let deadline = Instant::now() + bound;
+    // Clients are served meanwhile, and told of the new leaders.
+    let given = (Instant::now() + bound / 2).min(deadline);
+    if timeout_at(given, give_away(running, serving.epoch.id))
+        .await
+        .is_err()
+    {
+        tracing::warn!("not all partitions were given away: others recover them from the log");
+    }
     running.drain.cancel();
     // Members that wait for a rebalance would wait for longer than there is.
     running.broker.groups.stop();
@@ -38,6 +47,28 @@ pub(super) async fn in_order(context: &Context, running: &Running, mut serving: 
     }
     running.broker.set_epoch(None);
     serving.shutdown().await;
+}
+
+/// Has the mover give every partition to others, when there are others; until none is left.
+async fn give_away(running: &Running, own: BrokerEpoch) {
+    let broker = &running.broker;
+    let node = broker.config.node_id;
+    let others = |image: &Image| image.takers().iter().any(|taker| *taker != node);
+    let image = broker.image();
+    if image.level() < 2 || !others(&image) {
+        return;
+    }
+    let leaving = Command::Move(MoveCommand::Leaving { broker: own });
+    if let Err(error) = running.client.submit(leaving).await {
+        tracing::warn!(%error, "leaving without giving partitions away");
+        return;
+    }
+    let done = |image: &Image| {
+        let live = image.brokers.get(&own).is_some_and(|broker| !broker.fenced);
+        !live || !others(image) || !image.leads_any(own)
+    };
+    // A controller that is gone ends it too.
+    let _ = broker.watch_image().wait_for(|image| done(image)).await;
 }
 
 async fn leave(running: &Running, serving: &mut Serving) -> Result<(), NodeError> {

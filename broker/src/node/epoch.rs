@@ -25,6 +25,7 @@ use crate::catalog::ControllerCatalog;
 use crate::config::{Config, WalBackend};
 use crate::groups;
 use crate::limits::NODE_IN_USE_PAUSE;
+use crate::mover;
 use crate::sweeper::Sweeper;
 use crate::takeover::{Takeover, TakeoverError};
 
@@ -166,6 +167,7 @@ async fn open_partitions(running: &Running, epoch: &Arc<Epoch>) -> JoinSet<()> {
         first,
     ));
     tasks.spawn(groups::follow(Arc::clone(broker)));
+    tasks.spawn(mover::follow(Arc::clone(broker), Arc::clone(epoch)));
     // A task that is gone has panicked: the supervisor says so.
     let _ = opened.await;
     tasks

@@ -103,7 +103,13 @@ impl State {
             let led = (broker, one.topic_partition, one.leader_epoch);
             let others = takers.iter().filter(|(_, epoch)| *epoch != broker);
             let others: Vec<_> = others.copied().collect();
+            let own = self.brokers[&broker].register.node;
             let answer = match (one.to, others.is_empty()) {
+                // It stays, at a higher leader epoch: whatever its owner does otherwise.
+                (Some(node), _) if node == own => {
+                    let stays = [(own, broker)];
+                    self.give(led, one.end, one.to, (&stays, &mut loads), effects)
+                }
                 // Unlike a single release: one that nobody takes stays as it is.
                 (None, true) => Err(Refusal::NotReady {
                     reason: "nobody else takes partitions".to_owned(),

@@ -337,6 +337,10 @@ fn decoded_elements_take_no_more_than_is_reckoned_with() {
         size_of::<create_partitions_request::CreatePartitionsTopic>(),
         size_of::<incremental_alter_configs_request::AlterConfigsResource>(),
         size_of::<incremental_alter_configs_request::AlterableConfig>(),
+        size_of::<elect_leaders_request::TopicPartitions>(),
+        size_of::<alter_partition_reassignments_request::ReassignablePartition>(),
+        size_of::<alter_partition_reassignments_request::ReassignableTopic>(),
+        size_of::<list_partition_reassignments_request::ListPartitionReassignmentsTopics>(),
         size_of::<offset_delete_request::OffsetDeleteRequestPartition>(),
         size_of::<offset_delete_request::OffsetDeleteRequestTopic>(),
     ];
