@@ -184,6 +184,7 @@ impl Admin {
             "id": image.cluster.map(|id| id.to_string()),
             "generation": image.generation,
             "applied": image.applied,
+            "controller": image.controller.map(|node| node.0),
             "topics": image.topics.len(),
             "brokers": image.live_brokers().count(),
         });

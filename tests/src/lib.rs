@@ -1,6 +1,7 @@
 //! What the tests and benchmarks share: a broker as a process, load, servers that misbehave.
 
 pub mod bench;
+pub mod chaos;
 pub mod faults;
 pub mod history;
 pub mod process;
