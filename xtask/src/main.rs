@@ -8,6 +8,7 @@
 //!      ─▶ compat      real clients against a real broker
 //!      ─▶ fuzz        frames and batches
 //!      ─▶ bench       the load generator
+//!      ─▶ chaos       a cluster of real processes on bad days
 //! ```
 
 mod compat;
@@ -61,6 +62,14 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Kills, pauses and starves a cluster of real processes under load, and checks every
+    /// acknowledged record.
+    #[command(disable_help_flag = true)]
+    Chaos {
+        /// Arguments of the chaos program; `--help` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -74,7 +83,8 @@ fn main() -> ExitCode {
         Command::Fuzz { seconds } => stage::program("protocol/fuzz/run.sh")
             .args(&[seconds.to_string()])
             .run(),
-        Command::Bench { arguments } => bench(&arguments),
+        Command::Bench { arguments } => on_release("bench", &arguments),
+        Command::Chaos { arguments } => on_release("chaos", &arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -85,7 +95,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn bench(arguments: &[String]) -> anyhow::Result<()> {
+/// Runs a program of the crate `tests` that starts the broker; both as they are released.
+fn on_release(program: &str, arguments: &[String]) -> anyhow::Result<()> {
     stage::cargo(&["build", "--release", "--locked", "-p", "broker"]).run()?;
     let mut command = stage::cargo(&[
         "run",
@@ -94,7 +105,7 @@ fn bench(arguments: &[String]) -> anyhow::Result<()> {
         "-p",
         "tests",
         "--bin",
-        "bench",
+        program,
         "--",
     ]);
     command.args(arguments);

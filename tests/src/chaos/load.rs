@@ -345,17 +345,20 @@ fn follow(consumer: &BaseConsumer, seen: &Seen, stop: &AtomicBool) {
     }
 }
 
-/// Errors that a reader may not see: those that say that data is gone.
+/// Errors that a reader may not see: those that say that data is gone. From anything else (ends,
+/// lost connections, unknown leaders) it goes on by itself.
 fn note(error: &KafkaError, seen: &Seen) {
-    match error.rdkafka_error_code() {
-        Some(
-            RDKafkaErrorCode::AutoOffsetReset
-            | RDKafkaErrorCode::OffsetOutOfRange
-            | RDKafkaErrorCode::BadMessage
-            | RDKafkaErrorCode::InvalidMessage,
-        ) => seen.problem(format!("the tail reader: {error}")),
-        // Ends, lost connections, unknown leaders: it goes on by itself.
-        _ => {}
+    let gone = [
+        RDKafkaErrorCode::AutoOffsetReset,
+        RDKafkaErrorCode::OffsetOutOfRange,
+        RDKafkaErrorCode::BadMessage,
+        RDKafkaErrorCode::InvalidMessage,
+    ];
+    if error
+        .rdkafka_error_code()
+        .is_some_and(|code| gone.contains(&code))
+    {
+        seen.problem(format!("the tail reader: {error}"));
     }
 }
 
