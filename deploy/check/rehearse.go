@@ -130,6 +130,9 @@ func (r *rehearsal) start(p pod, image map[string]string) error {
 	if _, elsewhere := environment["HEADWATER_OBJECT_STORE_URL"]; elsewhere {
 		environment["HEADWATER_OBJECT_STORE_URL"] = "file://" + filepath.Join(r.folder, "objects")
 	}
+	// The last voters of a cluster that stops as a whole have no quorum to say goodbye to, and wait
+	// for one as long as they may; what that leaves is recovered at the next start.
+	environment["HEADWATER_SHUTDOWN_TIMEOUT_MS"] = "6000"
 	started := &process{pod: p, ended: make(chan error, 1), log: file + ".log"}
 	log, err := os.Create(started.log)
 	if err != nil {
@@ -218,32 +221,50 @@ func (r *rehearsal) client(input string, arguments ...string) (string, error) {
 	return string(output), err
 }
 
-// stop ends brokers before controllers, as scaling in does; each has its pod's grace.
+// stop ends brokers one by one, as scaling in does, and then the voters at once, as deleting a
+// StatefulSet does; each has its pod's grace.
 func (r *rehearsal) stop() error {
-	for _, votes := range []bool{false, true} {
-		for _, one := range r.processes {
-			_, voter := r.ports[one.pod.name]["controller"]
-			if voter == votes {
-				if err := one.stop(); err != nil {
-					return fmt.Errorf("%s: %w", one.pod.name, err)
-				}
-			}
+	var voters []*process
+	for _, one := range r.processes {
+		if _, votes := r.ports[one.pod.name]["controller"]; votes {
+			voters = append(voters, one)
+			continue
+		}
+		if err := errors.Join(one.terminate(), one.await()); err != nil {
+			return err
+		}
+	}
+	for _, one := range voters {
+		if err := one.terminate(); err != nil {
+			return err
+		}
+	}
+	for _, one := range voters {
+		if err := one.await(); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (p *process) stop() error {
-	grace := time.Duration(number(p.pod.template(), "spec", "terminationGracePeriodSeconds"))
+func (p *process) terminate() error {
 	if err := p.command.Process.Signal(syscall.SIGTERM); err != nil {
-		return err
+		return fmt.Errorf("%s: %w", p.pod.name, err)
 	}
+	return nil
+}
+
+func (p *process) await() error {
+	grace := time.Duration(number(p.pod.template(), "spec", "terminationGracePeriodSeconds"))
 	select {
 	case ended := <-p.ended:
 		p.ended <- ended
-		return ended
+		if ended != nil {
+			return fmt.Errorf("%s: %w", p.pod.name, ended)
+		}
+		return nil
 	case <-time.After(grace * time.Second):
-		return errors.New("did not stop within its grace")
+		return fmt.Errorf("%s did not stop within its grace", p.pod.name)
 	}
 }
 
