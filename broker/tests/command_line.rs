@@ -54,3 +54,20 @@ fn the_effective_configuration_is_told_with_its_sources() {
         }])
     );
 }
+
+#[test]
+fn nodes_that_cannot_be_a_cluster_are_told_why_and_what_to_do() {
+    let voters = "controller.quorum.voters=1@127.0.0.1:1,2@127.0.0.1:2,3@127.0.0.1:3";
+    let output = headwater(&["serve", "--set", voters, "--set", "node.id=4"]);
+    assert!(!output.status.success());
+    let errors = String::from_utf8(output.stderr).unwrap();
+    for part in [
+        "3 problem(s)",
+        "this node is 4 (node.id)",
+        "add 4@HOST:PORT, or set process.roles = \"broker\"",
+        "3 voters, and nowhere to listen for the others' calls: add CONTROLLER://HOST:9093",
+        "the nodes of a cluster share one object store",
+    ] {
+        assert!(errors.contains(part), "{part} in {errors}");
+    }
+}

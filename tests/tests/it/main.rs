@@ -3,6 +3,7 @@
 // Helpers of tests may give up as tests do.
 #![allow(clippy::unwrap_used)]
 
+mod cluster;
 mod damage;
 mod disk;
 mod golden;

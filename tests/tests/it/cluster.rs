@@ -1,0 +1,253 @@
+//! Three real processes over one directory of objects: each a controller and a broker.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::time::Instant;
+
+use tests::process::{BrokerProcess, binary};
+
+use crate::load::{LIMIT, Load, check, read_all};
+
+const NODES: [u8; 3] = [1, 2, 3];
+
+/// The processes, and what they are started with.
+struct Processes {
+    dir: tempfile::TempDir,
+    /// Where each node's Kafka listener and controller are: kept over restarts.
+    ports: BTreeMap<u8, [u16; 2]>,
+    running: BTreeMap<u8, BrokerProcess>,
+}
+
+/// Free at this moment.
+fn free_ports<const N: usize>() -> [u16; N] {
+    let bound = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    bound.map(|listener| listener.local_addr().unwrap().port())
+}
+
+// === impl Processes ===
+
+impl Processes {
+    fn new() -> Self {
+        let [a, b, c, d, e, f] = free_ports();
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            ports: [(1, [a, b]), (2, [c, d]), (3, [e, f])].into(),
+            running: BTreeMap::new(),
+        }
+    }
+
+    fn begun() -> Self {
+        let mut processes = Self::new();
+        processes.start(&NODES);
+        processes
+    }
+
+    fn data(&self, node: u8) -> PathBuf {
+        self.dir.path().join(format!("node{node}"))
+    }
+
+    fn flags(&self, node: u8) -> Vec<String> {
+        let voters = self.ports.iter();
+        let voters: Vec<String> = voters
+            .map(|(id, [_, controller])| format!("{id}@127.0.0.1:{controller}"))
+            .collect();
+        let [kafka, controller] = self.ports[&node];
+        let objects = self.dir.path().join("objects");
+        let listeners =
+            format!("PLAINTEXT://127.0.0.1:{kafka},CONTROLLER://127.0.0.1:{controller}");
+        [
+            format!("node.id={node}"),
+            format!("listeners={listeners}"),
+            format!("controller.quorum.voters={}", voters.join(",")),
+            format!("object.store.url={}", objects.display()),
+            "wal.backend=object".to_owned(),
+            "wal.object.puts.per.second=500".to_owned(),
+        ]
+        .into_iter()
+        .flat_map(|setting| ["--set".to_owned(), setting])
+        .collect()
+    }
+
+    /// Starts them at once: none is ready without a quorum.
+    fn start(&mut self, nodes: &[u8]) {
+        let starting = nodes.iter().map(|node| {
+            let (node, data, flags) = (*node, self.data(*node), self.flags(*node));
+            std::thread::spawn(move || {
+                let any = "127.0.0.1:0";
+                (node, BrokerProcess::start(&data, any, any, &flags))
+            })
+        });
+        let starting: Vec<_> = starting.collect();
+        for started in starting {
+            let (node, process) = started.join().unwrap();
+            self.running.insert(node, process.unwrap());
+        }
+    }
+
+    fn kill_9(&mut self, node: u8) {
+        self.running.remove(&node).unwrap().kill_9().unwrap();
+    }
+
+    fn some(&self) -> &BrokerProcess {
+        self.running.values().next().unwrap()
+    }
+
+    fn bootstrap(&self) -> String {
+        let addresses = self.running.values().map(|one| one.kafka);
+        let addresses: Vec<String> = addresses.map(|one: SocketAddr| one.to_string()).collect();
+        addresses.join(",")
+    }
+
+    /// Runs a command against the cluster; JSON comes back.
+    fn try_command(&self, arguments: &[&str]) -> Result<serde_json::Value, String> {
+        let output = run(arguments, &["--bootstrap", &self.bootstrap(), "-o", "json"]);
+        if !output.status.success() {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            return Err(format!("{arguments:?}: {errors}"));
+        }
+        Ok(serde_json::from_slice(&output.stdout).unwrap_or_default())
+    }
+
+    fn command(&self, arguments: &[&str]) -> serde_json::Value {
+        self.try_command(arguments).unwrap()
+    }
+
+    /// Until it succeeds: a broker whose lease lapsed on a busy machine breaks connections off.
+    fn command_again(&self, arguments: &[&str]) {
+        let begun = Instant::now();
+        while let Err(error) = self.try_command(arguments) {
+            assert!(begun.elapsed() < LIMIT, "{error}");
+            if error.contains("TOPIC_ALREADY_EXISTS") {
+                return;
+            }
+        }
+    }
+
+    fn page(&self) -> serde_json::Value {
+        serde_json::from_str(&self.some().get("/v1/cluster").unwrap()).unwrap()
+    }
+
+    fn controllers_leader(&self) -> u8 {
+        let begun = Instant::now();
+        loop {
+            if let Some(leader) = self.page()["controller"].as_u64() {
+                return u8::try_from(leader).unwrap();
+            }
+            assert!(begun.elapsed() < LIMIT, "nobody leads the controllers");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+
+    fn read(&self, topic: &str) -> Vec<(i64, String)> {
+        read_all(self.some(), topic)
+    }
+
+    fn stop(self) {
+        let stopping = self.running.into_values();
+        let stopping: Vec<_> = stopping
+            .map(|process| std::thread::spawn(move || process.stop(LIMIT)))
+            .collect();
+        for stopped in stopping {
+            stopped.join().unwrap().unwrap();
+        }
+    }
+}
+
+fn run(arguments: &[&str], more: &[&str]) -> Output {
+    std::process::Command::new(binary().unwrap())
+        .args(arguments)
+        .args(more)
+        .output()
+        .unwrap()
+}
+
+/// One partition a topic, led by as many nodes as there are.
+fn topics(processes: &Processes) -> Vec<String> {
+    let names: Vec<String> = (0..3).map(|number| format!("t{number}")).collect();
+    for name in &names {
+        processes.command(&["topic", "create", name]);
+    }
+    names
+}
+
+#[test]
+fn processes_serve_through_each_other_and_outlive_each_other() {
+    let mut processes = Processes::begun();
+    let names = topics(&processes);
+    // Each written through another node than the one that leads it, most of the time.
+    let mut loads: Vec<Load> = NODES
+        .iter()
+        .map(|node| Load::new(&processes.running[node]))
+        .collect();
+    for (load, name) in loads.iter_mut().zip(&names) {
+        load.send(name, 500);
+        load.acknowledged.wait_for(200);
+    }
+    // The leader of the controllers dies under load; commands go on.
+    let leader = processes.controllers_leader();
+    processes.kill_9(leader);
+    let begun = Instant::now();
+    processes.command_again(&["topic", "create", "without"]);
+    assert!(begun.elapsed().as_secs() < 30, "{:?}", begun.elapsed());
+    for (load, name) in loads.iter_mut().zip(&names) {
+        load.send(name, 500);
+    }
+    processes.start(&[leader]);
+    for load in &loads {
+        load.acknowledged.wait_for(1000);
+    }
+    // All die at once, and come back.
+    for (load, name) in loads.iter_mut().zip(&names) {
+        load.send(name, 500);
+        load.acknowledged.wait_for(1100);
+    }
+    for node in NODES {
+        processes.kill_9(node);
+    }
+    processes.start(&NODES);
+    for (load, name) in loads.iter().zip(&names) {
+        load.acknowledged.wait_for(1500);
+        check(&processes.read(name), &load.acknowledged, 1500);
+    }
+    let page = processes.page();
+    assert_eq!(page["partitions"]["offline"], 0, "{page:#}");
+    let live = page["nodes"].as_array().unwrap().iter();
+    let live: BTreeSet<u64> = live.filter_map(|node| node["node"].as_u64()).collect();
+    assert_eq!(live, BTreeSet::from([1, 2, 3]));
+    processes.stop();
+}
+
+fn log_of(data: &Path) -> String {
+    std::fs::read_to_string(data.with_extension("log")).unwrap_or_default()
+}
+
+#[test]
+fn a_node_alone_says_whom_it_waits_for_and_stops_when_told() {
+    let processes = Processes::new();
+    let mut child = std::process::Command::new(binary().unwrap())
+        .arg("serve")
+        .arg("--data-dir")
+        .arg(processes.data(1))
+        .args(["--admin-listen", "127.0.0.1:0"])
+        .args(processes.flags(1))
+        .stdout(std::process::Stdio::null())
+        .stderr(std::fs::File::create(processes.data(1).with_extension("log")).unwrap())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    while !log_of(&processes.data(1)).contains("waiting for voter 2") {
+        assert!(begun.elapsed() < LIMIT, "{}", log_of(&processes.data(1)));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert!(child.try_wait().unwrap().is_none(), "it waits");
+    let pid = child.id().to_string();
+    let told = std::process::Command::new("kill")
+        .arg(&pid)
+        .status()
+        .unwrap();
+    assert!(told.success());
+    let status = child.wait().unwrap();
+    assert!(status.success(), "{status}: {}", log_of(&processes.data(1)));
+}
