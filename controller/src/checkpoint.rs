@@ -16,7 +16,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::client::Client;
+use crate::client::{Client, Way};
 use crate::command::Command;
 use crate::error::Error;
 use crate::limits::{MAX_CHECKPOINTS_LISTED, MAX_SNAPSHOT_BYTES};
@@ -66,7 +66,8 @@ impl Client {
     /// Writes a checkpoint under `{base}/meta/` now, reads it back, and records it.
     ///
     /// # Errors
-    /// `Store` (retry); `Corrupt` when what was read back is not what was written.
+    /// `Store` (retry); `Corrupt` when what was read back is not what was written; `Settings` where
+    /// no voter is.
     pub async fn checkpoint(
         &self,
         store: &Arc<dyn ObjectStore>,
@@ -80,7 +81,8 @@ impl Client {
         writer.write().await
     }
 
-    /// Writes a checkpoint every `period` in which something changed.
+    /// Writes a checkpoint every `period` in which something changed, while the voter here leads:
+    /// one of them is enough.
     pub fn keep_checkpoints(
         &self,
         store: Arc<dyn ObjectStore>,
@@ -106,7 +108,7 @@ async fn keep(writer: Writer, period: Duration) {
     loop {
         ticks.tick().await;
         let applied = writer.client.image().borrow().applied;
-        if applied == last {
+        if applied == last || !writer.client.leads() {
             continue;
         }
         match writer.write().await {
@@ -119,13 +121,16 @@ async fn keep(writer: Writer, period: Duration) {
 // === impl CheckpointKeeper ===
 
 impl CheckpointKeeper {
-    /// Stops, and writes a last checkpoint.
+    /// Stops, and writes a last checkpoint if the voter here leads.
     ///
     /// # Errors
     /// As [`Client::checkpoint`].
-    pub async fn finish(self) -> Result<CheckpointReport, Error> {
+    pub async fn finish(self) -> Result<Option<CheckpointReport>, Error> {
         self.task.abort();
-        self.writer.write().await
+        if !self.writer.client.leads() {
+            return Ok(None);
+        }
+        self.writer.write().await.map(Some)
     }
 }
 
@@ -139,9 +144,14 @@ impl Drop for CheckpointKeeper {
 
 impl Writer {
     async fn write(&self) -> Result<CheckpointReport, Error> {
-        let (meta, state) = self.client.inner.shared.encode();
+        let Way::Local(local) = &self.client.inner.way else {
+            return Err(Error::Settings {
+                reason: "checkpoints are written where a voter is".to_owned(),
+            });
+        };
+        let (meta, state) = local.shared.encode();
         let index = meta.last_log_id.as_ref().map_or(0, |id| id.index());
-        let nonce = self.client.inner.env.entropy.uuid().simple().to_string();
+        let nonce = local.env.entropy.uuid().simple().to_string();
         let key = format!("{}checkpoint-{index:020}-{nonce}", meta_prefix(&self.base));
         let bytes = bytes::Bytes::from(snapshots::encode(&meta, &state));
         let path = Path::from(key.as_str());

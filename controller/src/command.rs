@@ -25,12 +25,13 @@ use wal::{Sequence, WalId};
 
 pub use moves::{MoveCommand, Release, Target};
 pub(crate) use parts::{
-    Decoded, Malformed, get_backend, get_configs, get_digest, get_id, get_int, get_register,
-    get_resource, malformed, put_backend, put_configs, put_digest, put_id, put_register,
-    put_resource,
+    Decoded, Malformed, get_backend, get_configs, get_digest, get_id, get_int, get_listeners,
+    get_partition, get_register, get_resource, malformed, put_backend, put_configs, put_digest,
+    put_id, put_listeners, put_partition, put_register, put_resource,
 };
 pub use response::{Claimed, ClaimedPartition, Response};
 pub(crate) use response_convert::{decode_answer, encode_answer, get_outcomes, put_outcomes};
+pub(crate) use slices::{ObjectTable, get_objects, get_slice, put_slice};
 
 use crate::types::{Claim, ClusterId, CommandId, SliceRef};
 

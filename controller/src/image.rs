@@ -1,5 +1,8 @@
 //! What every reader sees: swapped whole, shared, without slices.
 
+pub(crate) mod delta;
+pub(crate) mod wire;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -16,7 +19,7 @@ pub type ConfigMap = BTreeMap<String, String>;
 
 /// The state as readers see it. Parts that a command did not touch are shared with the image
 /// before.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Image {
     /// Index of the last log entry that it holds.
     pub applied: u64,

@@ -27,6 +27,18 @@ pub(crate) struct Sessions {
     /// Their fence is on its way: it may take effect at any time, so nothing is granted any more.
     being_fenced: BTreeSet<BrokerEpoch>,
     last_tick: Option<Duration>,
+    heard: BTreeMap<BrokerEpoch, Heard>,
+}
+
+/// What a renewal said of its sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Heard {
+    /// When, by the monotonic clock.
+    pub(crate) at: Duration,
+    /// The last log entry that its image held.
+    pub(crate) applied: u64,
+    /// The newest level that its build knows; 0 when it knows of none.
+    pub(crate) level: u32,
 }
 
 // === impl Sessions ===
@@ -39,7 +51,18 @@ impl Sessions {
             deadlines: BTreeMap::new(),
             being_fenced: BTreeSet::new(),
             last_tick: None,
+            heard: BTreeMap::new(),
         }
+    }
+
+    /// A live broker said this of itself.
+    pub(crate) fn hear(&mut self, broker: BrokerEpoch, heard: Heard) {
+        self.heard.insert(broker, heard);
+    }
+
+    /// What a broker said of itself last, in this term.
+    pub(crate) fn heard(&self, broker: BrokerEpoch) -> Option<Heard> {
+        self.heard.get(&broker).copied()
     }
 
     /// To be asked before anything else: false when `term` is over. What was heard in earlier
@@ -89,6 +112,8 @@ impl Sessions {
             self.deadlines.insert(broker, deadline.unwrap_or(fresh));
         }
         let deadlines = &self.deadlines;
+        self.heard
+            .retain(|broker, _| deadlines.contains_key(broker));
         self.being_fenced
             .retain(|broker| deadlines.contains_key(broker));
         let lapsed = self

@@ -4,7 +4,8 @@
 //!   Command ──▶ Client ──▶ Proposal (prost) ──▶ raft log (one sync per batch) ──▶ State::apply
 //!                 ▲                                                                 │
 //!                 └──── Response, Image (watch, swapped whole) ◀────────────────────┤
-//!                                      snapshots on disk, checkpoints in the bucket ┘
+//!                                      snapshots on disk, checkpoints in the bucket ┤
+//!   Observer: a Client where no voter is ◀── changes of the image, from any voter ──┘
 //! ```
 //!
 //! **Invariants.** `apply` is pure: the same log gives the same state anywhere. A refused command
@@ -22,7 +23,9 @@ mod image;
 mod lease;
 mod level;
 pub mod limits;
+mod observer;
 mod placement;
+mod quorum;
 mod raft;
 mod rpc;
 mod server;
@@ -43,6 +46,8 @@ pub use error::{Error, ErrorKind, Refusal};
 pub use image::{BrokerImage, ConfigMap, Image, PartitionImage, TopicImage, UnsweptWal, WalImage};
 pub use lease::{Lease, LeaseState, Marks};
 pub use level::{NEWEST_LEVEL, OLDEST_LEVEL, VERSION_FEATURE};
+pub use observer::{Observer, ObserverSettings};
+pub use quorum::{Quorum, QuorumMember};
 pub use server::{Controller, ControllerSettings};
 pub use state::{Condemned, PartitionState, State, WalPhase, check_topic_name};
 pub use types::{Claim, ClusterId, CommandId, Digest, ObjectRef, SliceOutcome, SliceRef};

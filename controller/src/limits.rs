@@ -77,7 +77,9 @@ pub const LOG_IDLE: Duration = Duration::from_millis(50);
 pub const MAX_COMMANDS_IN_FLIGHT: usize = 256;
 /// How long a command is retried before its outcome is given up as unknown.
 pub const SUBMIT_TIMEOUT: Duration = Duration::from_secs(30);
-/// Pause between two tries of a command.
+/// Longest pause between two tries of a command: they double from the shortest.
+pub const SUBMIT_RETRY_MOST: Duration = Duration::from_millis(200);
+/// Pause after the first try of a command.
 pub const SUBMIT_RETRY: Duration = Duration::from_millis(50);
 
 /// Raft heartbeat, milliseconds.
@@ -98,6 +100,8 @@ pub const MAX_SESSIONS: usize = 10_000;
 
 /// Largest message between nodes, bytes: a batch of log entries, and what wraps it.
 pub const MAX_RPC_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of a query, or of the page that answers it, beyond which the rest comes in another.
+pub const QUERY_BYTES: usize = 2 * 1024 * 1024;
 /// Bytes of log entries sent at once (one entry always fits).
 pub const MAX_APPEND_BYTES: usize = 4 * 1024 * 1024;
 /// Counted for an entry without a command.
@@ -144,5 +148,35 @@ pub const TETHER_REFUSAL_MOST: Duration = Duration::from_millis(300);
 pub const FENCE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest number of voters.
 pub const MAX_VOTERS: usize = 9;
+/// How long a voter may take to say what its build knows.
+pub const LEVEL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a controller may take to say who leads.
+pub const FIND_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long others are waited for once one has named a leader: it may be the one of an earlier term.
+pub const FIND_GRACE: Duration = Duration::from_millis(100);
+/// Shortest time between two searches for the leader.
+pub const FIND_PAUSE: Duration = Duration::from_millis(200);
+/// How long a leader that failed is asked only when nobody names another.
+pub const LEADER_SHUNNED: Duration = Duration::from_secs(1);
+/// Times that one question follows where it is sent.
+pub const MAX_REDIRECTS: usize = 3;
+/// Addresses of controllers that are remembered.
+pub const MAX_CONTROLLERS: usize = 32;
+/// Signs of life on a stream of images.
+pub const WATCH_HEARTBEAT: Duration = Duration::from_millis(500);
+/// Silence after which a stream of images is given up.
+pub const WATCH_SILENCE: Duration = Duration::from_secs(2);
+/// How long a voter may be behind the leader before another one is followed.
+pub const WATCH_PATIENCE: Duration = Duration::from_secs(2);
+/// Shortest pause between two streams of images.
+pub const WATCH_PAUSE: Duration = Duration::from_millis(50);
+/// Longest pause between two streams of images: they double from the shortest.
+pub const WATCH_PAUSE_MOST: Duration = Duration::from_secs(1);
+/// Bytes of an image sent at once.
+pub const IMAGE_PIECE_BYTES: usize = 256 * 1024;
+/// Largest change of an image that is taken, bytes.
+pub const MAX_IMAGE_BYTES: usize = 512 * 1024 * 1024;
+/// Streams of images that one voter feeds.
+pub const MAX_WATCHERS: usize = 1000;
 /// Pause between two looks at the other voters while there is no cluster yet.
 pub const BOOTSTRAP_PAUSE: Duration = Duration::from_millis(500);

@@ -23,7 +23,7 @@ pub(crate) mod snapshots;
 mod tests;
 mod types;
 
-pub(crate) use leader::NotDone;
+pub(crate) use leader::{Local, NotDone};
 pub(crate) use log::{LogKeeper, LogStore};
 pub(crate) use machine::{Machine, Shared};
 pub(crate) use network::Peers;

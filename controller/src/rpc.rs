@@ -8,6 +8,7 @@
 //! for, and nobody else answers it; what is decoded is bounded by `limits`.
 
 mod channels;
+pub(crate) mod query;
 mod server;
 pub(crate) mod wire;
 
@@ -28,6 +29,8 @@ pub(crate) mod method {
     pub(crate) const TRANSFER: &str = "/headwater.Raft/Transfer";
     /// Who are you? The one method that names no target.
     pub(crate) const IDENTIFY: &str = "/headwater.Controller/Identify";
+    /// The image of a voter, as it changes: see `wire::Piece`.
+    pub(crate) const WATCH: &str = "/headwater.Controller/Watch";
     /// Something for the leader: see `wire::Ask`.
     pub(crate) const ASK: &str = "/headwater.Controller/Ask";
 }

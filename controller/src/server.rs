@@ -1,11 +1,13 @@
 //! The local voter: log, state machine and raft node, started and stopped in order.
 
 mod bootstrap;
+mod feed;
 mod service;
 mod storage;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use env::{Env, IoThread, Listener};
@@ -14,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use crate::client::Client;
+use crate::client::{Client, Way};
 use crate::command::Command;
 use crate::error::{Error, ErrorKind};
 use crate::level::{NEWEST_LEVEL, VERSION_FEATURE};
@@ -22,7 +24,7 @@ use crate::limits::{
     BOOTSTRAP_PAUSE, FENCE_TIMEOUT, LEASE_TICK, LEASE_TICK_LATE, MAX_VOTERS, SNAPSHOT_TIMEOUT,
 };
 use crate::raft::node::{self, Status};
-use crate::raft::{LogKeeper, Machine, NotDone, Raft, Snapshots};
+use crate::raft::{Local, LogKeeper, Machine, NotDone, Raft, Snapshots};
 use crate::rpc::{self, Channels, Target};
 use crate::state::Cluster;
 use crate::tether;
@@ -51,6 +53,7 @@ pub struct ControllerSettings {
 /// A running voter.
 pub struct Controller {
     client: Client,
+    local: Arc<Local>,
     raft: Raft,
     log: LogKeeper,
     failure: watch::Receiver<Option<String>>,
@@ -100,33 +103,37 @@ impl Controller {
             address: voters.get(&id).cloned().unwrap_or_default(),
             directory: log_id.0,
         };
-        let client = Client::new(env, raft.clone(), shared, settings.lease, own, channels);
+        let lease = settings.lease;
+        let local = Local::new(env.clone(), raft.clone(), shared, lease, own, channels);
+        let local = Arc::new(local);
+        let client = Client::new(env, lease, Way::Local(local.clone()));
         let mut tasks = JoinSet::new();
         let (following, status) = watch::channel(Status::default());
         let (failed, failure) = watch::channel(None);
         if let Some(listener) = settings.listener.take() {
-            let service = VoterService::new(client.inner.clone());
+            let service = VoterService::new(local.clone());
             tasks.spawn(rpc::serve(listener, service));
         }
         tasks.spawn(node::follow(
             raft.clone(),
             following,
-            client.inner.channels.clone(),
+            local.channels.clone(),
         ));
         tasks.spawn(watch_failure(status.clone(), log.failure(), failed));
-        tasks.spawn(watch_leader(status.clone(), client.clone()));
-        tasks.spawn(settle_members(status.clone(), id, client.clone()));
+        tasks.spawn(watch_leader(status.clone(), local.clone()));
+        tasks.spawn(settle_members(status.clone(), id, local.clone()));
         tasks.spawn(snapshot_when_due(
             raft.clone(),
             status,
-            client.clone(),
+            local.clone(),
             snapshots,
             files,
         ));
-        tasks.spawn(watch_leases(client.clone(), settings.node));
-        tasks.spawn(tether::keep(client.clone(), settings.node));
+        tasks.spawn(watch_leases(local.clone(), settings.node));
+        tasks.spawn(tether::keep(local.clone(), settings.node));
         let controller = Self {
             client,
+            local,
             raft,
             log,
             failure,
@@ -149,8 +156,8 @@ impl Controller {
         voters: &BTreeMap<u64, String>,
         waits: &(impl Fn(&str) + Sync),
     ) -> Result<(), Error> {
-        let inner = &self.client.inner;
-        bootstrap::join(inner, voters, waits).await?;
+        let local = &self.local;
+        bootstrap::join(local, voters, waits).await?;
         let mut said = String::new();
         loop {
             let failed = match self.begin(settings).await {
@@ -158,7 +165,7 @@ impl Controller {
                 ended => return ended,
             };
             if said != failed {
-                tracing::warn!(voter = inner.voter.node, "waiting for a quorum: {failed}");
+                tracing::warn!(voter = local.voter.node, "waiting for a quorum: {failed}");
                 waits(&failed);
                 said = failed;
             }
@@ -167,11 +174,11 @@ impl Controller {
     }
 
     async fn begin(&self, settings: &ControllerSettings) -> Result<(), Error> {
-        let inner = &self.client.inner;
-        if node::is_alone(&self.raft, inner.voter.node) {
+        let local = &self.local;
+        if node::is_alone(&self.raft, local.voter.node) {
             node::lead_alone(&self.raft).await?;
-            inner.shared.set_controller(Some(settings.node));
-            inner.introduce_alone().await.map_err(NotDone::into_error)?;
+            local.shared.set_controller(Some(settings.node));
+            local.introduce_alone().await.map_err(NotDone::into_error)?;
         }
         let standing = self.client.read(|state| state.cluster).await?;
         if standing.is_none() {
@@ -188,7 +195,7 @@ impl Controller {
     /// Ids that begin with a dash are drawn again: they pass for options on command lines.
     fn draw_cluster_id(&self) -> ClusterId {
         loop {
-            let id = ClusterId(self.client.inner.env.entropy.uuid());
+            let id = ClusterId(self.local.env.entropy.uuid());
             if !id.to_string().starts_with('-') {
                 return id;
             }
@@ -295,11 +302,11 @@ async fn watch_failure(
 }
 
 /// Puts the leader into the image.
-async fn watch_leader(mut status: watch::Receiver<Status>, client: Client) {
+async fn watch_leader(mut status: watch::Receiver<Status>, local: Arc<Local>) {
     loop {
         let leader = status.borrow_and_update().leader;
         let node = leader.and_then(|id| i32::try_from(id).ok()).map(NodeId);
-        client.inner.shared.set_controller(node);
+        local.shared.set_controller(node);
         if status.changed().await.is_err() {
             return;
         }
@@ -307,11 +314,11 @@ async fn watch_leader(mut status: watch::Receiver<Status>, client: Client) {
 }
 
 /// Ends what a leader that was lost left half done.
-async fn settle_members(mut status: watch::Receiver<Status>, own: u64, client: Client) {
+async fn settle_members(mut status: watch::Receiver<Status>, own: u64, local: Arc<Local>) {
     loop {
         let leads = status.borrow_and_update().leader == Some(own);
-        if leads && client.inner.confirm().await.is_ok() {
-            let settled = client.inner.settle_members().await;
+        if leads && local.confirm().await.is_ok() {
+            let settled = local.settle_members().await;
             if let Err(error) = settled {
                 tracing::warn!(
                     ?error,
@@ -329,30 +336,30 @@ async fn settle_members(mut status: watch::Receiver<Status>, own: u64, client: C
 async fn snapshot_when_due(
     raft: Raft,
     mut status: watch::Receiver<Status>,
-    client: Client,
+    local: Arc<Local>,
     snapshots: Snapshots,
     files: IoThread,
 ) {
-    let mut due = client.inner.shared.snapshot_due();
+    let mut due = local.shared.snapshot_due();
     while due.changed().await.is_ok() {
         let room = snapshots.clone();
         match files.run(move || room.has_room()).await {
             Ok(true) => {}
             Ok(false) => {
                 tracing::warn!("no space for a snapshot: the raft log grows until there is");
-                client.inner.shared.snapshot_put_off();
+                local.shared.snapshot_put_off();
                 continue;
             }
             Err(error) => {
                 tracing::error!(%error, "cannot look for space for a snapshot");
-                client.inner.shared.snapshot_put_off();
+                local.shared.snapshot_put_off();
                 continue;
             }
         }
         let before = status.borrow_and_update().snapshot;
-        if before >= Some(client.image().borrow().applied) {
+        if before >= Some(local.shared.image().borrow().applied) {
             // Just got one from the leader.
-            client.inner.shared.snapshot_put_off();
+            local.shared.snapshot_put_off();
             continue;
         }
         if raft.trigger().snapshot().await.is_err() {
@@ -364,7 +371,7 @@ async fn snapshot_when_due(
             Ok(Err(_)) => return,
             Err(_) => {
                 tracing::error!("no snapshot within {SNAPSHOT_TIMEOUT:?}: it is tried again");
-                client.inner.shared.snapshot_put_off();
+                local.shared.snapshot_put_off();
                 continue;
             }
         }
@@ -382,51 +389,49 @@ async fn snapshot_when_due(
 }
 
 /// Fences brokers whose lease ran out, while this voter leads.
-async fn watch_leases(client: Client, node: NodeId) {
-    let inner = &client.inner;
+async fn watch_leases(local: Arc<Local>, node: NodeId) {
     let mut ticks = interval(LEASE_TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let image = client.image().borrow().clone();
-        if image.controller != Some(node) || !inner.raft.is_leader() {
+        let image = local.shared.image().borrow().clone();
+        if image.controller != Some(node) || !local.raft.is_leader() {
             continue;
         }
-        let (term, now) = (inner.term(), inner.env.clock.monotonic());
+        let (term, now) = (local.term(), local.env.clock.monotonic());
         let live: Vec<_> = image.live_brokers().map(|(epoch, _)| epoch).collect();
         let lapsed = {
-            let mut sessions = inner.sessions.lock();
+            let mut sessions = local.sessions.lock();
             if !sessions.in_term(term) {
                 continue;
             }
             sessions.tick(now, live)
         };
         if !lapsed.is_empty() {
-            fence(client.clone(), term, lapsed).await;
+            fence(&local, term, lapsed).await;
         }
     }
 }
 
 /// Once each, here: a leader that is none any more has no say over leases that another one keeps.
-async fn fence(client: Client, term: u64, lapsed: Vec<BrokerEpoch>) {
-    let inner = &client.inner;
-    let confirmed = timeout(LEASE_TICK_LATE, inner.confirm()).await;
+async fn fence(local: &Local, term: u64, lapsed: Vec<BrokerEpoch>) {
+    let confirmed = timeout(LEASE_TICK_LATE, local.confirm()).await;
     if !matches!(confirmed, Ok(Ok(_))) {
         tracing::warn!("leases ran out, but no quorum confirms this controller: nobody is fenced");
-        inner.sessions.lock().held_up();
+        local.sessions.lock().held_up();
         return;
     }
     for broker in lapsed {
-        let now = inner.env.clock.monotonic();
+        let now = local.env.clock.monotonic();
         let begun = {
-            let mut sessions = inner.sessions.lock();
+            let mut sessions = local.sessions.lock();
             sessions.in_term(term) && sessions.begin_fence(broker, now)
         };
         if !begun {
             continue;
         }
         tracing::warn!(%broker, "lease ran out: fencing");
-        match timeout(FENCE_TIMEOUT, inner.fence(broker)).await {
+        match timeout(FENCE_TIMEOUT, local.fence(broker)).await {
             Ok(Ok(())) => {}
             Ok(Err(NotDone::Failed(error))) if error.kind() != ErrorKind::Retry => {
                 tracing::error!(%broker, %error, "cannot fence");

@@ -16,6 +16,7 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind as Io;
+use std::sync::Arc;
 
 use env::BoxStream;
 use protocol::{BrokerEpoch, NodeId};
@@ -23,13 +24,13 @@ use tokio::io::AsyncReadExt;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
-use crate::client::Client;
 use crate::command::{Listener, WalBackend};
 use crate::image::Image;
 use crate::limits::{
     FENCE_TIMEOUT, LEASE_TICK_LATE, MAX_TETHERS, TETHER_CONNECT, TETHER_PAUSE, TETHER_REFUSAL,
     TETHER_REFUSAL_MOST,
 };
+use crate::raft::Local;
 
 /// What a connect came to.
 enum Reached {
@@ -41,15 +42,15 @@ enum Reached {
 
 /// The tether of one broker epoch.
 struct Tether {
-    client: Client,
+    local: Arc<Local>,
     own: NodeId,
     broker: BrokerEpoch,
     at: Listener,
 }
 
 /// Keeps a tether to every broker that may have one, until aborted.
-pub(crate) async fn keep(client: Client, own: NodeId) {
-    let mut images = client.image();
+pub(crate) async fn keep(local: Arc<Local>, own: NodeId) {
+    let mut images = local.shared.image();
     let mut tasks = JoinSet::new();
     let mut kept: BTreeMap<BrokerEpoch, AbortHandle> = BTreeMap::new();
     loop {
@@ -66,9 +67,9 @@ pub(crate) async fn keep(client: Client, own: NodeId) {
                 && !kept.contains_key(&broker)
                 && let Some(at) = wanted(&image, own, broker)
             {
-                let (client, at) = (client.clone(), at.clone());
+                let (local, at) = (local.clone(), at.clone());
                 let tether = Tether {
-                    client,
+                    local,
                     own,
                     broker,
                     at,
@@ -129,7 +130,7 @@ impl Tether {
     }
 
     async fn reach(&self) -> Reached {
-        let net = &self.client.inner.env.net;
+        let net = &self.local.env.net;
         let reaching = async {
             let Ok(addresses) = net.resolve(&self.at.host, self.at.port).await else {
                 return Reached::Unclear;
@@ -152,23 +153,23 @@ impl Tether {
 
     /// Fences the broker, if this voter leads.
     async fn fence(&self) {
-        let inner = &self.client.inner;
-        let image = self.client.image().borrow().clone();
-        let leads = image.controller == Some(self.own) && inner.raft.is_leader();
+        let local = &self.local;
+        let image = local.shared.image().borrow().clone();
+        let leads = image.controller == Some(self.own) && local.raft.is_leader();
         if !leads || wanted(&image, self.own, self.broker).is_none() {
             return;
         }
-        let term = inner.term();
-        let confirmed = timeout(LEASE_TICK_LATE, inner.confirm()).await;
+        let term = local.term();
+        let confirmed = timeout(LEASE_TICK_LATE, local.confirm()).await;
         if !matches!(confirmed, Ok(Ok(_))) {
             return;
         }
         {
-            let mut sessions = inner.sessions.lock();
+            let mut sessions = local.sessions.lock();
             if !sessions.in_term(term) {
                 return;
             }
-            sessions.end(self.broker, inner.env.clock.monotonic());
+            sessions.end(self.broker, local.env.clock.monotonic());
         }
         tracing::warn!(
             broker = %self.broker,
@@ -176,7 +177,7 @@ impl Tether {
             port = self.at.port,
             "its host answers and its process is gone: fencing"
         );
-        match timeout(FENCE_TIMEOUT, inner.fence(self.broker)).await {
+        match timeout(FENCE_TIMEOUT, local.fence(self.broker)).await {
             Ok(Ok(())) => {}
             // The lease's own watch goes on with it, for as long as this voter leads.
             Ok(Err(error)) => tracing::warn!(broker = %self.broker, ?error, "not fenced yet"),

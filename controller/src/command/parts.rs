@@ -89,9 +89,8 @@ pub(crate) fn get_backend(wire: u32) -> Decoded<WalBackend> {
     })
 }
 
-pub(crate) fn put_register(register: &RegisterBroker) -> wire::RegisterBroker {
-    let listeners = register
-        .listeners
+pub(crate) fn put_listeners(listeners: &[Listener]) -> Vec<wire::Listener> {
+    listeners
         .iter()
         .map(|listener| wire::Listener {
             name: listener.name.clone(),
@@ -99,11 +98,27 @@ pub(crate) fn put_register(register: &RegisterBroker) -> wire::RegisterBroker {
             port: u32::from(listener.port),
             protocol: listener.protocol.clone(),
         })
-        .collect();
+        .collect()
+}
+
+pub(crate) fn get_listeners(wire: Vec<wire::Listener>) -> Decoded<Vec<Listener>> {
+    let mut listeners = Vec::with_capacity(wire.len());
+    for listener in wire {
+        listeners.push(Listener {
+            name: listener.name,
+            host: listener.host,
+            port: get_int(listener.port, "port")?,
+            protocol: listener.protocol,
+        });
+    }
+    Ok(listeners)
+}
+
+pub(crate) fn put_register(register: &RegisterBroker) -> wire::RegisterBroker {
     wire::RegisterBroker {
         node: register.node.0,
         incarnation: put_id(register.incarnation),
-        listeners,
+        listeners: put_listeners(&register.listeners),
         rack: register.rack.clone(),
         directory: match register.directory.is_nil() {
             true => Vec::new(),
@@ -113,19 +128,10 @@ pub(crate) fn put_register(register: &RegisterBroker) -> wire::RegisterBroker {
 }
 
 pub(crate) fn get_register(wire: wire::RegisterBroker) -> Decoded<RegisterBroker> {
-    let mut listeners = Vec::with_capacity(wire.listeners.len());
-    for listener in wire.listeners {
-        listeners.push(Listener {
-            name: listener.name,
-            host: listener.host,
-            port: get_int(listener.port, "port")?,
-            protocol: listener.protocol,
-        });
-    }
     Ok(RegisterBroker {
         node: NodeId(wire.node),
         incarnation: get_id(&wire.incarnation)?,
-        listeners,
+        listeners: get_listeners(wire.listeners)?,
         rack: wire.rack,
         directory: match wire.directory.is_empty() {
             true => Uuid::nil(),

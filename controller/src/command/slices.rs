@@ -12,14 +12,14 @@ use super::parts::{
 use super::{CommitUpload, OldSlice, ReplaceRun, ReplaceSlices, wire};
 use crate::types::{Claim, ObjectRef, SliceRef};
 
-/// Objects named by a command, each once.
+/// Objects named by a command or an answer, each once.
 #[derive(Default)]
-struct Objects {
-    list: Vec<wire::Object>,
+pub(crate) struct ObjectTable {
+    pub(crate) list: Vec<wire::Object>,
     index: BTreeMap<String, u64>,
 }
 
-impl Objects {
+impl ObjectTable {
     fn put(&mut self, object: &ObjectRef) -> u64 {
         let next = self.list.len() as u64;
         let list = &mut self.list;
@@ -34,7 +34,7 @@ impl Objects {
     }
 }
 
-fn get_objects(wire: Vec<wire::Object>) -> Decoded<Vec<Arc<ObjectRef>>> {
+pub(crate) fn get_objects(wire: Vec<wire::Object>) -> Decoded<Vec<Arc<ObjectRef>>> {
     wire.into_iter()
         .map(|object| {
             let digest = get_digest(object.digest)?;
@@ -47,7 +47,7 @@ fn get_objects(wire: Vec<wire::Object>) -> Decoded<Vec<Arc<ObjectRef>>> {
         .collect()
 }
 
-fn put_slice(slice: &SliceRef, objects: &mut Objects) -> wire::Slice {
+pub(crate) fn put_slice(slice: &SliceRef, objects: &mut ObjectTable) -> wire::Slice {
     wire::Slice {
         object: objects.put(&slice.object),
         leader_epoch: slice.leader_epoch.0,
@@ -66,7 +66,7 @@ fn put_slice(slice: &SliceRef, objects: &mut Objects) -> wire::Slice {
     }
 }
 
-fn get_slice(
+pub(crate) fn get_slice(
     tp: TopicPartition,
     wire: wire::Slice,
     objects: &[Arc<ObjectRef>],
@@ -96,7 +96,7 @@ fn get_slice(
 }
 
 pub(super) fn put_commit(commit: &CommitUpload) -> wire::CommitUpload {
-    let mut objects = Objects::default();
+    let mut objects = ObjectTable::default();
     let partitions = commit
         .slices
         .chunk_by(|a, b| a.topic_partition == b.topic_partition)
@@ -139,7 +139,7 @@ pub(super) fn get_commit(wire: wire::CommitUpload) -> Decoded<CommitUpload> {
 }
 
 pub(super) fn put_replace(replace: &ReplaceSlices) -> wire::ReplaceSlices {
-    let mut objects = Objects::default();
+    let mut objects = ObjectTable::default();
     let runs = replace
         .runs
         .iter()

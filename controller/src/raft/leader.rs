@@ -1,19 +1,40 @@
 //! What the leader does for whoever asks: a client here, or one at another node.
 
 mod membership;
+mod queries;
+mod status;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use env::Env;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError};
+use parking_lot::Mutex;
 use protocol::BrokerEpoch;
 
 use super::errors::{READ_POLICY, classify_read, classify_write};
-use super::{ProposalBytes, TypeConfig};
-use crate::client::Inner;
+use super::{ProposalBytes, Raft, Shared, TypeConfig};
 use crate::command::{Command, Proposal, RegisterBroker, Response, decode_answer, encode_answer};
 use crate::error::{Error, Refusal};
-use crate::rpc::{Target, wire};
+use crate::lease::{Heard, Sessions};
+use crate::level::VERSION_FEATURE;
+use crate::rpc::{Channels, Target, wire};
 use crate::state::State;
 use crate::types::CommandId;
+
+/// The voter of this process, as its clients and those of other nodes see it.
+pub(crate) struct Local {
+    pub(crate) env: Env,
+    pub(crate) raft: Raft,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) sessions: Mutex<Sessions>,
+    pub(crate) voter: Target,
+    pub(crate) channels: Channels,
+    /// Calls of other nodes that were answered, raft's own not counted.
+    calls: AtomicU64,
+}
 
 /// Why something was not done here.
 #[derive(Debug)]
@@ -40,25 +61,62 @@ impl From<Error> for NotDone {
     }
 }
 
-// === impl Inner ===
+// === impl Local ===
 
-impl Inner {
+impl Local {
+    pub(crate) fn new(
+        env: Env,
+        raft: Raft,
+        shared: Arc<Shared>,
+        lease: Duration,
+        voter: Target,
+        channels: Channels,
+    ) -> Self {
+        Self {
+            env,
+            raft,
+            shared,
+            sessions: Mutex::new(Sessions::new(lease)),
+            voter,
+            channels,
+            calls: AtomicU64::new(0),
+        }
+    }
+
+    /// Another node asks something.
+    pub(crate) fn called(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many calls of other nodes were answered.
+    #[cfg(test)]
+    pub(crate) fn asked(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
     /// Does what is asked, if this voter leads.
     pub(crate) async fn answer(&self, ask: &wire::Ask) -> Result<wire::Outcome, NotDone> {
         if let Some(submit) = &ask.submit {
             return self.write(submit).await;
         }
         if let Some(broker) = ask.renew {
-            return self.grant(BrokerEpoch(broker)).await;
+            return self.grant(BrokerEpoch(broker), ask).await;
         }
         if let Some(change) = &ask.change_voter {
             return self.change_voter(change).await;
         }
+        if ask.quorum.is_some() {
+            return self.quorum().await;
+        }
         let index = self.confirm().await?;
-        Ok(wire::Outcome {
+        let mut outcome = wire::Outcome {
             index,
             ..Default::default()
-        })
+        };
+        if let Some(query) = &ask.query {
+            self.query(query, &mut outcome)?;
+        }
+        Ok(outcome)
     }
 
     async fn write(&self, submit: &wire::Submit) -> Result<wire::Outcome, NotDone> {
@@ -99,7 +157,7 @@ impl Inner {
         Ok(wire::Outcome {
             index: written.log_id.index(),
             answer: answer.into(),
-            granted: false,
+            ..Default::default()
         })
     }
 
@@ -109,12 +167,19 @@ impl Inner {
             Command::FinalizeFeature { name, level } => state.check_finalize(name, *level),
             command => state.check_level(command.level()),
         };
-        if self.shared.read(check).is_ok() {
-            return Ok(Ok(()));
+        if self.shared.read(check).is_err() {
+            // The level may have been raised just now: only a leader that holds all may refuse.
+            self.confirm().await?;
+            if let Err(refusal) = self.shared.read(check) {
+                return Ok(Err(refusal));
+            }
         }
-        // The level may have been raised just now: only a leader that holds all may refuse.
-        self.confirm().await?;
-        Ok(self.shared.read(check))
+        match command {
+            Command::FinalizeFeature { name, level } if name == VERSION_FEATURE => {
+                self.check_builds(*level).await
+            }
+            _ => Ok(Ok(())),
+        }
     }
 
     /// The term that this voter is in, or was in just now.
@@ -159,7 +224,7 @@ impl Inner {
         }
     }
 
-    async fn grant(&self, broker: BrokerEpoch) -> Result<wire::Outcome, NotDone> {
+    async fn grant(&self, broker: BrokerEpoch, ask: &wire::Ask) -> Result<wire::Outcome, NotDone> {
         let term = self.term();
         let index = self.confirm().await?;
         let granted = self.shared.read(|state| state.is_live(broker));
@@ -173,6 +238,12 @@ impl Inner {
                 return Err(unavailable("its lease ran out: it is being fenced").into());
             }
             sessions.renew(broker, now);
+            let heard = Heard {
+                at: now,
+                applied: ask.applied,
+                level: ask.level,
+            };
+            sessions.hear(broker, heard);
         }
         Ok(wire::Outcome {
             index,

@@ -46,6 +46,19 @@ struct Inner {
     members: Mutex<BTreeMap<u64, Target>>,
 }
 
+// === impl Target ===
+
+impl Target {
+    /// A member as it is told of. A directory that cannot be read will not be the callee's.
+    pub(crate) fn from_member(member: &super::wire::Member) -> Self {
+        Self {
+            node: member.node,
+            address: member.address.clone(),
+            directory: Uuid::from_slice(&member.directory).unwrap_or_default(),
+        }
+    }
+}
+
 // === impl Channels ===
 
 impl Channels {
@@ -136,6 +149,30 @@ impl Channels {
             ready(&mut grpc).await?;
             let codec = ProstCodec::<Q, A>::default();
             grpc.client_streaming(request, PathAndQuery::from_static(method), codec)
+                .await
+        };
+        Ok(in_time(within, call).await?.into_inner())
+    }
+
+    /// One question, many answers. The deadline is for the first sign of life; the caller watches
+    /// over the rest.
+    pub(crate) async fn watch<Q, A>(
+        &self,
+        target: &Target,
+        method: &'static str,
+        question: Q,
+        within: Duration,
+    ) -> Result<Streaming<A>, Status>
+    where
+        Q: Message + 'static,
+        A: Message + Default + 'static,
+    {
+        let mut grpc = grpc(self.to(&target.address)?);
+        let request = addressed(question, target);
+        let call = async move {
+            ready(&mut grpc).await?;
+            let codec = ProstCodec::<Q, A>::default();
+            grpc.server_streaming(request, PathAndQuery::from_static(method), codec)
                 .await
         };
         Ok(in_time(within, call).await?.into_inner())

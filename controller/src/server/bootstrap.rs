@@ -13,10 +13,9 @@ use futures::future::join_all;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::client::Inner;
 use crate::error::Error;
 use crate::limits::{BOOTSTRAP_PAUSE, RPC_TIMEOUT};
-use crate::raft::{Voter, node};
+use crate::raft::{Local, Voter, node};
 use crate::rpc::{Target, method, wire};
 
 /// What is known of another voter.
@@ -32,22 +31,22 @@ enum Found {
 /// Returns when this voter has a log: its own, the one it made, or the leader's.
 /// `told` hears what is waited for.
 pub(super) async fn join(
-    inner: &Inner,
+    local: &Local,
     voters: &BTreeMap<u64, String>,
     told: &(impl Fn(&str) + Sync),
 ) -> Result<(), Error> {
-    let own = &inner.voter;
+    let own = &local.voter;
     let mut said = String::new();
     loop {
-        if node::is_initialized(&inner.raft).await? {
+        if node::is_initialized(&local.raft).await? {
             return Ok(());
         }
         let others = voters.iter().filter(|(id, _)| **id != own.node);
-        let found = join_all(others.map(|(id, address)| identify(inner, *id, address))).await;
+        let found = join_all(others.map(|(id, address)| identify(local, *id, address))).await;
         let waits = match decide(own, voters, found) {
             Ok(members) => {
                 tracing::info!(voters = ?voters, "making the cluster");
-                if node::initialize(&inner.raft, members).await? {
+                if node::initialize(&local.raft, members).await? {
                     return Ok(());
                 }
                 "this voter has voted in a cluster: waiting for its leader".to_owned()
@@ -104,14 +103,14 @@ fn decide(
     }
 }
 
-async fn identify(inner: &Inner, node: u64, address: &str) -> (u64, Found) {
+async fn identify(local: &Local, node: u64, address: &str) -> (u64, Found) {
     let target = Target {
         node,
         address: address.to_owned(),
         directory: Uuid::nil(),
     };
     let question = wire::Nothing {};
-    let asked = inner
+    let asked = local
         .channels
         .ask(&target, method::IDENTIFY, question, RPC_TIMEOUT);
     let found = match asked.await {

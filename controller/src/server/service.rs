@@ -13,37 +13,57 @@ use tonic_prost::ProstCodec;
 use tower::service_fn;
 use uuid::Uuid;
 
-use crate::client::Inner;
+use super::feed::{self, Watching};
 use crate::error::{Error, ErrorKind};
-use crate::limits::{MAX_RPC_BYTES, MAX_SNAPSHOTS_RECEIVED, SNAPSHOT_TIMEOUT};
-use crate::raft::{NotDone, node, serve};
+use crate::level::NEWEST_LEVEL;
+use crate::limits::{MAX_RPC_BYTES, MAX_SNAPSHOTS_RECEIVED, MAX_WATCHERS, SNAPSHOT_TIMEOUT};
+use crate::raft::{Local, NotDone, node, serve};
 use crate::rpc::{Service, method, wire};
 
 /// Answers for one voter.
 #[derive(Clone)]
 pub(crate) struct VoterService {
-    inner: Arc<Inner>,
+    local: Arc<Local>,
     receiving: Arc<Semaphore>,
+    watchers: Arc<Semaphore>,
 }
 
 // === impl VoterService ===
 
 impl VoterService {
-    pub(crate) fn new(inner: Arc<Inner>) -> Self {
+    pub(crate) fn new(local: Arc<Local>) -> Self {
         let receiving = Arc::new(Semaphore::new(MAX_SNAPSHOTS_RECEIVED));
-        Self { inner, receiving }
+        let watchers = Arc::new(Semaphore::new(MAX_WATCHERS));
+        Self {
+            local,
+            receiving,
+            watchers,
+        }
     }
 
     async fn identify(self) -> Result<Response<wire::Identity>, Status> {
-        let initialized = node::is_initialized(&self.inner.raft);
+        self.local.called();
+        let initialized = node::is_initialized(&self.local.raft);
         let initialized = initialized
             .await
             .map_err(|e| Status::unavailable(e.to_string()))?;
+        let (leader, term) = self.local.leader();
         Ok(Response::new(wire::Identity {
-            node: self.inner.voter.node,
-            directory: self.inner.voter.directory.as_bytes().to_vec(),
+            node: self.local.voter.node,
+            directory: self.local.voter.directory.as_bytes().to_vec(),
             initialized,
+            leader,
+            term,
+            members: self.local.member_list(),
+            level: u32::from(NEWEST_LEVEL),
         }))
+    }
+
+    fn watch(self) -> Result<Response<Watching>, Status> {
+        let watcher = self.watchers.clone().try_acquire_owned();
+        let watcher = watcher
+            .map_err(|_| Status::resource_exhausted("too many follow this voter already"))?;
+        Ok(Response::new(feed::follow(self.local, watcher)))
     }
 
     async fn snapshot(
@@ -53,14 +73,21 @@ impl VoterService {
         let permit = self.receiving.try_acquire();
         let _permit =
             permit.map_err(|_| Status::resource_exhausted("another snapshot is coming in"))?;
-        timeout(SNAPSHOT_TIMEOUT, serve::snapshot(&self.inner.raft, asked))
+        timeout(SNAPSHOT_TIMEOUT, serve::snapshot(&self.local.raft, asked))
             .await
             .map_err(|_| Status::deadline_exceeded("the snapshot took too long"))?
     }
 
     async fn ask(self, asked: Request<wire::Ask>) -> Result<Response<wire::Outcome>, Status> {
-        match self.inner.answer(asked.get_ref()).await {
+        self.local.called();
+        match self.local.answer(asked.get_ref()).await {
             Ok(outcome) => Ok(Response::new(outcome)),
+            Err(NotDone::Elsewhere(other)) if asked.get_ref().redirect => {
+                Ok(Response::new(wire::Outcome {
+                    elsewhere: Some(Local::member(&other)),
+                    ..Default::default()
+                }))
+            }
             Err(NotDone::Elsewhere(other)) => Err(Status::unavailable(format!(
                 "voter {} leads now",
                 other.node
@@ -80,7 +107,7 @@ impl VoterService {
         method: String,
         request: http::Request<Body>,
     ) -> Result<HttpResponse<Body>, Status> {
-        let raft = self.inner.raft.clone();
+        let raft = self.local.raft.clone();
         let response = match &*method {
             method::APPEND => {
                 let append = service_fn(|asked: Request<Streaming<wire::Append>>| {
@@ -121,6 +148,13 @@ impl VoterService {
                     .unary(identify, request)
                     .await
             }
+            method::WATCH => {
+                let watch =
+                    service_fn(|_: Request<wire::Watch>| std::future::ready(self.clone().watch()));
+                grpc::<wire::Piece, wire::Watch>()
+                    .server_streaming(watch, request)
+                    .await
+            }
             method::ASK => {
                 let ask = service_fn(|asked| self.clone().ask(asked));
                 grpc::<wire::Outcome, wire::Ask>().unary(ask, request).await
@@ -141,7 +175,7 @@ impl Service for VoterService {
     }
 
     fn identity(&self) -> (u64, Uuid, &'static str) {
-        let voter = &self.inner.voter;
+        let voter = &self.local.voter;
         (voter.node, voter.directory, method::IDENTIFY)
     }
 }

@@ -1,4 +1,5 @@
 mod faults;
+mod observers;
 mod quorum;
 mod tethers;
 
@@ -194,7 +195,7 @@ async fn snapshots_shorten_the_log_and_a_restart_starts_from_them() {
     let client = controller.client();
     let big = "x".repeat(60_000);
     for round in 1..=5u16 {
-        let before = *client.inner.shared.snapshot_due().borrow();
+        let before = *client.local().shared.snapshot_due().borrow();
         // Nine mebibytes of entries: more than a snapshot waits for.
         for n in 0..150 {
             let changes = vec![(format!("k{n}"), ConfigOp::Set(format!("{round}{big}")))];
@@ -206,7 +207,7 @@ async fn snapshots_shorten_the_log_and_a_restart_starts_from_them() {
             };
             client.submit(alter).await.unwrap();
         }
-        let mut due = client.inner.shared.snapshot_due();
+        let mut due = client.local().shared.snapshot_due();
         due.wait_for(|due| *due > before).await.unwrap();
         let (name, level) = ("f".to_owned(), round);
         client
@@ -233,14 +234,18 @@ async fn snapshots_shorten_the_log_and_a_restart_starts_from_them() {
         tokio::task::yield_now().await;
     }
     controller.shutdown().await.unwrap();
-    let before = client.inner.shared.read(|state| state.clone());
+    let before = client.local().shared.read(|state| state.clone());
     drop(client);
     // 45 MiB went in: what only older snapshots needed is gone.
     let log = files("log").len();
     assert!(log <= 16, "{log} segments of 2 MiB");
     assert!(files("snapshots").len() <= 3, "{:?}", files("snapshots"));
     let controller = start(dir.path()).await;
-    let after = controller.client().inner.shared.read(|state| state.clone());
+    let after = controller
+        .client()
+        .local()
+        .shared
+        .read(|state| state.clone());
     assert_eq!(after, before);
     controller.shutdown().await.unwrap();
 }
@@ -294,9 +299,9 @@ async fn a_new_cluster_begins_with_the_newest_level_and_an_old_one_keeps_its_own
         assert_eq!(refused.kind(), ErrorKind::Invalid, "{level}: {refused}");
     }
     // As a build that knew nothing of levels leaves it.
-    client.inner.shared.clear_features();
-    assert_eq!(client.inner.shared.read(State::level), 1);
-    client.inner.shared.request_snapshot();
+    client.local().shared.clear_features();
+    assert_eq!(client.local().shared.read(State::level), 1);
+    client.local().shared.request_snapshot();
     tokio::time::sleep(Duration::from_secs(1)).await;
     controller.shutdown().await.unwrap();
     let controller = Controller::start(host.env(), sim_settings()).await.unwrap();
@@ -442,7 +447,7 @@ async fn renewals_carry_high_watermarks_in_as_many_commands_as_they_need() {
     assert!(keeper.lease().valid_now());
     assert_eq!(*marks.reported.lock(), [25_000]);
     let reported = client
-        .inner
+        .local()
         .shared
         .read(|state| state.topics.partition(TP).unwrap().reported);
     assert_eq!(reported, 24_999);
@@ -520,7 +525,7 @@ async fn high_watermarks_of_a_renewal_that_did_not_come_through_are_told_again()
     assert_eq!(*marks.reported.lock(), [1], "counted once, when granted");
     assert!(keeper.lease().valid_now());
     let reported = client
-        .inner
+        .local()
         .shared
         .read(|state| state.topics.partition(TP).unwrap().reported);
     assert_eq!(reported, 7);
@@ -572,7 +577,7 @@ async fn workload(host: &SimHost, done: &mut u64) -> Result<(), Error> {
             .await?;
         *done = n + 1;
         if n == 2 || n == 4 {
-            client.inner.shared.request_snapshot();
+            client.local().shared.request_snapshot();
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -611,7 +616,11 @@ async fn a_crash_at_every_disk_operation_of_a_voter_loses_no_acknowledged_comman
             (done as i64..=done as i64 + 1).contains(&found),
             "op {op}: {found}, not {done}"
         );
-        client.inner.shared.read(|state| state.validate()).unwrap();
+        client
+            .local()
+            .shared
+            .read(|state| state.validate())
+            .unwrap();
         let broker = client.register(register(2), true).await.unwrap();
         assert!(broker > BrokerEpoch(0));
         controller.shutdown().await.unwrap();
@@ -645,7 +654,7 @@ async fn damage_to_any_block_is_detected_or_harmless_and_never_changes_the_state
             .submit(Command::FinalizeFeature { name, level: 1 })
             .await
             .unwrap();
-        let state = client.inner.shared.read(|state| state.clone());
+        let state = client.local().shared.read(|state| state.clone());
         if clean_stop {
             controller.shutdown().await.unwrap();
         } else {
@@ -668,7 +677,7 @@ async fn damage_to_any_block_is_detected_or_harmless_and_never_changes_the_state
                         detected += 1;
                     }
                     Ok(started) => {
-                        let found = started.client().inner.shared.read(|state| state.clone());
+                        let found = started.client().local().shared.read(|state| state.clone());
                         assert!(found == state, "{path:?} at {at} changed the state");
                         started.shutdown().await.unwrap();
                         harmless += 1;

@@ -1,6 +1,7 @@
 //! Each test drives the state by commands, and validates it after every one.
 
 mod commit;
+mod deltas;
 mod exhaustive;
 mod levels;
 mod life;

@@ -125,7 +125,7 @@ impl State {
         self.live_broker(broker).is_ok()
     }
 
-    /// Whether `command` would be done, as far as topics and configurations are concerned.
+    /// Whether `command` would be done, as far as topics, configurations and levels go.
     pub(crate) fn check(&self, command: &Command) -> Result<(), Refusal> {
         match command {
             Command::CreateTopic(create) => self.check_create_topic(create),
@@ -140,6 +140,7 @@ impl State {
                 replace,
             } => self.changed_configs(resource, changes, *replace).map(drop),
             Command::DeleteTopic { topic } => self.topic(*topic).map(drop),
+            Command::FinalizeFeature { name, level } => self.check_finalize(name, *level),
             _ => Ok(()),
         }
     }

@@ -7,8 +7,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{NotDone, unavailable};
-use crate::client::Inner;
+use super::{Local, NotDone, unavailable};
 use crate::error::Error;
 use crate::limits::{LEARNER_PATIENCE, MAX_VOTERS};
 use crate::raft::Voter;
@@ -19,9 +18,9 @@ fn invalid(reason: String) -> NotDone {
     NotDone::Failed(Error::Settings { reason })
 }
 
-// === impl Inner ===
+// === impl Local ===
 
-impl Inner {
+impl Local {
     /// One voter in or out; what is already so is success.
     pub(super) async fn change_voter(
         &self,

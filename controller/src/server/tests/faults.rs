@@ -106,13 +106,13 @@ async fn a_learner_that_never_came_up_is_taken_out_again_and_may_move() {
         address: Some(address.to_owned()),
         directory: Uuid::from_u128(5).as_bytes().to_vec(),
     };
-    let learner = |client: &Client| client.inner.members().get_node(&2).cloned();
+    let learner = |client: &Client| client.local().members().get_node(&2).cloned();
     for at in ["10.0.0.2:1", "10.0.0.2:2"] {
         let ask = wire::Ask {
             change_voter: Some(voter(at)),
             ..Default::default()
         };
-        let refused = client.inner.answer(&ask).await;
+        let refused = client.local().answer(&ask).await;
         assert!(refused.is_err(), "nobody is there");
         assert_eq!(
             learner(&client).unwrap().address,
@@ -127,7 +127,10 @@ async fn a_learner_that_never_came_up_is_taken_out_again_and_may_move() {
         }),
         ..Default::default()
     };
-    assert!(client.inner.answer(&nil).await.is_err(), "of no directory");
+    assert!(
+        client.local().answer(&nil).await.is_err(),
+        "of no directory"
+    );
     client.submit(level("on", 1)).await.unwrap();
     client.remove_voter(NodeId(2)).await.unwrap();
     assert_eq!(learner(&client), None);
@@ -209,7 +212,7 @@ async fn a_lost_log_makes_another_voter_or_none() {
     let mut cluster = Cluster::begun(42).await;
     let leader = cluster.leader().await;
     let lost = NODES.into_iter().find(|node| *node != leader).unwrap();
-    let before = cluster.client(lost).inner.voter.directory;
+    let before = cluster.client(lost).local().voter.directory;
     cluster.kill(lost);
     remove_log(&cluster, lost);
     let waiting = tokio::spawn(cluster.start(lost, &NODES));
@@ -224,7 +227,7 @@ async fn a_lost_log_makes_another_voter_or_none() {
     cluster
         .running
         .insert(lost, waiting.await.unwrap().unwrap());
-    assert_ne!(cluster.client(lost).inner.voter.directory, before);
+    assert_ne!(cluster.client(lost).local().voter.directory, before);
     cluster.assert_equal_states().await;
 
     let mut alone = Cluster::new(43);
@@ -262,7 +265,7 @@ async fn a_first_start_cut_short_is_no_lost_log() {
     let mut cluster = Cluster::new(44);
     cluster.hosts.insert(1, host);
     let first = cluster.start(1, &[1]).await.unwrap();
-    assert_eq!(first.client().inner.voter.directory, fresh(7));
+    assert_eq!(first.client().local().voter.directory, fresh(7));
     assert!(open(&cluster.hosts[&1], 9).begun);
 }
 
@@ -284,7 +287,7 @@ async fn connections_end_with_the_controller() {
     let leader = cluster.leader().await;
     let stopped = NODES.into_iter().find(|node| *node != leader).unwrap();
     let controller = cluster.running.remove(&stopped).unwrap();
-    let inner = Arc::downgrade(&controller.client().inner);
+    let inner = Arc::downgrade(controller.client().local());
     controller.shutdown().await.unwrap();
     sleep(Duration::from_secs(1)).await;
     assert!(inner.upgrade().is_none(), "somebody still holds it");

@@ -123,7 +123,7 @@ impl Cluster {
         let mut states = Vec::new();
         for controller in self.running.values() {
             controller.client().wait_for(applied).await.unwrap();
-            states.push(controller.client().inner.shared.read(State::clone));
+            states.push(controller.client().local().shared.read(State::clone));
         }
         states
     }
@@ -240,7 +240,7 @@ async fn one_that_fell_behind_the_log_is_sent_a_snapshot() {
             };
             client.submit(alter).await.unwrap();
         }
-        client.inner.shared.request_snapshot();
+        client.local().shared.request_snapshot();
         sleep(Duration::from_secs(1)).await;
     }
     let purged = node::status(&cluster.running[&leader].raft).purged;

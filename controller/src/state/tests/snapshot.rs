@@ -7,7 +7,7 @@ use crate::command::{ConfigOp, ConfigResource};
 use crate::image::Image;
 
 /// A state with something in every field.
-fn full() -> World {
+pub(super) fn full() -> World {
     let mut world = World::default();
     world.done(Command::InitCluster {
         cluster: ClusterId(Uuid::from_u128(1)),

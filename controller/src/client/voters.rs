@@ -1,0 +1,88 @@
+//! Voters in and out, and how they stand.
+
+use protocol::NodeId;
+use tokio::time::{Instant, sleep};
+
+use super::{Client, unavailable};
+use crate::error::Error;
+use crate::limits::{RPC_TIMEOUT, SUBMIT_RETRY, SUBMIT_TIMEOUT};
+use crate::quorum::Quorum;
+use crate::rpc::{Target, method, wire};
+
+impl Client {
+    /// Adds the voter that answers at `address`, or tells the others where it is now. Returns when
+    /// it has caught up and counts.
+    ///
+    /// # Errors
+    /// `Settings` when it stands with another directory (remove it first), or when nine stand;
+    /// `Unavailable`, `Stopped`.
+    pub async fn add_voter(&self, address: &str) -> Result<NodeId, Error> {
+        let at = Target {
+            node: 0,
+            address: address.to_owned(),
+            directory: uuid::Uuid::nil(),
+        };
+        let deadline = Instant::now() + SUBMIT_TIMEOUT;
+        let found: wire::Identity = loop {
+            let (channels, question) = (self.channels(), wire::Nothing {});
+            let asked = channels.ask(&at, method::IDENTIFY, question, RPC_TIMEOUT);
+            match asked.await {
+                Ok(found) => break found,
+                Err(_) if Instant::now() + SUBMIT_RETRY < deadline => sleep(SUBMIT_RETRY).await,
+                Err(e) => return Err(unavailable(&format!("{address}: {}", e.message()))),
+            }
+        };
+        let change = wire::ChangeVoter {
+            node: found.node,
+            address: Some(address.to_owned()),
+            directory: found.directory,
+        };
+        self.change_voter(change).await?;
+        i32::try_from(found.node)
+            .map(NodeId)
+            .map_err(|e| Error::corrupt("identity", format!("node {}: {e}", found.node)))
+    }
+
+    /// Takes a voter out.
+    ///
+    /// # Errors
+    /// `Settings` when it is the only one; `Unavailable`, `Stopped`.
+    pub async fn remove_voter(&self, node: NodeId) -> Result<(), Error> {
+        let node = u64::try_from(node.0).map_err(|_| Error::Settings {
+            reason: format!("no voter has the id {node}"),
+        })?;
+        let change = wire::ChangeVoter {
+            node,
+            address: None,
+            directory: Vec::new(),
+        };
+        self.change_voter(change).await
+    }
+
+    async fn change_voter(&self, change: wire::ChangeVoter) -> Result<(), Error> {
+        let deadline = Instant::now() + SUBMIT_TIMEOUT;
+        let asked = self.ask(deadline, true, || {
+            Ok(wire::Ask {
+                change_voter: Some(change.clone()),
+                ..Default::default()
+            })
+        });
+        asked.await.map(drop)
+    }
+
+    /// How the voters stand, as the leader sees them.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Stopped`.
+    pub async fn quorum(&self) -> Result<Quorum, Error> {
+        let asked = self.ask(Instant::now() + SUBMIT_TIMEOUT, false, || {
+            Ok(wire::Ask {
+                quorum: Some(wire::Nothing {}),
+                ..Default::default()
+            })
+        });
+        let told = asked.await?.quorum;
+        let told = told.ok_or_else(|| Error::corrupt("answer", "nothing of the quorum"))?;
+        Quorum::get(told).map_err(|e| Error::corrupt("answer", e.0))
+    }
+}
