@@ -14,6 +14,7 @@ mod control;
 mod directory;
 mod drain;
 mod epoch;
+mod home;
 mod life;
 mod marks;
 mod pulse;
@@ -174,10 +175,6 @@ impl Node {
     /// # Errors
     /// When directory or sockets cannot be had.
     pub async fn start(env: Env, config: Config, parts: NodeParts) -> Result<Self, NodeError> {
-        if !config.roles.controller {
-            let why = "process.roles: broker alone does not work yet";
-            return Err(NodeError::Failed(why.to_owned()));
-        }
         let config = Arc::new(config);
         let lock = take_directory(&env, &config).await?;
         let directory = directory::id(&env, &config.data_dir).await;

@@ -34,6 +34,8 @@ struct Nodes {
     hosts: BTreeMap<u8, SimHost>,
     running: BTreeMap<u8, Node>,
     store: Arc<InMemory>,
+    /// Of those that have another one.
+    stores: BTreeMap<u8, Arc<InMemory>>,
     wal: &'static str,
 }
 
@@ -51,6 +53,7 @@ impl Nodes {
             network,
             running: BTreeMap::new(),
             store: Arc::default(),
+            stores: BTreeMap::new(),
             wal,
         }
     }
@@ -73,9 +76,13 @@ impl Nodes {
             ("offsets.topic.num.partitions", "5"),
             ("shutdown.timeout.ms", "3000"),
         ];
+        if node > 3 {
+            settings.retain(|(name, _)| *name != "controller.quorum.voters");
+        }
         settings.extend_from_slice(more);
+        let store = self.stores.get(&node).unwrap_or(&self.store);
         let parts = NodeParts {
-            store: Some((self.store.clone(), String::new())),
+            store: Some((store.clone(), String::new())),
             ..NodeParts::default()
         };
         let config = Config::with(&settings).unwrap();
@@ -421,5 +428,84 @@ async fn a_controller_alone_votes_and_leads_nothing_else() {
     nodes.ready(2).await;
     nodes.ready(3).await;
     let node = nodes.running.remove(&3).unwrap();
+    timeout(PATIENCE, node.stop()).await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_with_another_store_takes_no_part() {
+    let mut nodes = Nodes::new(8, "object");
+    nodes.stores.insert(2, Arc::default());
+    for node in 1..=3 {
+        nodes.start(node).await;
+    }
+    nodes.ready(1).await;
+    nodes.ready(3).await;
+    let asks = |status: &Status| matches!(status, Status::Starting(why) if why.contains("object.store.url the same"));
+    nodes.status(2, asks).await;
+    // It recovers nobody, and votes all the same.
+    assert_eq!(create(&mut nodes.client(1), "t", 4).await, 0);
+    for partition in 0..4 {
+        produce(&mut nodes.client(1), "t", partition, "kept").await;
+    }
+    nodes.kill(1);
+    for partition in 0..4 {
+        let mut client = nodes.client(3);
+        assert_eq!(produce(&mut client, "t", partition, "more").await, 1);
+        assert_eq!(read(&mut client, "t", partition).await, ["kept", "more"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_without_a_voter_serves_as_the_others_do() {
+    let mut nodes = Nodes::begun(9, "object").await;
+    let alone = [
+        ("process.roles", "broker"),
+        ("listeners", "PLAINTEXT://10.0.0.4:9092"),
+        // One of them is not there.
+        (
+            "controller.quorum.bootstrap.servers",
+            "10.0.0.9:9093,10.0.0.2:9093",
+        ),
+    ];
+    nodes.start_with(4, &alone).await;
+    nodes.ready(4).await;
+    assert_eq!(nodes.running[&4].controller(), None);
+    let mut client = nodes.client(4);
+    assert_eq!(create(&mut client, "t", 8).await, 0);
+    let topic = client.topic("t").await.unwrap();
+    let leaders: BTreeSet<i32> = topic.partitions.iter().map(|p| p.leader).collect();
+    assert_eq!(leaders, BTreeSet::from([1, 2, 3, 4]));
+    for partition in 0..8 {
+        assert_eq!(produce(&mut client, "t", partition, "a").await, 0);
+    }
+    // Whoever leads the controllers may die: it finds the next one.
+    let leader = nodes.controllers_leader();
+    nodes.kill(leader);
+    assert_eq!(create(&mut client, "u", 1).await, 0);
+    nodes.start(leader).await;
+    nodes.ready(leader).await;
+    // It waits for a quorum as voters do, and resumes.
+    for node in 1..=3 {
+        nodes.kill(node);
+    }
+    let lapsed = |status: &Status| matches!(status, Status::Interrupted(_));
+    nodes.status(4, lapsed).await;
+    sleep(Duration::from_secs(45)).await;
+    for node in 1..=3 {
+        nodes.start(node).await;
+    }
+    for node in 1..=4 {
+        nodes.ready(node).await;
+    }
+    for partition in 0..8 {
+        let mut client = nodes.client(4);
+        assert_eq!(produce(&mut client, "t", partition, "b").await, 1);
+        assert_eq!(read(&mut client, "t", partition).await, ["a", "b"]);
+    }
+    // Killed, and back with the same directory; then stopped in order.
+    nodes.kill(4);
+    nodes.start_with(4, &alone).await;
+    nodes.ready(4).await;
+    let node = nodes.running.remove(&4).unwrap();
     timeout(PATIENCE, node.stop()).await.unwrap().unwrap();
 }

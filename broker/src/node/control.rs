@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use controller::{Client, Controller, ControllerSettings};
+use controller::{Client, Controller, ControllerSettings, Observer, ObserverSettings};
 use tokio::sync::watch;
 
 use super::{Bound, Context, NodeError, Sockets, Status};
+use crate::config::HostPort;
 
 /// A voter, or an observer of the voters.
 pub(super) enum Control {
     /// One of the voters.
     Voter(Controller),
+    /// None of them.
+    Observer(Observer),
 }
 
 // === impl Control ===
@@ -22,6 +25,9 @@ impl Control {
     /// # Errors
     /// As those of the controller.
     pub(super) async fn start(context: &Context, sockets: &mut Sockets) -> Result<Self, NodeError> {
+        if !context.config.roles.controller {
+            return Self::observe(context).await;
+        }
         let status = context.status.clone();
         let say = |why: &str| {
             let why = format!("the controllers have no quorum: {why}");
@@ -34,10 +40,29 @@ impl Control {
         Ok(Self::Voter(voter))
     }
 
+    async fn observe(context: &Context) -> Result<Self, NodeError> {
+        let quorum = &context.config.quorum;
+        let addresses: Vec<&HostPort> = match quorum.bootstrap.as_slice() {
+            [] => quorum.voters.values().collect(),
+            named => named.iter().collect(),
+        };
+        let controllers: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        let why = format!("looking for a controller at {}", controllers.join(", "));
+        tracing::info!("{why}");
+        context.status.send_replace(Status::Starting(why));
+        let settings = ObserverSettings {
+            controllers,
+            lease: context.config.time("lease.ms").unwrap_or_default(),
+        };
+        let observer = Observer::start(context.env.clone(), settings).await?;
+        Ok(Self::Observer(observer))
+    }
+
     /// The way to ask and command the controllers.
     pub(super) fn client(&self) -> Client {
         match self {
             Self::Voter(voter) => voter.client(),
+            Self::Observer(observer) => observer.client(),
         }
     }
 
@@ -45,6 +70,7 @@ impl Control {
     pub(super) fn failure(&self) -> watch::Receiver<Option<String>> {
         match self {
             Self::Voter(voter) => voter.failure(),
+            Self::Observer(observer) => observer.failure(),
         }
     }
 
@@ -52,6 +78,7 @@ impl Control {
     pub(super) fn votes(&self) -> bool {
         match self {
             Self::Voter(_) => true,
+            Self::Observer(_) => false,
         }
     }
 
@@ -62,6 +89,7 @@ impl Control {
     pub(super) async fn shutdown(self) -> Result<(), NodeError> {
         match self {
             Self::Voter(voter) => Ok(voter.shutdown().await?),
+            Self::Observer(observer) => Ok(observer.shutdown().await?),
         }
     }
 }
