@@ -1,5 +1,6 @@
 //! The admin HTTP server: `/healthz`, `/readyz`, `/metrics`, `/status`, and JSON under `/v1`.
 
+mod brokers;
 mod cluster;
 
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use controller::{Client, Image};
 use env::Listener;
 use hyper_util::rt::TokioIo;
@@ -231,6 +232,9 @@ fn pages(admin: Arc<Admin>) -> Router {
         .route("/metrics", get(metrics))
         .route("/status", get(status))
         .route("/v1/cluster", get(cluster_page))
+        .route("/v1/brokers", get(brokers::list))
+        .route("/v1/brokers/{node}/drain", post(brokers::drain))
+        .route("/v1/brokers/{node}/resume", post(brokers::resume))
         .with_state(admin)
 }
 

@@ -1,5 +1,7 @@
 //! The command line: one file per subcommand.
 
+mod admin;
+mod broker;
 mod cluster;
 mod config;
 mod consume;
@@ -13,6 +15,7 @@ mod serve;
 mod settings;
 mod time;
 mod topic;
+mod topic_move;
 mod wal;
 
 use std::process::ExitCode;
@@ -45,6 +48,8 @@ enum Command {
     Object(object::ObjectArgs),
     /// Reads write-ahead logs without a broker.
     Wal(wal::WalArgs),
+    /// Lists, drains and resumes brokers.
+    Broker(broker::BrokerArgs),
     /// Checks the cluster's checkpoints.
     Cluster(cluster::ClusterArgs),
 }
@@ -62,6 +67,7 @@ pub fn main() -> ExitCode {
         }
         Command::Object(arguments) => remotely(async |env| object::run(env, arguments).await),
         Command::Wal(arguments) => remotely(async |env| wal::run(env, arguments).await),
+        Command::Broker(arguments) => remotely(async |env| broker::run(env, arguments).await),
         Command::Cluster(arguments) => remotely(async |env| cluster::run(env, arguments).await),
         Command::Consume(arguments) => {
             remotely(async |env| consume::run(env, arguments, std::io::stdout().lock()).await)

@@ -19,6 +19,7 @@ use serde_json::json;
 
 use super::output::{Rows, line};
 use super::remote::{EARLIEST, LATEST, Remote, key_value, offset_at, text};
+use super::topic_move;
 use crate::client::{Cluster, Error};
 
 /// Kafka's code for a topic among configuration resources.
@@ -82,6 +83,17 @@ enum TopicCommand {
         #[arg(long = "unset", short = 'u')]
         unset: Vec<String>,
     },
+    /// Move partitions to a broker: none of their data is copied.
+    Move {
+        /// The topic's name.
+        name: String,
+        /// A partition; all of them without it (repeatable).
+        #[arg(long, short = 'p')]
+        partition: Vec<i32>,
+        /// The broker's `node.id`.
+        #[arg(long)]
+        to: i32,
+    },
     /// Delete a topic and, after a grace period, its data.
     Delete {
         /// Its name.
@@ -94,6 +106,11 @@ pub(crate) async fn run(env: &Env, args: TopicArgs) -> Result<()> {
     let remote = args.remote;
     let mut cluster = remote.cluster(env).await?;
     match args.command {
+        TopicCommand::Move {
+            name,
+            partition,
+            to,
+        } => topic_move::run(&mut cluster, &remote, &name, &partition, to).await,
         TopicCommand::Create {
             name,
             partitions,
