@@ -1,5 +1,6 @@
 //! The admin HTTP server: `/healthz`, `/readyz`, `/metrics`, `/status`, and JSON under `/v1`.
 
+mod balance;
 mod brokers;
 mod cluster;
 
@@ -10,7 +11,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
-use controller::{Client, Image};
+use controller::{BalancerSettings, Client, Image};
 use env::Listener;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
@@ -26,6 +27,7 @@ use tokio::task::JoinSet;
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::limits::{ACCEPT_PAUSE, ADMIN_CONNECTION, ADMIN_CONNECTIONS};
+use crate::loads;
 use crate::memory::FrameBudget;
 use crate::node::{Pulse, Status};
 
@@ -40,6 +42,7 @@ pub(crate) struct Admin {
     /// The way to the controllers, once there is one.
     cluster: Mutex<Option<(Client, Arc<Pulse>)>>,
     controllers: ControllerMetrics,
+    balancer: BalancerSettings,
 }
 
 /// What this node knows of the controllers and the cluster, as of the last scrape.
@@ -123,6 +126,7 @@ impl Admin {
             frames,
             cluster: Mutex::new(None),
             controllers,
+            balancer: loads::settings(config),
         }
     }
 
@@ -232,6 +236,7 @@ fn pages(admin: Arc<Admin>) -> Router {
         .route("/metrics", get(metrics))
         .route("/status", get(status))
         .route("/v1/cluster", get(cluster_page))
+        .route("/v1/balance", get(balance::look).post(balance::run))
         .route("/v1/brokers", get(brokers::list))
         .route("/v1/brokers/{node}/drain", post(brokers::drain))
         .route("/v1/brokers/{node}/resume", post(brokers::resume))

@@ -25,6 +25,7 @@ mod error;
 pub mod groups;
 mod handlers;
 mod limits;
+mod loads;
 mod memory;
 mod metrics;
 mod mover;

@@ -61,6 +61,9 @@ pub(crate) const TAKEOVERS_AT_ONCE: usize = 4;
 /// Longest pause before a node that waits for another process of the same id asks again.
 pub(crate) const NODE_IN_USE_PAUSE: Duration = Duration::from_secs(1);
 
+/// Partitions whose load is reported one by one: the busiest.
+pub(crate) const REPORTED_LOADS: usize = 2_000;
+
 /// Partitions given away at once: they share one upload and one command, and a pause of writes.
 pub(crate) const MOVES_AT_ONCE: usize = 100;
 

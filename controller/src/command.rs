@@ -23,7 +23,8 @@ use protocol::{BrokerEpoch, LeaderEpoch, NodeId, TopicId, TopicPartition};
 use uuid::Uuid;
 use wal::{Sequence, WalId};
 
-pub use moves::{MoveCommand, Release, Target};
+pub use moves::{Load, MoveCommand, Release, Target};
+pub(crate) use moves::{get_load, put_load, wire as moves_wire};
 pub(crate) use parts::{
     Decoded, Malformed, get_backend, get_configs, get_digest, get_id, get_int, get_listeners,
     get_partition, get_register, get_resource, malformed, put_backend, put_configs, put_digest,

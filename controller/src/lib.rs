@@ -13,6 +13,7 @@
 //! by a committed round (R4), whole or not at all (R6); no partition opens before the log that may
 //! hold its data is closed (R13). Nothing of openraft's is stored or sent.
 
+mod balance;
 mod checkpoint;
 mod client;
 mod command;
@@ -33,13 +34,14 @@ mod state;
 mod tether;
 mod types;
 
+pub use balance::{BalanceMove, Balancer, BalancerSettings};
 pub use checkpoint::{
     CheckpointKeeper, CheckpointReport, verify_checkpoint, verify_newest_checkpoint,
 };
 pub use client::{Client, LeaseKeeper};
 pub use command::{
     Claimed, ClaimedPartition, Command, CommitUpload, ConfigOp, ConfigResource, CreateTopic,
-    HighWatermark, Listener, MoveCommand, OldSlice, RegisterBroker, Release, ReplaceRun,
+    HighWatermark, Listener, Load, MoveCommand, OldSlice, RegisterBroker, Release, ReplaceRun,
     ReplaceSlices, Response, Target, WalBackend,
 };
 pub use error::{Error, ErrorKind, Refusal};

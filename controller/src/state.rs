@@ -28,7 +28,7 @@ use std::sync::Arc;
 use protocol::{BrokerEpoch, NodeId, TopicId};
 use wal::WalId;
 
-use crate::command::{Command, ConfigResource, Proposal, Response};
+use crate::command::{Command, ConfigResource, MoveCommand, Proposal, Response};
 use crate::error::Refusal;
 use crate::limits::{
     CHECKPOINTS_KEPT, MAX_FEATURES, MAX_KEY_BYTES, MAX_NAME_BYTES, MAX_PROBES,
@@ -126,6 +126,11 @@ impl State {
         match &answer {
             // What only reads or merely repeats itself need not be remembered.
             Ok(_) if matches!(proposal.command, Command::ReportHighWatermarks { .. }) => {}
+            Ok(_)
+                if matches!(
+                    proposal.command,
+                    Command::Move(MoveCommand::ReportLoads { .. })
+                ) => {}
             Ok(response) => self.recent.remember(index, proposal.id, response),
             Err(_) => effects = Effects::default(),
         }

@@ -19,6 +19,7 @@ mod wait;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use protocol::{LeaderEpoch, TopicPartition};
@@ -57,8 +58,42 @@ pub(crate) struct Inner {
     pub(crate) topic_partition: TopicPartition,
     pub(crate) leader_epoch: LeaderEpoch,
     pub(crate) state: Mutex<State>,
+    pub(crate) traffic: Counted,
     /// Who reads sequentially; never locked together with `state`.
     pub(crate) tracker: Mutex<Tracker>,
+}
+
+/// What came and went since it was opened.
+#[derive(Debug, Default)]
+pub(crate) struct Counted {
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    requests: AtomicU64,
+}
+
+/// What came and went since a partition was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes of batches appended.
+    pub bytes_in: u64,
+    /// Bytes of batches read.
+    pub bytes_out: u64,
+    /// Appends, and reads that found something.
+    pub requests: u64,
+}
+
+impl Counted {
+    pub(crate) fn appended(&self, bytes: usize) {
+        self.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn read(&self, bytes: usize) {
+        if bytes > 0 {
+            self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
+            self.requests.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Whether the partition takes appends.
@@ -194,6 +229,7 @@ impl Inner {
             topic_partition: view.topic_partition,
             leader_epoch: view.leader_epoch,
             state: Mutex::new(state),
+            traffic: Counted::default(),
             tracker: Mutex::default(),
         })
     }
@@ -313,6 +349,16 @@ impl Partition {
     /// All positions at one moment.
     pub fn position(&self) -> Position {
         self.inner.state.lock().position()
+    }
+
+    /// What came and went since it was opened here.
+    pub fn traffic(&self) -> Traffic {
+        let counted = &self.inner.traffic;
+        Traffic {
+            bytes_in: counted.bytes_in.load(Ordering::Relaxed),
+            bytes_out: counted.bytes_out.load(Ordering::Relaxed),
+            requests: counted.requests.load(Ordering::Relaxed),
+        }
     }
 
     /// First readable offset.

@@ -134,6 +134,7 @@ impl Partition {
                 .lock()
                 .leave(reading.next, reading.window);
         }
+        self.inner.traffic.read(reading.bytes);
         Ok(ReadResult {
             batches: reading.batches,
             bytes: reading.bytes,

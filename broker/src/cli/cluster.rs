@@ -7,6 +7,7 @@ use env::Env;
 use futures::TryStreamExt;
 use serde_json::json;
 
+use super::admin::Admin;
 use super::offline::Offline;
 use super::output::{Format, Rows};
 
@@ -22,6 +23,14 @@ pub(crate) struct ClusterArgs {
 
 #[derive(Subcommand, Debug)]
 enum ClusterCommand {
+    /// Have the balancer decide now, and say why it moves what.
+    Balance {
+        #[command(flatten)]
+        admin: Admin,
+        /// Only say what it would do.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Checkpoints of the cluster's state in the object store.
     Checkpoint {
         #[command(subcommand)]
@@ -54,9 +63,14 @@ const COLUMNS: &[&str] = &[
 
 /// Runs `headwater cluster …`.
 pub(crate) async fn run(env: &Env, args: ClusterArgs) -> Result<()> {
-    let ClusterCommand::Checkpoint {
-        command: CheckpointCommand::Verify { offline, key },
-    } = args.command;
+    let (offline, key) = match args.command {
+        ClusterCommand::Balance { admin, dry_run } => {
+            return balance(env, &admin, dry_run, args.output).await;
+        }
+        ClusterCommand::Checkpoint {
+            command: CheckpointCommand::Verify { offline, key },
+        } => (offline, key),
+    };
     let opened = offline.open(env, true).await?;
     let store = &*opened.store;
     let mut reports = Vec::new();
@@ -85,6 +99,21 @@ pub(crate) async fn run(env: &Env, args: ClusterArgs) -> Result<()> {
         rows.push(row(&report));
     }
     rows.print(args.output)?;
+    Ok(())
+}
+
+async fn balance(env: &Env, admin: &Admin, dry_run: bool, output: Format) -> Result<()> {
+    let page = match dry_run {
+        true => admin.get(env, "/v1/balance").await?,
+        false => admin.post(env, "/v1/balance").await?,
+    };
+    const COLUMNS: &[&str] = &["topic", "partition", "from", "to", "reason"];
+    let mut rows = Rows::new(COLUMNS);
+    for one in page.as_array().into_iter().flatten() {
+        let field = |name: &&str| one.get(*name).cloned().unwrap_or_default();
+        rows.push(COLUMNS.iter().map(field).collect());
+    }
+    rows.print(output)?;
     Ok(())
 }
 

@@ -26,6 +26,7 @@ use crate::catalog::ControllerCatalog;
 use crate::config::{Config, WalBackend};
 use crate::groups;
 use crate::limits::NODE_IN_USE_PAUSE;
+use crate::loads;
 use crate::mover;
 use crate::sweeper::Sweeper;
 use crate::takeover::{Takeover, TakeoverError};
@@ -175,6 +176,7 @@ async fn open_partitions(running: &Running, epoch: &Arc<Epoch>) -> JoinSet<()> {
     ));
     tasks.spawn(groups::follow(Arc::clone(broker)));
     tasks.spawn(mover::follow(Arc::clone(broker), Arc::clone(epoch)));
+    tasks.spawn(loads::report(Arc::clone(broker), Arc::clone(epoch)));
     // A task that is gone has panicked: the supervisor says so.
     let _ = opened.await;
     tasks

@@ -13,6 +13,7 @@ use super::epoch::{self, End, Serving};
 use super::{Bound, Context, NodeError, Pulse, Sockets, Status, Store, drain, store, voter};
 use crate::broker::{Broker, BrokerParts};
 use crate::connection::{ConnectionSettings, Pipeline, ReadSettings, Shared};
+use crate::loads;
 use crate::memory::FrameBudget;
 use crate::metrics::{BrokerMetrics, ConnectionMetrics};
 use crate::router::Router;
@@ -61,6 +62,9 @@ async fn lead(context: &Context, mut sockets: Sockets) -> Result<(), NodeError> 
     context
         .admin
         .watch_cluster(control.client(), Arc::clone(&pulse));
+    let balancer = loads::balancer(&context.config).filter(|_| control.votes());
+    let own = context.config.node_id;
+    let _balancer = balancer.map(|settings| control.client().keep_balanced(own, settings));
     if context.config.roles.broker {
         serve_broker(context, &control, sockets.kafka).await?;
     } else {

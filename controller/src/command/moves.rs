@@ -30,6 +30,26 @@ pub enum MoveCommand {
         /// Which.
         releases: Vec<Release>,
     },
+    /// Says how busy led partitions are; takes the place of the last report.
+    ReportLoads {
+        /// Epoch of the reporter.
+        broker: BrokerEpoch,
+        /// The busiest first, when not all fit.
+        loads: Vec<Load>,
+    },
+}
+
+/// How busy a partition is, on average since the last report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// The partition.
+    pub topic_partition: TopicPartition,
+    /// Bytes a second that were produced.
+    pub bytes_in: u64,
+    /// Bytes a second that were fetched.
+    pub bytes_out: u64,
+    /// Thousandths of requests a second.
+    pub requests: u64,
 }
 
 /// Where a partition shall go.
@@ -62,7 +82,7 @@ pub(crate) mod wire {
 
     #[derive(Clone, PartialEq, Message)]
     pub(crate) struct Move {
-        #[prost(oneof = "Kind", tags = "1, 2, 3, 4")]
+        #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5")]
         pub(crate) kind: Option<Kind>,
     }
 
@@ -76,6 +96,8 @@ pub(crate) mod wire {
         Leaving(u64),
         #[prost(message, tag = "4")]
         Release(Release),
+        #[prost(message, tag = "5")]
+        ReportLoads(ReportLoads),
     }
 
     #[derive(Clone, PartialEq, Message)]
@@ -108,6 +130,26 @@ pub(crate) mod wire {
         pub(crate) broker: u64,
         #[prost(message, repeated, tag = "2")]
         pub(crate) releases: Vec<One>,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    pub(crate) struct ReportLoads {
+        #[prost(uint64, tag = "1")]
+        pub(crate) broker: u64,
+        #[prost(message, repeated, tag = "2")]
+        pub(crate) loads: Vec<Load>,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    pub(crate) struct Load {
+        #[prost(message, optional, tag = "1")]
+        pub(crate) partition: Option<Partition>,
+        #[prost(uint64, tag = "2")]
+        pub(crate) bytes_in: u64,
+        #[prost(uint64, tag = "3")]
+        pub(crate) bytes_out: u64,
+        #[prost(uint64, tag = "4")]
+        pub(crate) requests: u64,
     }
 
     #[derive(Clone, PartialEq, Message)]
@@ -146,8 +188,30 @@ pub(super) fn put_move(command: &MoveCommand) -> wire::Move {
                 releases: releases.collect(),
             })
         }
+        MoveCommand::ReportLoads { broker, loads } => wire::Kind::ReportLoads(wire::ReportLoads {
+            broker: broker.0,
+            loads: loads.iter().map(put_load).collect(),
+        }),
     };
     wire::Move { kind: Some(kind) }
+}
+
+pub(crate) fn put_load(load: &Load) -> wire::Load {
+    wire::Load {
+        partition: Some(put_partition(load.topic_partition)),
+        bytes_in: load.bytes_in,
+        bytes_out: load.bytes_out,
+        requests: load.requests,
+    }
+}
+
+pub(crate) fn get_load(wire: wire::Load) -> Decoded<Load> {
+    Ok(Load {
+        topic_partition: get_partition(wire.partition)?,
+        bytes_in: wire.bytes_in,
+        bytes_out: wire.bytes_out,
+        requests: wire.requests,
+    })
 }
 
 pub(super) fn get_move(wire: wire::Move) -> Decoded<MoveCommand> {
@@ -174,6 +238,14 @@ pub(super) fn get_move(wire: wire::Move) -> Decoded<MoveCommand> {
         },
         Some(wire::Kind::Leaving(broker)) => MoveCommand::Leaving {
             broker: BrokerEpoch(broker),
+        },
+        Some(wire::Kind::ReportLoads(report)) => MoveCommand::ReportLoads {
+            broker: BrokerEpoch(report.broker),
+            loads: report
+                .loads
+                .into_iter()
+                .map(get_load)
+                .collect::<Decoded<_>>()?,
         },
         Some(wire::Kind::Release(release)) => {
             let one = |one: wire::One| {

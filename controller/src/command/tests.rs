@@ -238,6 +238,15 @@ fn commands() -> Vec<Command> {
             on: true,
         }),
         Command::Move(MoveCommand::Leaving { broker }),
+        Command::Move(MoveCommand::ReportLoads {
+            broker,
+            loads: vec![Load {
+                topic_partition,
+                bytes_in: 1,
+                bytes_out: u64::MAX,
+                requests: 3,
+            }],
+        }),
         Command::Move(MoveCommand::Release {
             broker,
             releases: vec![Release {

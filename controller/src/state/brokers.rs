@@ -4,7 +4,7 @@ use protocol::{BrokerEpoch, NodeId};
 use wal::WalId;
 
 use super::{Answer, Effects, State, WalPhase, check_length};
-use crate::command::{RegisterBroker, Response};
+use crate::command::{Load, RegisterBroker, Response};
 use crate::error::Refusal;
 use crate::limits::{MAX_LISTENERS, MAX_SESSIONS};
 
@@ -17,6 +17,8 @@ pub(crate) struct Broker {
     pub(crate) fenced: bool,
     /// It stops: it gives its partitions away and takes none.
     pub(crate) leaving: bool,
+    /// How busy what it leads is, by its last report.
+    pub(crate) loads: Vec<Load>,
     /// Its log: at most one in an epoch's life (R1).
     pub(crate) wal: Option<WalId>,
 }
@@ -56,6 +58,7 @@ impl State {
                 registered_ms: now_ms,
                 fenced: false,
                 leaving: false,
+                loads: Vec::new(),
                 wal: None,
             },
         );

@@ -6,7 +6,7 @@ use protocol::{BrokerEpoch, NodeId};
 
 use super::partitions::Led;
 use super::{Answer, Effects, State};
-use crate::command::{MoveCommand, Release, Response, Target};
+use crate::command::{Load, MoveCommand, Release, Response, Target};
 use crate::error::Refusal;
 use crate::limits::{MAX_DRAINING, MAX_MOVES_PER_COMMAND};
 use crate::placement::{Need, place};
@@ -23,6 +23,7 @@ impl State {
             MoveCommand::Release { broker, releases } => {
                 self.release_many(*broker, releases, effects)
             }
+            MoveCommand::ReportLoads { broker, loads } => self.report_loads(*broker, loads),
         }
     }
 
@@ -85,6 +86,13 @@ impl State {
         self.live_broker(broker)?;
         self.brokers.get_mut(&broker).expect("it lives").leaving = true;
         effects.brokers = true;
+        Ok(Response::Done)
+    }
+
+    fn report_loads(&mut self, broker: BrokerEpoch, loads: &[Load]) -> Answer {
+        check_count(loads.len())?;
+        self.live_broker(broker)?;
+        self.brokers.get_mut(&broker).expect("it lives").loads = loads.to_vec();
         Ok(Response::Done)
     }
 
@@ -187,7 +195,7 @@ impl State {
     }
 
     /// Brokers that can lead and do not drain, by node.
-    fn willing(&self) -> Vec<(NodeId, BrokerEpoch)> {
+    pub(crate) fn willing(&self) -> Vec<(NodeId, BrokerEpoch)> {
         let mut leaders = self.leaders();
         leaders
             .retain(|(node, epoch)| !self.draining.contains(node) && !self.brokers[epoch].leaving);

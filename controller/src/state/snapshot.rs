@@ -12,8 +12,8 @@ use super::{
 use crate::command::wire::Slice as WireSlice;
 use crate::command::{
     Decoded, Malformed, decode_answer, get_backend, get_configs, get_digest, get_id, get_int,
-    get_outcomes, get_register, get_resource, malformed, put_backend, put_configs, put_digest,
-    put_id, put_outcomes, put_register, put_resource,
+    get_load, get_outcomes, get_register, get_resource, malformed, put_backend, put_configs,
+    put_digest, put_id, put_load, put_outcomes, put_register, put_resource,
 };
 use crate::types::{Claim, ClusterId, CommandId};
 
@@ -150,6 +150,7 @@ fn put_broker(epoch: BrokerEpoch, broker: &Broker) -> wire::Broker {
         registered_ms: broker.registered_ms,
         fenced: broker.fenced,
         leaving: broker.leaving,
+        loads: broker.loads.iter().map(put_load).collect(),
         wal: broker.wal.map(|wal| put_id(wal.0)),
     }
 }
@@ -163,6 +164,11 @@ fn get_broker(wire: wire::Broker) -> Decoded<Broker> {
         registered_ms: wire.registered_ms,
         fenced: wire.fenced,
         leaving: wire.leaving,
+        loads: wire
+            .loads
+            .into_iter()
+            .map(get_load)
+            .collect::<Decoded<_>>()?,
         wal: get_wal_id(wire.wal.as_deref())?,
     })
 }

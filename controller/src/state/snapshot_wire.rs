@@ -67,6 +67,8 @@ pub(crate) struct Broker {
     pub(crate) wal: Option<Id>,
     #[prost(bool, tag = "70")]
     pub(crate) leaving: bool,
+    #[prost(message, repeated, tag = "71")]
+    pub(crate) loads: Vec<crate::command::moves_wire::Load>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

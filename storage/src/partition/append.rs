@@ -237,6 +237,7 @@ impl Partition {
             memory: reservation.memory,
             waiting: vec![reached],
         });
+        self.inner.traffic.appended(entry.batches.len());
         log.append(reservation.slot, entry);
         let place = (base_offset, last_offset, log_append_time_ms);
         Ok(self.appended(state, place, false, Durability::Waiting(durable)))
