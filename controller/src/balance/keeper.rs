@@ -5,7 +5,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::{BalanceMove, BalancerSettings, decide};
-use crate::client::Client;
+use crate::client::{Client, Way};
 use crate::command::{Command, MoveCommand, Target};
 use crate::error::Error;
 use crate::state::State;
@@ -80,6 +80,9 @@ impl Client {
 
     /// A look at the state of this process' voter.
     fn read_own<T>(&self, look: impl FnOnce(&State) -> T) -> Option<T> {
-        Some(self.inner.shared.read(look))
+        match &self.inner.way {
+            Way::Local(local) => Some(local.shared.read(look)),
+            Way::Remote(_) => None,
+        }
     }
 }
