@@ -14,6 +14,7 @@ mod disk;
 mod entropy;
 mod hash;
 mod net;
+mod planted;
 pub mod real;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
@@ -27,6 +28,7 @@ pub use disk::{DirLock, Disk, File, OpenMode};
 pub use entropy::Entropy;
 pub use hash::{HashMap, HashSet};
 pub use net::{BoxStream, Listener, Network, Stream};
+pub use planted::is_planted;
 pub use split_mix::SplitMix;
 pub use threads::{Executor, IoThread, Job, Threads};
 

@@ -145,10 +145,17 @@ impl Recovery<'_> {
             self.partitions
                 .get(&entry.topic_partition)
                 .is_some_and(|partition| {
-                    entry.leader_epoch == partition.leader_epoch
-                        && entry.last_offset >= partition.committed_end
+                    let fenced = entry.leader_epoch == partition.leader_epoch
+                        || env::planted!("foreign-epochs-taken");
+                    let beyond = entry.last_offset >= partition.committed_end
+                        || env::planted!("committed-taken-again");
+                    fenced && beyond
                 })
         };
+        let mut group = group;
+        if env::planted!("last-entry-dropped") && group.entries.len() > 1 {
+            group.entries.pop();
+        }
         let entries = group.entries.into_iter().filter(wanted);
         let held = |entry| QueuedEntry {
             entry,

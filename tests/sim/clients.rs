@@ -54,15 +54,15 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    fn history(&self) -> std::sync::MutexGuard<'_, History> {
+    pub(crate) fn history(&self) -> std::sync::MutexGuard<'_, History> {
         self.history.lock().expect("no panic under this lock")
     }
 
-    fn observed(&self) -> std::sync::MutexGuard<'_, Observed> {
+    pub(crate) fn observed(&self) -> std::sync::MutexGuard<'_, Observed> {
         self.observed.lock().expect("no panic under this lock")
     }
 
-    fn stopped(&self) -> bool {
+    pub(crate) fn stopped(&self) -> bool {
         *self.stop.borrow()
     }
 
@@ -70,14 +70,19 @@ impl Shared {
     pub(crate) fn cluster(&self, seed: u64, number: u32) -> Cluster {
         let address = IpAddr::from([10, 0, 1, number as u8]);
         let host = SimHost::new(seed, &self.network, &format!("client-{number}"), address);
-        let settings = Settings {
-            client_id: format!("client-{number}"),
-            timeout: Duration::from_secs(10),
-        };
+        let settings = settings(number);
         // Each asks another one first.
         let mut brokers = self.brokers.clone();
         brokers.rotate_left(number as usize % self.brokers.len());
         Cluster::new(host.env(), brokers, settings)
+    }
+}
+
+/// How client `number` presents itself.
+pub(crate) fn settings(number: u32) -> Settings {
+    Settings {
+        client_id: format!("client-{number}"),
+        timeout: Duration::from_secs(10),
     }
 }
 
@@ -115,13 +120,13 @@ pub(crate) fn partition(index: i32) -> Partition {
 }
 
 /// A producer's id, epoch and next sequences; new when the broker refuses it.
-struct Identity {
+pub(crate) struct Identity {
     id: i64,
     epoch: i16,
     sequences: BTreeMap<i32, i32>,
 }
 
-async fn identity(shared: &Shared, cluster: &mut Cluster) -> Option<Identity> {
+pub(crate) async fn identity(shared: &Shared, cluster: &mut Cluster) -> Option<Identity> {
     let request = InitProducerIdRequest::default()
         .with_transactional_id(None)
         .with_producer_id((-1).into())
@@ -179,7 +184,7 @@ pub(crate) async fn producer(shared: Shared, seed: u64, number: u32) {
     }
 }
 
-fn build(
+pub(crate) fn build(
     random: &SimEntropy,
     values: &[u64],
     index: i32,
@@ -229,6 +234,9 @@ async fn send(
             Err(error) => {
                 picture.forget();
                 shared.trace.line(&format!("{TOPIC}-{index}: {error}"));
+                if error.code() == Some(ErrorCode::OutOfOrderSequenceNumber) {
+                    shared.observed().sequences.refused(index, batch);
+                }
                 let passing = error.code().is_none_or(ErrorCode::is_retriable);
                 if !retry || !passing {
                     return None;

@@ -14,6 +14,7 @@ pub(crate) mod objects;
 pub(crate) mod one_value;
 pub(crate) mod one_writer;
 pub(crate) mod producers;
+pub(crate) mod sequences;
 pub(crate) mod topics;
 pub(crate) mod watermarks;
 
@@ -25,6 +26,7 @@ use tests::history::{Anomaly, History};
 
 use crate::clients::{IDEMPOTENT, PLAIN};
 use one_writer::Writers;
+use sequences::Sequences;
 use watermarks::Watermarks;
 
 /// The first few tell the story; thousands would hide it.
@@ -35,6 +37,7 @@ const MOST: usize = 20;
 pub(crate) struct Observed {
     pub(crate) watermarks: Watermarks,
     pub(crate) writers: Writers,
+    pub(crate) sequences: Sequences,
 }
 
 /// All that is judged by.
@@ -61,6 +64,7 @@ pub(crate) fn judge(evidence: &Evidence) -> Vec<String> {
     problems.extend(one_value::check(&anomalies));
     problems.extend(watermarks::check(&evidence.observed.watermarks));
     problems.extend(producers::check(&anomalies));
+    problems.extend(sequences::check(&evidence.observed.sequences));
     if evidence.has_group {
         problems.extend(groups::check(&evidence.group, &evidence.acknowledged));
     }

@@ -25,6 +25,7 @@ mod invariants;
 mod machine;
 mod members;
 mod nemesis;
+mod pipelined;
 mod plan;
 mod run;
 mod story;

@@ -313,15 +313,16 @@ fn backend(random: &SimEntropy) -> &'static str {
     if random.chance(50) { "disk" } else { "object" }
 }
 
-/// Three controllers, each with a broker.
+/// Three or five controllers, each with a broker, but one now and then.
 fn machines(random: &SimEntropy) -> Vec<MachinePlan> {
-    let nodes = 3;
+    let nodes = if random.chance(75) { 3 } else { 5 };
+    let apart = random.chance(30).then_some(1);
     let mixed = random.chance(30);
     let same = if random.chance(70) { "object" } else { "disk" };
     let drifts = random.chance(30);
     let machine = |node| MachinePlan {
         node,
-        broker: true,
+        broker: apart != Some(node),
         controller: true,
         backend: if mixed { backend(random) } else { same },
         drift: if drifts {

@@ -25,9 +25,10 @@ use crate::invariants::liveness::{DELIVERED_WITHIN, HEALED_WITHIN};
 use crate::invariants::{Evidence, Observed};
 use crate::machine::{self, Machine};
 use crate::nemesis::{Nemesis, good_store};
+use crate::pipelined::PIPELINED;
 use crate::plan::Plan;
 use crate::trace::Trace;
-use crate::{admin, members};
+use crate::{admin, members, pipelined};
 use rot::Rotten;
 
 /// Longest wait for one partition to be read in the end.
@@ -178,6 +179,10 @@ impl World {
         let mut clients = JoinSet::new();
         for number in IDEMPOTENT.into_iter().chain([PLAIN]) {
             let seed = self.random.below(u64::MAX);
+            if number == PIPELINED {
+                clients.spawn(done(pipelined::producer(self.shared.clone(), seed, number)));
+                continue;
+            }
             let producing = clients::producer(self.shared.clone(), seed, number);
             clients.spawn(done(producing));
         }

@@ -147,12 +147,19 @@ impl Writer {
         self.next += 1;
         self.marked = false;
         let started = Instant::now();
+        let early = env::planted!("ack-before-durable").then(|| group.clone());
         let store = self.backend.store(PendingGroup {
             group,
             acked_to: self.acked,
         });
         Some(Box::pin(async move {
-            let stored = store.await;
+            let stored = match early {
+                Some(group) => {
+                    tokio::spawn(store);
+                    (group, Ok(()))
+                }
+                None => store.await,
+            };
             InFlight {
                 stored,
                 bytes,

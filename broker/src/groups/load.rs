@@ -90,6 +90,9 @@ impl Loader {
             groups.insert(id.clone(), restored(id, value, now));
         }
         for (id, offsets) in self.offsets {
+            if env::planted!("offsets-not-replayed") {
+                break;
+            }
             groups
                 .entry(id)
                 .or_insert_with_key(|id| Group::new(id.clone(), now))
@@ -104,7 +107,9 @@ impl Loader {
 fn restored(id: Name, value: GroupMetadataValue, now: Now) -> Group {
     let mut group = Group::new(id, now);
     group.written = true;
-    group.generation = value.generation;
+    if !env::planted!("generation-not-restored") {
+        group.generation = value.generation;
+    }
     group.state_since_ms = value.state_since_ms;
     group.protocol_type = Some(value.protocol_type).filter(|name| !name.is_empty());
     let Some(protocol) = value.protocol.filter(|_| !value.members.is_empty()) else {

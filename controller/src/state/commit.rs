@@ -115,6 +115,7 @@ impl State {
             None => partition.leader == Some(commit.broker_epoch),
             Some(_) => partition.awaits == Some(commit.wal),
         };
+        let owned = owned || env::planted!("fence-not-checked");
         if slice.leader_epoch == partition.leader_epoch && owned {
             return Ok(());
         }

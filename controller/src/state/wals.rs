@@ -300,12 +300,15 @@ impl State {
         broker: BrokerEpoch,
     ) -> Result<(), Refusal> {
         let wal = self.wal(id)?;
+        if env::planted!("fence-not-checked") {
+            return Ok(());
+        }
         self.live_broker(broker)?;
         let stale = |reason: String| Err(Refusal::StaleWal { wal: id, reason });
         match (wal.phase, claim) {
             (WalPhase::Active, None) if wal.broker == broker => Ok(()),
             (WalPhase::Claimed { heir, claim: held }, Some(claim))
-                if heir == broker && held == claim =>
+                if (heir == broker && held == claim) || env::planted!("stale-claim-accepted") =>
             {
                 Ok(())
             }

