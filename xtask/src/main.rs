@@ -5,6 +5,7 @@
 //!      ─▶ tidy        crate directions, lengths, doors to the outside world
 //!      ─▶ deploy      chart, compose file, alerts, runbooks
 //!      ─▶ sim, determinism   the simulation, and that one seed gives one trace
+//!      ─▶ planted     one bug after the other, and what catches it
 //!      ─▶ compat      real clients against a real broker
 //!      ─▶ fuzz        frames and batches
 //!      ─▶ bench       the load generator
@@ -13,6 +14,7 @@
 
 mod compat;
 mod deploy;
+mod planted;
 mod sim;
 mod stage;
 mod tidy;
@@ -45,6 +47,8 @@ enum Command {
     Deploy(deploy::Args),
     /// Runs the simulation: a bounded number of seeds, or one seed again.
     Sim(sim::Args),
+    /// Plants bugs at real sites, one at a time, and shows what catches each.
+    Planted(planted::Args),
     /// Runs one seed in two processes and compares their traces byte for byte.
     Determinism(sim::DeterminismArgs),
     /// Installs real Kafka clients and runs them against a fresh broker.
@@ -78,6 +82,7 @@ fn main() -> ExitCode {
         Command::Tidy(args) => tidy::run(&args),
         Command::Deploy(args) => deploy::run(&args),
         Command::Sim(args) => sim::run(&args),
+        Command::Planted(args) => planted::run(&args),
         Command::Determinism(args) => sim::determinism(&args),
         Command::Compat(args) => compat::run(&args),
         Command::Fuzz { seconds } => stage::program("protocol/fuzz/run.sh")
