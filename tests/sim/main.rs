@@ -24,6 +24,7 @@ mod interpose;
 mod invariants;
 mod machine;
 mod members;
+mod mover;
 mod nemesis;
 mod pipelined;
 mod plan;

@@ -153,6 +153,7 @@ impl Nemesis {
             | Trouble::CutMachine
             | Trouble::CutAll
             | Trouble::CutControllers
+            | Trouble::Rejected
             | Trouble::SlowNetwork => self.on_network(event, &random).await,
         }
     }
@@ -305,6 +306,11 @@ impl Nemesis {
             return;
         }
         let until = tokio::time::Instant::now() + lasting;
+        let rejected = event.trouble == Trouble::Rejected;
+        for (from, to) in pairs.iter().filter(|_| rejected) {
+            self.network.reset(*from, *to);
+            self.network.refuse(*from, *to);
+        }
         loop {
             for (from, to) in &pairs {
                 self.network.cut_one_way(*from, *to);
@@ -314,6 +320,7 @@ impl Nemesis {
             sleep(if flaps { cut } else { lasting }).await;
             for (from, to) in &pairs {
                 self.network.heal_one_way(*from, *to);
+                self.network.admit(*from, *to);
             }
             if !flaps || tokio::time::Instant::now() >= until {
                 return self.over(event);
@@ -332,7 +339,7 @@ impl Nemesis {
                 let all = machines.map(|machine| machine.address());
                 all.chain(self.clients.iter().copied()).collect()
             }
-            Trouble::CutControllers => {
+            Trouble::CutControllers | Trouble::Rejected => {
                 let controllers = machines.filter(|machine| machine.plan.controller);
                 controllers.map(|machine| machine.address()).collect()
             }

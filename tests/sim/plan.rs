@@ -48,6 +48,9 @@ pub(crate) enum Trouble {
     CutAll,
     /// A machine reaches all but the controllers.
     CutControllers,
+    /// A broker and the controllers lose each other, and whoever of them knocks at its door is
+    /// refused: it looks dead, and is not.
+    Rejected,
     /// The network is slow.
     SlowNetwork,
     /// The store is away for one machine.
@@ -80,7 +83,7 @@ const SINGLE: [Trouble; 11] = [
 ];
 
 /// What may happen to several beside that.
-const CLUSTER: [Trouble; 16] = [
+const CLUSTER: [Trouble; 17] = [
     Trouble::Pause,
     Trouble::TwoKilled,
     Trouble::TwoPaused,
@@ -90,6 +93,7 @@ const CLUSTER: [Trouble; 16] = [
     Trouble::CutMachine,
     Trouble::CutAll,
     Trouble::CutControllers,
+    Trouble::Rejected,
     Trouble::SlowNetwork,
     Trouble::StoreAwayForOne,
     Trouble::StoreSlowForOne,
@@ -193,6 +197,8 @@ pub(crate) struct Plan {
     pub(crate) group: bool,
     /// Whether an administrator works.
     pub(crate) admin: bool,
+    /// Whether partitions are moved about.
+    pub(crate) moves: bool,
     /// Whether stored bytes are damaged in the end, while the machine rests.
     pub(crate) rot: bool,
     /// This read of the first machine's disk gives one wrong bit.
@@ -241,6 +247,7 @@ impl Plan {
             partitions: 3 + random.below(6) as i32,
             group: random.chance(60),
             admin: random.chance(50),
+            moves: random.chance(50),
             ..Self::quiet("object")
         }
     }
@@ -270,6 +277,7 @@ impl Plan {
             partitions: 2,
             group: false,
             admin: false,
+            moves: false,
             rot: false,
             flip_read: None,
             crash_at: None,
@@ -404,6 +412,9 @@ impl fmt::Display for Plan {
         }
         if self.admin {
             f.write_str(", admin")?;
+        }
+        if self.moves {
+            f.write_str(", moves")?;
         }
         if self.rot {
             f.write_str(", rot")?;

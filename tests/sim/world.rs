@@ -28,7 +28,7 @@ use crate::nemesis::{Nemesis, good_store};
 use crate::pipelined::PIPELINED;
 use crate::plan::Plan;
 use crate::trace::Trace;
-use crate::{admin, members, pipelined};
+use crate::{admin, members, mover, pipelined};
 use rot::Rotten;
 
 /// Longest wait for one partition to be read in the end.
@@ -185,6 +185,12 @@ impl World {
             }
             let producing = clients::producer(self.shared.clone(), seed, number);
             clients.spawn(done(producing));
+        }
+        if self.plan.moves {
+            let machines = self.plan.machines.iter().filter(|machine| machine.broker);
+            let nodes = machines.map(|machine| machine.node).collect();
+            let seed = self.random.below(u64::MAX);
+            clients.spawn(done(mover::mover(self.shared.clone(), seed, nodes)));
         }
         // A reader of each partition, but no more than a handful.
         for index in 0..self.plan.partitions.min(4) {

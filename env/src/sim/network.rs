@@ -71,6 +71,8 @@ struct State {
     cut: BTreeSet<(IpAddr, IpAddr)>,
     /// Nothing comes to them or from them.
     held: BTreeSet<IpAddr>,
+    /// One way: when `from` connects to `to`, it is refused.
+    refused: BTreeSet<(IpAddr, IpAddr)>,
     connections: Vec<Arc<Connection>>,
 }
 
@@ -89,6 +91,7 @@ impl SimNetwork {
                 deaths: BTreeMap::new(),
                 cut: BTreeSet::new(),
                 held: BTreeSet::new(),
+                refused: BTreeSet::new(),
                 connections: Vec::new(),
             }),
             changed: Notify::new(),
@@ -139,9 +142,23 @@ impl SimNetwork {
         self.0.changed.notify_waiters();
     }
 
+    /// Connects of `from` to `to` are refused, as by a host on which nothing listens, whether they
+    /// reach each other or not.
+    pub fn refuse(&self, from: IpAddr, to: IpAddr) {
+        self.state().refused.insert((from, to));
+    }
+
+    /// They are not refused any more.
+    pub fn admit(&self, from: IpAddr, to: IpAddr) {
+        self.state().refused.remove(&(from, to));
+    }
+
     /// Everybody reaches everybody again.
     pub fn heal_all(&self) {
-        self.state().cut.clear();
+        let mut state = self.state();
+        state.cut.clear();
+        state.refused.clear();
+        drop(state);
         self.0.changed.notify_waiters();
     }
 
@@ -292,6 +309,10 @@ impl Network for HostNetwork {
         };
         let to = SocketAddr::new(ip, address.port());
         let (out, back) = (self.network.latency(), self.network.latency());
+        if self.network.state().refused.contains(&(self.address, ip)) {
+            tokio::time::sleep(out + back).await;
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
         if !self.network.reaches(self.address, ip) || !self.network.reaches(ip, self.address) {
             let timeout = self.network.state().faults.connect_timeout;
             tokio::time::sleep(timeout).await;
