@@ -20,6 +20,9 @@ pub enum Fault {
     Unavailable,
     /// Took effect; the answer was lost.
     LostAnswer,
+    /// Likewise, and a repetition is not known as one: judged anew, as the real catalog does with
+    /// commits that move no trim point once it has forgotten them.
+    Forgotten,
     /// Refused as a conflict; nothing changed.
     Conflict,
 }
@@ -158,12 +161,14 @@ impl MemoryCatalog {
 }
 
 impl State {
-    fn fault(&mut self) -> Result<bool, CatalogError> {
+    /// Whether the answer is lost, and whether the command is forgotten besides.
+    fn fault(&mut self) -> Result<(bool, bool), CatalogError> {
         match self.faults.pop_front() {
             Some(Fault::Unavailable) => Err(CatalogError::Unavailable("injected".to_owned())),
             Some(Fault::Conflict) => Err(CatalogError::Conflict("injected".to_owned())),
-            Some(Fault::LostAnswer) => Ok(true),
-            None => Ok(false),
+            Some(Fault::LostAnswer) => Ok((true, false)),
+            Some(Fault::Forgotten) => Ok((true, true)),
+            None => Ok((false, false)),
         }
     }
 
@@ -267,7 +272,7 @@ impl State {
 impl Catalog for MemoryCatalog {
     async fn commit_upload(&self, commit: CommitUpload) -> Result<Vec<SliceOutcome>, CatalogError> {
         let mut state = self.state.lock();
-        let lost = state.fault()?;
+        let (lost, forgotten) = state.fault()?;
         if let Some(outcomes) = state.done.get(&commit.command_id) {
             return Ok(outcomes.clone());
         }
@@ -293,12 +298,15 @@ impl Catalog for MemoryCatalog {
         }
         let outcomes = state.judge(&commit)?;
         state.apply(&commit, &outcomes);
+        if forgotten && commit.from == commit.to {
+            state.done.remove(&commit.command_id);
+        }
         State::answer(lost, outcomes)
     }
 
     async fn replace(&self, replace: ReplaceSlices) -> Result<(), CatalogError> {
         let mut state = self.state.lock();
-        let lost = state.fault()?;
+        let (lost, _) = state.fault()?;
         if state.replaced.contains(&replace.command_id) {
             return Ok(());
         }
@@ -356,7 +364,7 @@ impl Catalog for MemoryCatalog {
         log_start: i64,
     ) -> Result<(), CatalogError> {
         let mut state = self.state.lock();
-        let lost = state.fault()?;
+        let (lost, _) = state.fault()?;
         if state.fenced.contains(&broker_epoch) {
             return Err(CatalogError::Fenced(format!("broker epoch {broker_epoch}")));
         }

@@ -28,9 +28,16 @@ impl CheckpointPlan {
 
 impl Committed {
     /// Moves on over an entry of the log, unless the state is past it.
+    ///
+    /// # Errors
+    /// `Internal` when entries before it were left out: their producers would be forgotten.
     pub(crate) fn fold(&mut self, entry: &wal::Entry) -> Result<(), Error> {
         if entry.base_offset < self.at {
             return Ok(());
+        }
+        if entry.base_offset > self.at {
+            let what = "producer state would skip entries of the log (R5)";
+            return Err(Error::Internal { what });
         }
         for view in Batches::new(&entry.batches) {
             let what = "the log holds no whole batches";

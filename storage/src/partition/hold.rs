@@ -44,6 +44,13 @@ impl Inner {
         self.state.lock().committed_end
     }
 
+    /// Up to where it is committed and its producers are known. The catalog may have told of more
+    /// than rounds of ours have seen to the end.
+    pub(crate) fn folded_end(&self) -> i64 {
+        let state = self.state.lock();
+        state.committed_end.min(state.committed.at)
+    }
+
     /// Waits until nothing of it is queued in the log, or it is closed.
     pub(crate) async fn all_durable(&self) {
         let notify = Arc::new(Notify::new());

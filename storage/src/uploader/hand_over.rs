@@ -111,10 +111,11 @@ impl Worker {
     }
 }
 
+/// From where on rounds have not seen them yet: an upload carries the producers of all before it.
 fn ends(partitions: &[Arc<Inner>]) -> BTreeMap<(TopicPartition, LeaderEpoch), i64> {
     let end = |inner: &Arc<Inner>| {
         let key = (inner.topic_partition, inner.leader_epoch);
-        (key, inner.committed_end())
+        (key, inner.folded_end())
     };
     partitions.iter().map(end).collect()
 }

@@ -37,6 +37,12 @@ impl Round {
         self.groups.iter().map(DurableGroup::bytes).sum()
     }
 
+    /// Commits without moving the trim point. The catalog knows the repetition of such a command
+    /// only for a while: judged anew, what it has committed long since looks dropped.
+    fn is_early(&self) -> bool {
+        self.from == self.to
+    }
+
     /// Runs of about 1 MiB per partition, in order: what the cache evicts at a time.
     pub(crate) fn chunks(&self) -> Vec<(Arc<Inner>, i64, usize)> {
         const CHUNK_BYTES: usize = 1 << 20;
@@ -88,6 +94,8 @@ struct Part<'a> {
     entries: Vec<&'a QueuedEntry>,
     /// Up to where the owner knows it to be committed: early uploads went there.
     own_end: i64,
+    /// Up to where rounds have counted it: the owner may have learnt of more.
+    counted_end: i64,
     /// Of its entries from there on, committed already or not.
     new_bytes: u64,
     bytes: u64,
@@ -104,10 +112,12 @@ impl Part<'_> {
             (None, Some(inner)) => inner.committed_end(),
             (None, None) => 0,
         };
+        let counted_end = plan.as_ref().map_or(own_end, |plan| plan.committed.at);
         Self {
             partition,
             entries: Vec::new(),
             own_end,
+            counted_end,
             new_bytes: 0,
             bytes: 0,
             plan,
@@ -171,11 +181,17 @@ impl Committer {
                 .collect();
             match self.commit(round, slices.clone()).await {
                 Ok(outcomes) => {
-                    return Ok(self.finish(&objects, written, &slices, &outcomes).await);
+                    if !round.is_early() {
+                        self.delete_unnamed(&objects, &slices, &outcomes).await;
+                    }
+                    return Ok(finish(&objects, written, &slices, &outcomes));
                 }
                 Err(Error::Catalog(CatalogError::Conflict(reason))) => {
-                    // Refused whole, so that nothing names these objects or ever will.
-                    self.delete(&objects).await;
+                    // Refused whole, so that nothing names these objects or ever will. Only of an
+                    // early round an attempt that is still on its way may yet be taken.
+                    if !round.is_early() {
+                        self.delete(&objects).await;
+                    }
                     conflicts += 1;
                     self.metrics.upload_conflicts.inc();
                     tracing::warn!(%reason, conflicts, "the catalog moved: cutting the round again");
@@ -210,7 +226,7 @@ impl Committer {
             if let Some(plan) = &mut part.plan {
                 plan.committed.fold(entry)?;
             }
-            if entry.last_offset >= part.own_end {
+            if entry.last_offset >= part.counted_end {
                 part.new_bytes += entry.batches.len() as u64;
             }
             // Committed already (R6); an entry that straddles goes to the catalog, which refuses.
@@ -435,56 +451,65 @@ impl Committer {
         }
     }
 
-    /// Sorts out what was committed and what was dropped.
-    async fn finish(
+    /// What no slice came to name is our own failure, deleted by us. The catalog has condemned it
+    /// besides.
+    async fn delete_unnamed(
         &self,
         objects: &[FinishedObject],
-        written: Vec<Written>,
         slices: &[SliceRef],
         outcomes: &[SliceOutcome],
-    ) -> Finished {
-        let mut finished = Finished::default();
-        let committed: Vec<&SliceRef> = slices
-            .iter()
-            .zip(outcomes)
-            .filter(|(_, outcome)| **outcome == SliceOutcome::Committed)
-            .map(|(slice, _)| slice)
-            .collect();
+    ) {
         for object in objects {
-            // Nothing names it: our own failure, deleted by us.
-            if !committed
-                .iter()
-                .any(|slice| slice.object.key == object.object.key)
-            {
+            let named =
+                committed(slices, outcomes).any(|slice| slice.object.key == object.object.key);
+            if !named {
                 self.objects.delete_own(&object.object.key).await;
             }
         }
-        let mut of_part: BTreeMap<_, Vec<SliceRef>> = BTreeMap::new();
-        for slice in committed {
-            let key = (slice.topic_partition, slice.leader_epoch);
-            of_part.entry(key).or_default().push(slice.clone());
-        }
-        for part in written {
-            let slices = of_part.remove(&part.key).unwrap_or_default();
-            let all = self.wrote(objects, part.key) == slices.len();
-            if !all {
-                finished.moved.push(part.key.0);
-            }
-            finished.parts.push(FinishedPart {
-                partition: part.partition,
-                committed: part.committed,
-                slices,
-                bytes: part.bytes,
-            });
-        }
-        finished
     }
+}
 
-    fn wrote(&self, objects: &[FinishedObject], key: (TopicPartition, LeaderEpoch)) -> usize {
-        objects
-            .iter()
-            .flat_map(|object| &object.slices)
-            .filter(|slice| (slice.topic_partition, slice.leader_epoch) == key)
-            .count()
+fn committed<'a>(
+    slices: &'a [SliceRef],
+    outcomes: &'a [SliceOutcome],
+) -> impl Iterator<Item = &'a SliceRef> {
+    let told = slices.iter().zip(outcomes);
+    told.filter(|(_, outcome)| **outcome == SliceOutcome::Committed)
+        .map(|(slice, _)| slice)
+}
+
+/// Sorts out what was committed and what was dropped.
+fn finish(
+    objects: &[FinishedObject],
+    written: Vec<Written>,
+    slices: &[SliceRef],
+    outcomes: &[SliceOutcome],
+) -> Finished {
+    let mut finished = Finished::default();
+    let mut of_part: BTreeMap<_, Vec<SliceRef>> = BTreeMap::new();
+    for slice in committed(slices, outcomes) {
+        let key = (slice.topic_partition, slice.leader_epoch);
+        of_part.entry(key).or_default().push(slice.clone());
     }
+    for part in written {
+        let slices = of_part.remove(&part.key).unwrap_or_default();
+        if wrote(objects, part.key) != slices.len() {
+            finished.moved.push(part.key.0);
+        }
+        finished.parts.push(FinishedPart {
+            partition: part.partition,
+            committed: part.committed,
+            slices,
+            bytes: part.bytes,
+        });
+    }
+    finished
+}
+
+fn wrote(objects: &[FinishedObject], key: (TopicPartition, LeaderEpoch)) -> usize {
+    objects
+        .iter()
+        .flat_map(|object| &object.slices)
+        .filter(|slice| (slice.topic_partition, slice.leader_epoch) == key)
+        .count()
 }

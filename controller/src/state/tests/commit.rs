@@ -53,6 +53,24 @@ fn the_same_round_again_is_answered_as_before_however_late() {
     );
 }
 
+/// Its owner must not take the answer for a leave to delete the object.
+#[test]
+fn an_early_round_that_is_forgotten_is_dropped_again_and_its_object_stays_named() {
+    let (mut world, broker, wal) = world();
+    let id = world.fresh_id();
+    let early = Command::CommitUpload(round(broker, wal, (0, 0), vec![slice(0, 0, (0, 10), "a")]));
+    let answer = Ok(Response::Committed(vec![Committed]));
+    assert_eq!(world.apply_as(id, early.clone()), answer);
+    assert_eq!(world.apply_as(id, early.clone()), answer);
+    world.state.recent = Recent::default();
+    let judged_anew = world.apply_as(id, early);
+    assert_eq!(judged_anew, Ok(Response::Committed(vec![Dropped])));
+    assert!(world.state.objects.names("a"));
+    assert!(world.condemned().is_empty());
+    assert_eq!(world.partition(0).committed_end, 10);
+    assert_eq!(world.trim(wal), 0);
+}
+
 #[test]
 fn rounds_commit_one_after_the_other() {
     let (mut world, broker, wal) = world();

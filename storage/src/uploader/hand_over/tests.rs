@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
 use protocol::BrokerEpoch;
 use uuid::Uuid;
 use wal::WalId;
@@ -10,6 +12,7 @@ use super::*;
 use crate::harness::{
     Gate, GateCatalog, GateStore, Trims, World, batch, context, put, read_all, sequenced, tp,
 };
+use crate::testing::Fault;
 use crate::{Partition, Storage, TopicConfig};
 
 const BOUNDS: HandOverBounds = HandOverBounds {
@@ -240,4 +243,66 @@ async fn an_append_that_comes_between_reservation_and_hold_waits_too() {
         "at the deadline: {refused}"
     );
     storage.shutdown().await;
+}
+
+/// The catalog knows the repetition of an early commit only for a while: judged anew, it is told
+/// "dropped" of slices that stand.
+#[tokio::test(start_paused = true)]
+async fn an_early_commit_that_the_catalog_forgot_keeps_its_object() {
+    let mut world = World::new();
+    let storage = world.storage();
+    let moving = world.open(&storage, 0, 0).await;
+    for n in 0..4 {
+        put(&moving, &sequenced(9, 0, 2 * n, 2)).await.unwrap();
+    }
+    world.catalog.inject([Fault::Forgotten]);
+    let held = storage
+        .hand_over(&all(std::slice::from_ref(&moving)), BOUNDS)
+        .await
+        .unwrap();
+    assert_eq!(held[0].end, 8);
+    for key in world.catalog.named_objects() {
+        let there = world.store.head(&Path::from(key.as_str())).await;
+        assert!(there.is_ok(), "{key} is named, and gone");
+    }
+    let heir = other(&mut world);
+    let opened = world.open(&heir, 0, 1).await;
+    storage.released(tp(0), LeaderEpoch(0));
+    assert_eq!(read_all(&opened, 0, 50).await.len(), 4);
+    assert_eq!(put(&opened, &sequenced(9, 0, 6, 2)).await.unwrap(), 6);
+    storage.shutdown().await;
+    heir.shutdown().await;
+}
+
+/// Cut off after the catalog took it, and then told by the catalog how far it is committed, the
+/// owner still gives the producers of those batches along.
+#[tokio::test(start_paused = true)]
+async fn producers_of_what_the_catalog_told_the_owner_are_given_along() {
+    let mut world = World::new();
+    let (gate, _store) = gated(&mut world);
+    let storage = world.storage();
+    let moving = world.open(&storage, 0, 0).await;
+    for n in 0..3 {
+        put(&moving, &sequenced(9, 0, 2 * n, 2)).await.unwrap();
+    }
+    gate.stop_at(2, true);
+    let moves = all(std::slice::from_ref(&moving));
+    assert_eq!(storage.hand_over(&moves, BOUNDS).await.unwrap(), []);
+    gate.open();
+    assert_eq!(moving.position().committed_end, 0);
+    storage.shared().refresh(tp(0)).await.unwrap();
+    assert_eq!(moving.position().committed_end, 6, "told by the catalog");
+    // Another producer: the checkpoint at the end must not forget the first.
+    put(&moving, &sequenced(10, 0, 0, 1)).await.unwrap();
+    let held = storage.hand_over(&moves, BOUNDS).await.unwrap();
+    assert_eq!(held[0].end, 7);
+    let heir = other(&mut world);
+    let opened = world.open(&heir, 0, 1).await;
+    storage.released(tp(0), LeaderEpoch(0));
+    assert_eq!(put(&opened, &sequenced(9, 0, 4, 2)).await.unwrap(), 4);
+    assert_eq!(put(&opened, &sequenced(9, 0, 6, 2)).await.unwrap(), 7);
+    storage.drain().await.unwrap();
+    assert_eq!(storage.unuploaded().0, 0);
+    storage.shutdown().await;
+    heir.shutdown().await;
 }
