@@ -17,9 +17,12 @@ use protocol::messages::alter_partition_reassignments_request::{
     ReassignablePartition, ReassignableTopic,
 };
 use protocol::messages::create_topics_request::CreatableTopic;
+use protocol::messages::join_group_request::JoinGroupRequestProtocol;
+use protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use protocol::messages::{
     AlterPartitionReassignmentsRequest, BrokerId, CreateTopicsRequest, ElectLeadersRequest,
-    ListPartitionReassignmentsRequest, StrBytes, TopicName,
+    GroupId, HeartbeatRequest, JoinGroupRequest, ListPartitionReassignmentsRequest, StrBytes,
+    SyncGroupRequest, TopicName,
 };
 use protocol::{BatchBuilder, Response};
 use tokio::task::JoinHandle;
@@ -37,12 +40,17 @@ struct Nodes {
     hosts: BTreeMap<u8, SimHost>,
     running: BTreeMap<u8, Node>,
     store: Arc<InMemory>,
+    balancer: &'static str,
 }
 
 // === impl Nodes ===
 
 impl Nodes {
     async fn begun(seed: u64) -> Self {
+        Self::balanced(seed, "false").await
+    }
+
+    async fn balanced(seed: u64, balancer: &'static str) -> Self {
         let network = SimNetwork::new(seed, NetworkFaults::QUIET);
         let host = |node: u8| {
             let seed = seed * 100 + u64::from(node);
@@ -53,6 +61,7 @@ impl Nodes {
             network,
             running: BTreeMap::new(),
             store: Arc::default(),
+            balancer,
         };
         for node in 1..=3 {
             nodes.start(node).await;
@@ -77,6 +86,8 @@ impl Nodes {
             ("wal.object.puts.per.second", "1000"),
             ("offsets.topic.num.partitions", "5"),
             ("shutdown.timeout.ms", "10000"),
+            ("balancer.enable", self.balancer),
+            ("balancer.interval.ms", "4000"),
         ];
         let parts = NodeParts {
             store: Some((self.store.clone(), String::new())),
@@ -85,6 +96,24 @@ impl Nodes {
         let config = Config::with(&settings).unwrap();
         let started = Node::start(self.hosts[&node].env(), config, parts).await;
         self.running.insert(node, started.unwrap());
+    }
+
+    async fn stop(&mut self, node: u8) {
+        let stopping = self.running.remove(&node).unwrap();
+        timeout(PATIENCE, stopping.stop()).await.unwrap().unwrap();
+    }
+
+    async fn come_back(&mut self, node: u8) {
+        self.start(node).await;
+        let ready = self.running[&node].ready();
+        timeout(PATIENCE, ready).await.unwrap().unwrap();
+    }
+
+    /// The process dies; what it had synced stays.
+    fn kill(&mut self, node: u8) {
+        self.hosts[&node].disk.power_loss();
+        self.network.kill_host(ip(node));
+        self.running.remove(&node);
     }
 
     fn client(&self, node: u8) -> Cluster {
@@ -310,22 +339,18 @@ async fn a_stop_gives_everything_away_first() {
     create(&mut nodes.client(2), "t", 9).await;
     let writers = nodes.write("t", 9);
     sleep(Duration::from_millis(500)).await;
-    let stopping = nodes.running.remove(&3).unwrap();
-    timeout(PATIENCE, stopping.stop()).await.unwrap().unwrap();
+    nodes.stop(3).await;
     assert_eq!(nodes.leaders("t").await, BTreeSet::from([1, 2]));
     sleep(Duration::from_millis(500)).await;
     let longest = all_there(&nodes, "t", writers).await;
     println!("longest write gap {longest:?}");
     assert!(longest <= Duration::from_millis(200), "{longest:?}");
     // It comes back, and is elected where an operator prefers it.
-    nodes.start(3).await;
-    let ready = nodes.running[&3].ready();
-    timeout(PATIENCE, ready).await.unwrap().unwrap();
+    nodes.come_back(3).await;
     let mut client = nodes.client(1);
     reassign(&mut client, "t", [(0, Some(vec![3]))].into_iter()).await;
     none_moves(&mut client).await;
-    let stopping = nodes.running.remove(&3).unwrap();
-    timeout(PATIENCE, stopping.stop()).await.unwrap().unwrap();
+    nodes.stop(3).await;
     let elect = || {
         ElectLeadersRequest::default()
             .with_topic_partitions(None)
@@ -343,10 +368,163 @@ async fn a_stop_gives_everything_away_first() {
     };
     let refused = codes(client.call(elect()).await.unwrap());
     assert_eq!(refused, [(0, 80)], "PREFERRED_LEADER_NOT_AVAILABLE");
-    nodes.start(3).await;
-    let ready = nodes.running[&3].ready();
-    timeout(PATIENCE, ready).await.unwrap().unwrap();
+    nodes.come_back(3).await;
     assert_eq!(codes(client.call(elect()).await.unwrap()), [(0, 0)]);
     assert!(nodes.leaders("t").await.contains(&3));
     assert_eq!(codes(client.call(elect()).await.unwrap()), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_comes_back_fills_again_and_then_nothing_moves() {
+    let mut nodes = Nodes::balanced(33, "true").await;
+    create(&mut nodes.client(2), "t", 9).await;
+    let writers = nodes.write("t", 3);
+    nodes.stop(3).await;
+    assert_eq!(nodes.leaders("t").await, BTreeSet::from([1, 2]));
+    nodes.come_back(3).await;
+    let counts = async || {
+        let found = nodes.client(1).topic("t").await.unwrap();
+        let led = |node| found.partitions.iter().filter(|p| p.leader == node).count();
+        [led(1), led(2), led(3)]
+    };
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while counts().await.iter().any(|count| *count < 2) {
+        assert!(Instant::now() < deadline, "{:?}", counts().await);
+        sleep(Duration::from_secs(1)).await;
+    }
+    sleep(Duration::from_secs(9)).await;
+    let epochs = async || {
+        let found = nodes.client(1).topic("t").await.unwrap();
+        let epochs = found.partitions.iter().map(|p| p.leader_epoch);
+        epochs.collect::<Vec<_>>()
+    };
+    let before = epochs().await;
+    sleep(Duration::from_secs(9)).await;
+    assert_eq!(epochs().await, before, "constant load, and nothing moves");
+    all_there(&nodes, "t", writers).await;
+}
+
+/// A member of a group, as a client that does everything by hand.
+struct Member {
+    client: Cluster,
+    group: &'static str,
+    id: StrBytes,
+    coordinator: i32,
+}
+
+impl Member {
+    async fn join(mut client: Cluster, group: &'static str) -> Self {
+        let protocol = JoinGroupRequestProtocol::default()
+            .with_name(text("range"))
+            .with_metadata(bytes::Bytes::from_static(b"m"));
+        let request = JoinGroupRequest::default()
+            .with_group_id(GroupId(text(group)))
+            .with_session_timeout_ms(20_000)
+            .with_rebalance_timeout_ms(20_000)
+            .with_protocol_type(text("consumer"))
+            .with_protocols(vec![protocol]);
+        let (id, coordinator) = loop {
+            sleep(Duration::from_millis(100)).await;
+            let Ok(coordinator) = client.coordinator(group).await else {
+                continue;
+            };
+            let joined = client.call_node(coordinator, request.clone(), 3).await;
+            if let Ok(Response::JoinGroup(joined)) = joined
+                && joined.error_code == 0
+            {
+                assert_eq!(joined.generation_id, 1);
+                break (joined.member_id, coordinator);
+            }
+        };
+        let given = SyncGroupRequestAssignment::default()
+            .with_member_id(id.clone())
+            .with_assignment(bytes::Bytes::from_static(b"mine"));
+        let request = SyncGroupRequest::default()
+            .with_group_id(GroupId(text(group)))
+            .with_generation_id(1)
+            .with_member_id(id.clone())
+            .with_assignments(vec![given]);
+        let Response::SyncGroup(synced) = client.call_node(coordinator, request, 3).await.unwrap()
+        else {
+            panic!("another answer");
+        };
+        assert_eq!(synced.error_code, 0);
+        Self {
+            client,
+            group,
+            id,
+            coordinator,
+        }
+    }
+
+    /// One heartbeat to whom it believes in; its error code.
+    async fn beat(&mut self) -> Option<i16> {
+        let request = HeartbeatRequest::default()
+            .with_group_id(GroupId(text(self.group)))
+            .with_generation_id(1)
+            .with_member_id(self.id.clone());
+        match self.client.call_node(self.coordinator, request, 3).await {
+            Ok(Response::Heartbeat(answer)) => Some(answer.error_code),
+            Ok(_) | Err(_) => None,
+        }
+    }
+
+    /// As clients do: looks for the coordinator until a heartbeat is taken. No rebalance on the way.
+    async fn goes_on(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Ok(found) = self.client.coordinator(self.group).await {
+                self.coordinator = found;
+            }
+            match self.beat().await {
+                Some(0) => return,
+                // COORDINATOR_LOAD_IN_PROGRESS, _NOT_AVAILABLE, NOT_COORDINATOR, or gone.
+                Some(14..=16) | None => {}
+                Some(other) => panic!("the generation is lost: {other}"),
+            }
+            assert!(Instant::now() < deadline, "no coordinator");
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn groups_go_on_at_the_new_coordinator_without_a_rebalance() {
+    let mut nodes = Nodes::begun(34).await;
+    let mut member = Member::join(nodes.client_at(1, 40), "g").await;
+    assert_eq!(member.beat().await, Some(0));
+    // A move.
+    let old = member.coordinator;
+    let to = old % 3 + 1;
+    let mut client = nodes.client_at(1, 41);
+    let moves = (0..5).map(|p| (p, Some(vec![to])));
+    assert_eq!(
+        reassign(&mut client, "__consumer_offsets", moves).await,
+        [0; 5]
+    );
+    none_moves(&mut client).await;
+    assert_eq!(member.beat().await, Some(16), "NOT_COORDINATOR");
+    member.goes_on().await;
+    assert_eq!(member.coordinator, to);
+    // Its timers run on: a member that is silent is put out, one that is not is not.
+    for _ in 0..10 {
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(member.beat().await, Some(0));
+    }
+    // An ordered stop of the coordinator.
+    nodes.stop(u8::try_from(to).unwrap()).await;
+    member.goes_on().await;
+    assert_ne!(member.coordinator, to);
+    nodes.come_back(u8::try_from(to).unwrap()).await;
+    // A death.
+    nodes.kill(u8::try_from(member.coordinator).unwrap());
+    let died = member.coordinator;
+    member.goes_on().await;
+    assert_ne!(member.coordinator, died);
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(
+        member.beat().await,
+        Some(25),
+        "UNKNOWN_MEMBER_ID: its session ran out"
+    );
 }
