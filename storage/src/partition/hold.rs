@@ -39,6 +39,12 @@ impl Inner {
         ready.then_some(state.log_end)
     }
 
+    /// True when nothing is left to be committed, or it is closed.
+    pub(crate) fn is_committed(&self) -> bool {
+        let state = self.state.lock();
+        state.status == Status::Closed || state.committed_end == state.log_end
+    }
+
     /// Up to where it is committed, as far as is known here.
     pub(crate) fn committed_end(&self) -> i64 {
         self.state.lock().committed_end

@@ -13,11 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::{LeaderEpoch, TopicPartition};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{Round, Worker};
 use crate::Error;
-use crate::limits::{EARLY_PASSES, HELD_BYTES};
+use crate::limits::{EARLY_PASSES, HELD_BYTES, QUEUED_SOON};
 use crate::partition::Inner;
 
 /// How long a hand-over may take.
@@ -89,7 +89,14 @@ impl Worker {
         for inner in partitions {
             inner.all_durable().await;
         }
-        self.early(partitions).await
+        loop {
+            self.early(partitions).await?;
+            if partitions.iter().all(|inner| inner.is_committed()) {
+                return Ok(());
+            }
+            // A group is published entry by entry, and queued for upload only then.
+            sleep(QUEUED_SOON).await;
+        }
     }
 
     /// One round of these partitions' entries, without a trim. What it is cut off in is found
