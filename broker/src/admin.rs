@@ -3,6 +3,7 @@
 mod balance;
 mod brokers;
 mod cluster;
+mod wals;
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use parking_lot::{Mutex, RwLock};
 use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use protocol::NodeId;
@@ -54,6 +56,10 @@ struct ControllerMetrics {
     offline: Gauge,
     live: Gauge,
     quorum_age: Gauge,
+    /// Logs that an operator gave up here.
+    abandoned: Counter,
+    /// Logs that an operator put back here.
+    unquarantined: Counter,
 }
 
 // === impl ControllerMetrics ===
@@ -75,6 +81,13 @@ impl ControllerMetrics {
         gauge("live_brokers", help, &metrics.live);
         let help = "Time since a quorum of the controllers answered this node, milliseconds";
         gauge("quorum_age_ms", help, &metrics.quorum_age);
+        let mut counter = |name, help, counter: &Counter| {
+            registry.register(name, help, counter.clone());
+        };
+        let help = "Logs that an operator gave up through this node";
+        counter("wals_abandoned", help, &metrics.abandoned);
+        let help = "Logs that an operator put back through this node";
+        counter("wals_unquarantined", help, &metrics.unquarantined);
         metrics
     }
 
@@ -128,6 +141,12 @@ impl Admin {
             controllers,
             balancer: loads::settings(config),
         }
+    }
+
+    /// The way to the controllers, once there is one.
+    fn client(&self) -> Option<Client> {
+        let cluster = self.cluster.lock();
+        cluster.as_ref().map(|(client, _)| client.clone())
     }
 
     /// From here on there is a cluster to tell of.
@@ -240,6 +259,8 @@ fn pages(admin: Arc<Admin>) -> Router {
         .route("/v1/brokers", get(brokers::list))
         .route("/v1/brokers/{node}/drain", post(brokers::drain))
         .route("/v1/brokers/{node}/resume", post(brokers::resume))
+        .route("/v1/wals/{id}/abandon", post(wals::abandon))
+        .route("/v1/wals/{id}/unquarantine", post(wals::unquarantine))
         .with_state(admin)
 }
 

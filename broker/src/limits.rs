@@ -73,6 +73,9 @@ pub(crate) const MOVE_SERVING: Duration = Duration::from_secs(30);
 /// How long a move holds appends at most before it is put off.
 pub(crate) const MOVE_HELD: Duration = Duration::from_secs(2);
 
+/// Longest request to decide about a log, bytes.
+pub(crate) const MAX_REASON_BYTES: usize = 4096;
+
 /// Partitions opened at once.
 pub(crate) const PARTITION_OPENS: usize = 32;
 

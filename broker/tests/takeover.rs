@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use broker::client::{Cluster, Error, FetchLimits, PartitionInfo, Settings};
 use broker::config::Config;
 use broker::{Node, NodeParts, Status};
+use env::Network;
 use env::sim::{NetworkFaults, SimHost, SimNetwork};
 use futures::stream::BoxStream;
 use object_store::memory::InMemory;
@@ -24,6 +25,7 @@ use parking_lot::Mutex;
 use protocol::messages::create_topics_request::CreatableTopic;
 use protocol::messages::{CreateTopicsRequest, StrBytes, TopicName};
 use protocol::{BatchBuilder, Response};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -484,8 +486,6 @@ async fn an_heir_that_dies_at_any_stage_is_followed_by_another() {
     // Five voters: two may die.
     let stages = [Stop::Read, Stop::Store(0), Stop::Store(1), Stop::Stored];
     for (seed, stop) in (10..).zip(stages) {
-        let began = std::time::Instant::now();
-        let say = |what: &str| println!("{stop:?} {what} {:?}", began.elapsed());
         let mut nodes = Nodes::begun(seed, 5, "object").await;
         nodes.topic().await;
         let dead = nodes.follower();
@@ -506,17 +506,14 @@ async fn an_heir_that_dies_at_any_stage_is_followed_by_another() {
                 wanted.push((*partition, offset, value));
             }
         }
-        say("written");
         nodes.stop_at(dead, stop);
         nodes.kill(dead);
         let heir = nodes.stopped().await;
         assert_ne!(heir, dead);
-        say("stopped");
         nodes.kill(heir);
         for partition in &lost {
             produce(&mut client, *partition, "after").await;
         }
-        say("writes go on");
         for partition in lost {
             let stands = read(&mut nodes.client(), partition).await;
             for (_, offset, value) in wanted.iter().filter(|(of, _, _)| *of == partition) {
@@ -578,4 +575,64 @@ async fn a_log_on_a_disk_waits_for_its_node_and_the_others_go_on() {
     }
     let acknowledged = load.end().await;
     check(&nodes, &acknowledged).await;
+}
+
+/// Status and JSON that the admin listener of `node` answers to a POST.
+async fn post(nodes: &Nodes, node: u8, path: &str, body: &str) -> (u16, String) {
+    let net = nodes.network.host("operator", IpAddr::from([10, 0, 1, 2]));
+    let at = SocketAddr::new(ip(node), 9644);
+    let mut stream = net.connect(at).await.unwrap();
+    let length = body.len();
+    let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n");
+    let request = format!("{head}content-length: {length}\r\n\r\n{body}");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head[9..12].parse().unwrap(), body.to_owned())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_gives_up_a_lost_disk_through_any_node() {
+    let mut nodes = Nodes::begun(5, 3, "disk").await;
+    nodes.topic().await;
+    let mut client = nodes.client();
+    for partition in 0..PARTITIONS {
+        produce(&mut client, partition, "before").await;
+    }
+    let lost = nodes.follower();
+    let before = nodes.leaders().await;
+    nodes.kill(lost);
+    sleep(Duration::from_secs(20)).await;
+    let other = *nodes.running.keys().next().unwrap();
+    // Its id, as /v1/cluster shows it, is not needed here: an unknown one is refused with it.
+    let unknown = format!("/v1/wals/{}/abandon", uuid::Uuid::from_u128(1));
+    let (code, _) = post(&nodes, other, &unknown, r#"{"by":"me","reason":"lost"}"#).await;
+    assert_eq!(code, 404);
+    let dir = std::path::Path::new("/data/wal");
+    let logs = nodes.hosts[&lost].env().disk.read_dir(dir).unwrap();
+    let id = logs[0].file_name().unwrap().to_str().unwrap().to_owned();
+    let path = format!("/v1/wals/{id}/abandon");
+    let (code, why) = post(&nodes, other, &path, r#"{"by":"me"}"#).await;
+    assert_eq!(code, 400, "{why}");
+    let (code, told) = post(&nodes, other, &path, r#"{"by":"me","reason":"lost"}"#).await;
+    assert_eq!(code, 200, "{told}");
+    assert!(told.contains(r#""done":false"#), "{told}");
+    let yes = r#"{"by":"me","reason":"lost","yes":true}"#;
+    let (code, told) = post(&nodes, other, &path, yes).await;
+    assert_eq!(code, 200, "{told}");
+    for was in before {
+        let offset = produce(&mut nodes.client(), was.partition, "after").await;
+        match was.leader == i32::from(lost) {
+            true => assert!((1_000_000..=1_000_001).contains(&offset), "{offset}"),
+            false => assert_eq!(offset, 1),
+        }
+    }
+    // Nothing is left to give up, and a live broker's log is not.
+    let (code, _) = post(&nodes, other, &path, yes).await;
+    assert_eq!(code, 404);
+    let logs = nodes.hosts[&other].env().disk.read_dir(dir).unwrap();
+    let live = logs[0].file_name().unwrap().to_str().unwrap().to_owned();
+    let (code, why) = post(&nodes, other, &format!("/v1/wals/{live}/abandon"), yes).await;
+    assert_eq!(code, 409, "{why}");
 }

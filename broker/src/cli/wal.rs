@@ -2,6 +2,7 @@
 //! without a broker.
 
 mod decide;
+mod online;
 
 use std::path::PathBuf;
 
@@ -77,9 +78,18 @@ pub(crate) async fn run(env: &Env, args: WalArgs) -> Result<()> {
             offline,
         } => (data_dir, wal, prefix, offline),
         WalCommand::Abandon { which, reason, yes } => {
+            if let Some(at) = &which.admin {
+                let who = (which.by(), &*reason);
+                return online::abandon(env, at, which.wal, who, yes).await;
+            }
             return decide::abandon(env, &which, &reason, yes).await;
         }
-        WalCommand::Unquarantine { which } => return decide::unquarantine(env, &which).await,
+        WalCommand::Unquarantine { which } => {
+            if let Some(at) = &which.admin {
+                return online::unquarantine(env, at, which.wal, which.by()).await;
+            }
+            return decide::unquarantine(env, &which).await;
+        }
     };
     let mut rows = Rows::new(COLUMNS);
     if let (Some(prefix), Some(wal)) = (prefix, wal) {

@@ -1,6 +1,6 @@
 //! `headwater wal abandon` and `headwater wal unquarantine`: what an operator decides about a log
 //! that cannot be recovered. Done on the node's own directory while no broker runs there: its lock
-//! proves that nobody writes the log any more.
+//! proves that nobody writes the log any more. While one runs, `online` asks it instead.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,7 +27,21 @@ pub(super) struct Which {
     node_id: i32,
     /// The log, as the broker's message and `/status` name it.
     #[arg(long)]
-    wal: uuid::Uuid,
+    pub(super) wal: uuid::Uuid,
+    /// Admin address (HOST:PORT) of any node that runs, instead of the directory of one that is
+    /// stopped: the only way with several controllers.
+    #[arg(long)]
+    pub(super) admin: Option<String>,
+    /// Who decides, for the record; the system's user when not said.
+    #[arg(long, env = "USER")]
+    by: Option<String>,
+}
+
+impl Which {
+    /// Who decides.
+    pub(super) fn by(&self) -> &str {
+        self.by.as_deref().unwrap_or("an operator")
+    }
 }
 
 /// The node's controller, without its broker.
@@ -124,7 +138,8 @@ async fn open(env: &Env, which: &Which) -> Result<Opened> {
     }
     let lock = env.disk.lock_dir(dir).with_context(|| {
         format!(
-            "cannot lock {}: is its broker running? Stop it first",
+            "cannot lock {}: is its broker running? Stop it first, or name the admin address of \
+             a node with --admin",
             dir.display()
         )
     })?;
