@@ -95,7 +95,8 @@ impl Takeover {
     }
 
     /// Recovers what this broker is the heir of, for as long as it runs. Ends when the controller
-    /// is gone or this broker is fenced.
+    /// is gone; when this broker is fenced it does nothing more, and leaves the end of the epoch to
+    /// who keeps the lease.
     pub(crate) async fn follow(self) {
         let mut images = self.client.image();
         let mut working = Working {
@@ -114,7 +115,9 @@ impl Takeover {
                     Ok((id, ended)) => {
                         working.busy.remove(&id);
                         if !self.judge(id, ended, &mut working) {
-                            return;
+                            tracing::warn!(broker = %self.broker, "fenced: recovering nothing more");
+                            drop(working);
+                            return std::future::pending().await;
                         }
                     }
                     Err(error) => {
