@@ -34,6 +34,7 @@ mod producer_ids;
 mod quotas;
 mod router;
 mod server;
+mod surrender;
 mod sweeper;
 mod takeover;
 mod topics;

@@ -76,6 +76,19 @@ pub(crate) const MOVE_HELD: Duration = Duration::from_secs(2);
 /// Longest request to decide about a log, bytes.
 pub(crate) const MAX_REASON_BYTES: usize = 4096;
 
+/// A broker that completed no group for this long while work waits gives up, when the store answers
+/// others.
+pub(crate) const SURRENDER_AFTER: Duration = Duration::from_secs(20);
+
+/// How often that is looked at.
+pub(crate) const SURRENDER_TICK: Duration = Duration::from_secs(1);
+
+/// Pause between two questions to the store of a broker that writes nothing.
+pub(crate) const STORE_PROBES: Duration = Duration::from_secs(5);
+
+/// How long its answer may take.
+pub(crate) const STORE_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Partitions opened at once.
 pub(crate) const PARTITION_OPENS: usize = 32;
 

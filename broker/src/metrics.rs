@@ -127,6 +127,8 @@ pub(crate) struct BrokerMetrics {
     pub(crate) moves_failed: Counter,
     /// Times that the lease lapsed.
     pub(crate) lease_lapses: Counter,
+    /// Times that this broker gave up to others, since the store answered them and not it.
+    pub(crate) surrenders: Counter,
     /// Bytes that request frames hold.
     pub(crate) frame_bytes: Gauge,
     /// Recovery of dead logs.
@@ -198,6 +200,11 @@ impl BrokerMetrics {
             moves: counter(registry, "moves", "Partitions given away"),
             moves_failed: counter(registry, "moves_failed", "Moves that were put off"),
             lease_lapses: counter(registry, "lease_lapses", "Times that the lease lapsed"),
+            surrenders: counter(
+                registry,
+                "surrenders",
+                "Times that this broker gave up to others",
+            ),
             frame_bytes: gauge(registry, "frame_bytes", "Bytes that request frames hold"),
             takeover: TakeoverMetrics::new(registry),
             groups: GroupMetrics::new(registry),

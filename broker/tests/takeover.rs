@@ -555,6 +555,33 @@ async fn a_store_that_is_away_for_many_claims_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_broker_that_alone_loses_the_store_gives_up_to_the_others() {
+    let nodes = Nodes::begun(6, 3, "object").await;
+    nodes.topic().await;
+    let load = Load::begin(&nodes);
+    sleep(Duration::from_secs(3)).await;
+    let alone = nodes.follower();
+    let before = nodes.leaders().await;
+    nodes.rules.lock().away.insert(alone);
+    nodes
+        .status(alone, |status| matches!(status, Status::Interrupted(_)))
+        .await;
+    sleep(Duration::from_secs(15)).await;
+    for (was, is) in before.iter().zip(nodes.leaders().await) {
+        if was.leader == i32::from(alone) {
+            assert_ne!(is.leader, was.leader);
+            assert_ne!(is.leader, -1);
+        } else {
+            assert_eq!((is.leader, is.leader_epoch), (was.leader, was.leader_epoch));
+        }
+    }
+    nodes.rules.lock().away.clear();
+    nodes.status(alone, |status| *status == Status::Ready).await;
+    let acknowledged = load.end().await;
+    check(&nodes, &acknowledged).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_log_on_a_disk_waits_for_its_node_and_the_others_go_on() {
     let mut nodes = Nodes::begun(4, 3, "disk").await;
     nodes.topic().await;

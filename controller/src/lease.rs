@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use env::Clock;
@@ -39,6 +39,8 @@ pub(crate) struct Heard {
     pub(crate) applied: u64,
     /// The newest level that its build knows; 0 when it knows of none.
     pub(crate) level: u32,
+    /// Its object store answered it lately.
+    pub(crate) store_answers: bool,
 }
 
 // === impl Sessions ===
@@ -58,6 +60,13 @@ impl Sessions {
     /// A live broker said this of itself.
     pub(crate) fn hear(&mut self, broker: BrokerEpoch, heard: Heard) {
         self.heard.insert(broker, heard);
+    }
+
+    /// Whether the object store answers any broker but `broker`, as they said within a lease.
+    pub(crate) fn others_reach_store(&self, broker: BrokerEpoch, now: Duration) -> bool {
+        let others = self.heard.iter().filter(|(other, _)| **other != broker);
+        let lately = |heard: &Heard| heard.store_answers && now < heard.at + self.lease;
+        others.map(|(_, heard)| heard).any(lately)
     }
 
     /// What a broker said of itself last, in this term.
@@ -188,6 +197,10 @@ struct Inner {
     /// End by the monotonic clock, in nanoseconds; 0 when fenced or given back.
     until: AtomicU64,
     state: watch::Sender<LeaseState>,
+    /// The object store answers here, as renewals tell the controller.
+    store_answers: AtomicBool,
+    /// It answers another broker, as the controller said with the last renewal.
+    others_reach_store: AtomicBool,
 }
 
 /// A broker's lease. Cheap to clone; asked again whenever a reply leaves.
@@ -206,6 +219,8 @@ impl Lease {
             duration,
             until,
             state,
+            store_answers: AtomicBool::new(false),
+            others_reach_store: AtomicBool::new(false),
         }))
     }
 
@@ -239,6 +254,25 @@ impl Lease {
     /// [`valid_now`](Self::valid_now).
     pub fn state(&self) -> watch::Receiver<LeaseState> {
         self.0.state.subscribe()
+    }
+
+    /// Has the next renewals say whether the object store answers here.
+    pub fn tell_store(&self, answers: bool) {
+        self.0.store_answers.store(answers, Ordering::Relaxed);
+    }
+
+    /// Whether the object store answers another broker, as of the last renewal.
+    pub fn others_reach_store(&self) -> bool {
+        self.0.others_reach_store.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn store_answers(&self) -> bool {
+        self.0.store_answers.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn told_of_others(&self, reach_store: bool) {
+        let told = &self.0.others_reach_store;
+        told.store(reach_store, Ordering::Relaxed);
     }
 
     /// A renewal sent at `sent` was granted.

@@ -28,6 +28,7 @@ use crate::groups;
 use crate::limits::NODE_IN_USE_PAUSE;
 use crate::loads;
 use crate::mover;
+use crate::surrender::Surrender;
 use crate::sweeper::Sweeper;
 use crate::takeover::{Takeover, TakeoverError};
 
@@ -51,6 +52,8 @@ pub(super) enum End {
     Stop,
     /// Refused by the controller or a seal: register again.
     Fenced(String),
+    /// The object store answers others and not this broker: give up to them.
+    Surrendered(String),
     /// The process must end.
     Failed(NodeError),
 }
@@ -348,6 +351,7 @@ impl Serving {
         lease.mark_changed();
         let mut storage = self.epoch.storage.failure();
         let mut log = self.log.failure();
+        let mut giving_up = std::pin::pin!(self.giving_up(context, running));
         loop {
             tokio::select! {
                 biased;
@@ -360,6 +364,7 @@ impl Serving {
                     };
                     return End::Failed(NodeError::Failed(what));
                 }
+                why = &mut giving_up => return End::Surrendered(why),
                 changed = lease.changed() => {
                     if changed.is_err() {
                         return End::Fenced("the lease is no longer kept".to_owned());
@@ -381,6 +386,27 @@ impl Serving {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    /// Ends when this broker should give up to others, with the reason; never without the object
+    /// store as its log.
+    fn giving_up(
+        &self,
+        context: &Context,
+        running: &Running,
+    ) -> impl Future<Output = String> + use<> {
+        let surrender = (context.config.wal == WalBackend::Object).then(|| Surrender {
+            log: self.log.clone(),
+            lease: self.lease.lease(),
+            store: Arc::clone(&running.store.store),
+            root: running.store.keys(&running.client).root().to_owned(),
+        });
+        async move {
+            match surrender {
+                Some(surrender) => surrender.wanted().await,
+                None => std::future::pending().await,
             }
         }
     }

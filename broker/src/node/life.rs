@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use controller::Client;
+use controller::{Client, Command};
 use protocol::BrokerEpoch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -13,11 +13,13 @@ use super::epoch::{self, End, Serving};
 use super::{Bound, Context, NodeError, Pulse, Sockets, Status, Store, drain, store, voter};
 use crate::broker::{Broker, BrokerParts};
 use crate::connection::{ConnectionSettings, Pipeline, ReadSettings, Shared};
+use crate::limits::STORE_PROBES;
 use crate::loads;
 use crate::memory::FrameBudget;
 use crate::metrics::{BrokerMetrics, ConnectionMetrics};
 use crate::router::Router;
 use crate::server::Server;
+use crate::surrender::until_it_answers;
 
 /// Everything that lives as long as the node does.
 pub(super) struct Running {
@@ -232,6 +234,16 @@ async fn serve(
                 give_up(&running, serving).await;
                 return Err(error);
             }
+            End::Surrendered(why) => {
+                tracing::error!(%why, "surrendering");
+                running.broker.metrics.surrenders.inc();
+                context.status.send_replace(Status::Interrupted(why));
+                tokio::select! {
+                    biased;
+                    () = surrender(&running, serving) => {}
+                    () = context.stop.cancelled() => return Ok(()),
+                }
+            }
             End::Fenced(why) => {
                 tracing::warn!(%why, "registering again");
                 context.status.send_replace(Status::Interrupted(why));
@@ -252,4 +264,19 @@ async fn give_up(running: &Running, serving: Serving) {
 /// How logs and messages name an epoch.
 pub(super) fn shown(epoch: BrokerEpoch) -> String {
     format!("broker epoch {epoch}")
+}
+
+/// Gives the epoch up to others, and waits until the store answers here again.
+async fn surrender(running: &Running, serving: Serving) {
+    let broker = serving.epoch.id;
+    running.broker.set_epoch(None);
+    running.server.close_all();
+    // Its renewals end first: what has no lease acknowledges nothing. Who does not get the goodbye
+    // through is fenced when the lease runs out.
+    serving.shutdown().await;
+    if let Err(error) = running.client.submit(Command::Goodbye { broker }).await {
+        tracing::warn!(%error, "no goodbye: the lease runs out by itself");
+    }
+    let root = running.store.keys(&running.client).root().to_owned();
+    until_it_answers(&*running.store.store, &root, STORE_PROBES).await;
 }

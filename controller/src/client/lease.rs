@@ -38,12 +38,15 @@ impl Client {
                 renew: Some(broker.0),
                 level: u32::from(NEWEST_LEVEL),
                 applied: self.inner.way.applied(),
+                store_answers: lease.store_answers(),
                 ..Default::default()
             })
         });
-        if !asked.await?.granted {
+        let answer = asked.await?;
+        if !answer.granted {
             return Err(Refusal::StaleBroker { broker }.into());
         }
+        lease.told_of_others(answer.others_reach_store);
         lease.renewed(sent);
         Ok(())
     }

@@ -228,6 +228,7 @@ impl Local {
         let term = self.term();
         let index = self.confirm().await?;
         let granted = self.shared.read(|state| state.is_live(broker));
+        let mut others_reach_store = false;
         if granted {
             let now = self.env.clock.monotonic();
             let mut sessions = self.sessions.lock();
@@ -242,12 +243,15 @@ impl Local {
                 at: now,
                 applied: ask.applied,
                 level: ask.level,
+                store_answers: ask.store_answers,
             };
             sessions.hear(broker, heard);
+            others_reach_store = sessions.others_reach_store(broker, now);
         }
         Ok(wire::Outcome {
             index,
             granted,
+            others_reach_store,
             ..Default::default()
         })
     }

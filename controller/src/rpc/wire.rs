@@ -146,6 +146,9 @@ pub(crate) struct Ask {
     pub(crate) applied: u64,
     #[prost(uint32, tag = "9")]
     pub(crate) level: u32,
+    /// Beside `renew`: the asker's object store answered it lately.
+    #[prost(bool, tag = "10")]
+    pub(crate) store_answers: bool,
 }
 
 /// A question to the leader's state: exactly one is set.
@@ -233,6 +236,9 @@ pub(crate) struct Outcome {
     pub(crate) reply: Option<Reply>,
     #[prost(message, optional, tag = "6")]
     pub(crate) quorum: Option<Quorum>,
+    /// To a renewal: the object store answers another broker.
+    #[prost(bool, tag = "7")]
+    pub(crate) others_reach_store: bool,
 }
 
 /// To a `Query`.
