@@ -321,17 +321,24 @@ fn backend(random: &SimEntropy) -> &'static str {
     if random.chance(50) { "disk" } else { "object" }
 }
 
-/// Three or five controllers, each with a broker, but one now and then.
+/// Three or five controllers, each with a broker or each without, and brokers beside them: three
+/// to seven brokers in all.
 fn machines(random: &SimEntropy) -> Vec<MachinePlan> {
-    let nodes = if random.chance(75) { 3 } else { 5 };
-    let apart = random.chance(30).then_some(1);
+    let voters = if random.chance(80) { 3 } else { 5 };
+    let combined = random.chance(60);
+    // Fewer are quicker, and meet more often.
+    let more = random.below(5).min(random.below(5)) as i32;
+    let nodes = match combined {
+        true => (voters + more).min(7),
+        false => voters + 3 + more,
+    };
     let mixed = random.chance(30);
     let same = if random.chance(70) { "object" } else { "disk" };
     let drifts = random.chance(30);
     let machine = |node| MachinePlan {
         node,
-        broker: apart != Some(node),
-        controller: true,
+        broker: combined || node > voters,
+        controller: node <= voters,
         backend: if mixed { backend(random) } else { same },
         drift: if drifts {
             random.below(20_001) as i32 - 10_000

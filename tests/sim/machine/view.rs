@@ -76,6 +76,7 @@ impl View {
     /// What a process that died still asks is never answered.
     pub(super) fn kill(&self) {
         self.gate.deaths.fetch_add(1, Ordering::Relaxed);
+        self.gate.changed.notify_waiters();
     }
 
     pub(super) fn hold(&self) {
@@ -140,7 +141,22 @@ impl Mounted {
         Ok(())
     }
 
-    async fn end<T>(&self, answer: Result<T>) -> Result<T> {
+    /// The answer to `request`, which is cut off wherever it is when the process dies.
+    async fn end<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
+        let died = async {
+            loop {
+                let changed = self.view.gate.changed.notified();
+                if self.view.gate.deaths.load(Ordering::Relaxed) != self.born {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        let answer = tokio::select! {
+            biased;
+            () = died => std::future::pending().await,
+            answer = request => answer,
+        };
         self.alive().await;
         answer
     }
@@ -161,8 +177,8 @@ impl ObjectStore for Mounted {
         opts: PutOptions,
     ) -> Result<PutResult> {
         self.begin().await?;
-        let answer = self.view.store.put_opts(location, payload, opts).await;
-        self.end(answer).await
+        self.end(self.view.store.put_opts(location, payload, opts))
+            .await
     }
 
     async fn put_multipart_opts(
@@ -175,8 +191,7 @@ impl ObjectStore for Mounted {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         self.begin().await?;
-        let answer = self.view.store.get_opts(location, options).await;
-        self.end(answer).await
+        self.end(self.view.store.get_opts(location, options)).await
     }
 
     fn delete_stream(
@@ -195,7 +210,7 @@ impl ObjectStore for Mounted {
         let deleted = self.view.store.delete_stream(passed.boxed());
         let answered = deleted.then(move |answer| {
             let this = this.clone();
-            async move { this.end(answer).await }
+            async move { this.end(std::future::ready(answer)).await }
         });
         answered.boxed()
     }
@@ -212,15 +227,14 @@ impl ObjectStore for Mounted {
         let listed = futures::stream::once(listing).flatten();
         let answered = listed.then(move |answer| {
             let this = this.clone();
-            async move { this.end(answer).await }
+            async move { this.end(std::future::ready(answer)).await }
         });
         answered.boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         self.begin().await?;
-        let answer = self.view.store.list_with_delimiter(prefix).await;
-        self.end(answer).await
+        self.end(self.view.store.list_with_delimiter(prefix)).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
