@@ -149,10 +149,7 @@ fn rot_at_rest_is_named_and_never_served() {
         "{count} damaged worlds from {from}: named in {named}, records refused in {refused}, none \
          wrong, all back once mended"
     );
-    assert!(
-        named > 0 || count < 4,
-        "some damage is met and named"
-    );
+    assert!(named > 0 || count < 4, "some damage is met and named");
 }
 
 /// The node dies in the middle of disk operation N of a clean run, for N spread over all of them.
