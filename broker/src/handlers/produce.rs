@@ -71,11 +71,10 @@ pub(crate) async fn start(
         let mut partitions = Vec::with_capacity(topic.partition_data.len());
         for data in topic.partition_data {
             bytes += data.records.as_ref().map_or(0, Bytes::len);
-            let index = data.index;
             let id = found
                 .as_ref()
                 .map_or(topic.topic_id, |(topic, _)| topic.id.0);
-            let tp = TopicPartition::new(TopicId(id), index);
+            let tp = TopicPartition::new(TopicId(id), data.index);
             // A frame may hold thousands that never wait for anything.
             consume_budget().await;
             let appended = match &found {
