@@ -57,6 +57,9 @@ pub(crate) const RETRY_MOST: Duration = Duration::from_secs(5);
 pub(crate) const OPENING_PATIENCE: Duration = Duration::from_secs(1);
 /// Dead logs that one broker recovers at once: each holds an upload round in memory.
 pub(crate) const TAKEOVERS_AT_ONCE: usize = 4;
+/// After this long without success an heir lets another broker try: perhaps only its own way to the
+/// store is broken.
+pub(crate) const HEIR_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Longest pause before a node that waits for another process of the same id asks again.
 pub(crate) const NODE_IN_USE_PAUSE: Duration = Duration::from_secs(1);

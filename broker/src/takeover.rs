@@ -22,7 +22,7 @@ use controller::{Client, Image, WalBackend as Backend, WalPhase};
 use env::Env;
 use protocol::BrokerEpoch;
 use storage::Storage;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use wal::WalId;
 
@@ -55,8 +55,8 @@ pub(crate) struct Takeover {
 
 /// Logs that are being recovered beside serving.
 struct Working {
-    tasks: JoinSet<(WalId, Result<(), Ended>)>,
-    busy: BTreeSet<WalId>,
+    tasks: JoinSet<Result<(), Ended>>,
+    busy: BTreeMap<Id, WalId>,
     /// Not before.
     later: BTreeMap<WalId, Instant>,
 }
@@ -101,7 +101,7 @@ impl Takeover {
         let mut images = self.client.image();
         let mut working = Working {
             tasks: JoinSet::new(),
-            busy: BTreeSet::new(),
+            busy: BTreeMap::new(),
             later: BTreeMap::new(),
         };
         loop {
@@ -111,24 +111,21 @@ impl Takeover {
             let next = working.later.values().min().copied();
             tokio::select! {
                 biased;
-                Some(ended) = working.tasks.join_next() => match ended {
-                    Ok((id, ended)) => {
-                        working.busy.remove(&id);
-                        if !self.judge(id, ended, &mut working) {
-                            tracing::warn!(broker = %self.broker, "fenced: recovering nothing more");
-                            drop(working);
-                            return std::future::pending().await;
+                Some(ended) = working.tasks.join_next_with_id() => {
+                    let (task, ended) = match ended {
+                        Ok((task, ended)) => (task, ended),
+                        Err(error) => {
+                            let failed = format!("a recovery has failed: {error}");
+                            (error.id(), Err(Ended::Failed(NodeError::Failed(failed))))
                         }
+                    };
+                    let id = working.busy.remove(&task).expect("noted when it began");
+                    if !self.judge(id, ended, &mut working) {
+                        tracing::warn!(broker = %self.broker, "fenced: recovering nothing more");
+                        drop(working);
+                        return std::future::pending().await;
                     }
-                    Err(error) => {
-                        // What it was at cannot be told: everything is looked at again.
-                        self.counts.failures.inc();
-                        tracing::error!(%error, "a recovery has failed");
-                        working.tasks.shutdown().await;
-                        working.busy.clear();
-                        tokio::time::sleep(RETRY_MOST).await;
-                    }
-                },
+                }
                 changed = images.changed() => if changed.is_err() { return },
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
             }
@@ -142,19 +139,18 @@ impl Takeover {
         later.retain(|id, at| *at > now && image.wals.contains_key(id));
         for (id, wal) in image.wals.iter() {
             let dead = matches!(wal.phase, WalPhase::Fenced | WalPhase::Claimed { .. });
-            if !dead || busy.contains(id) || later.contains_key(id) {
+            if !dead || busy.values().any(|b| b == id) || later.contains_key(id) {
                 continue;
             }
             if busy.len() >= TAKEOVERS_AT_ONCE || image.heir(*id) != Some(self.broker) {
                 continue;
             }
             tracing::info!(wal = %id, node = %wal.node, "recovering the log of a dead broker");
-            busy.insert(*id);
             let (this, id, wal) = (self.clone(), *id, wal.clone());
-            working.tasks.spawn(async move {
-                let ended = this.recover(id, &wal).await;
-                (id, ended)
-            });
+            let task = working
+                .tasks
+                .spawn(async move { this.recover(id, &wal).await });
+            busy.insert(task.id(), id);
         }
     }
 

@@ -279,6 +279,15 @@ pub enum Command {
         /// Where and what.
         reason: String,
     },
+    /// An heir that cannot recover a log lets another one try.
+    YieldWal {
+        /// The log.
+        wal: WalId,
+        /// The heir's claim.
+        claim: Claim,
+        /// The heir's epoch.
+        heir: BrokerEpoch,
+    },
     /// Lets a quarantined log be claimed again.
     UnquarantineWal {
         /// The log.

@@ -2,6 +2,8 @@
 //! asking each other. Images differ for a moment: two then do the same, which claims (for a dead
 //! log) and repeatable steps (for chores) make safe.
 
+use std::cmp::Reverse;
+
 use protocol::{BrokerEpoch, NodeId};
 use wal::WalId;
 
@@ -14,8 +16,9 @@ use crate::state::WalPhase;
 impl Image {
     /// Who recovers the dead log `id`: whoever claimed it, while it lives; else its own node, once
     /// that is back; else, for a log in the object store, one of the brokers that can lead, by
-    /// rendezvous hash, so that the logs of several dead brokers spread. `None` while nobody may: a
-    /// log that is not dead, that is set aside, or whose node is the only one that can.
+    /// rendezvous hash, so that the logs of several dead brokers spread. Each heir that gives a log
+    /// of the object store up passes it to the next in that order. `None` while nobody may: a log
+    /// that is not dead, that is set aside, or whose node is the only one that can.
     pub fn heir(&self, id: WalId) -> Option<BrokerEpoch> {
         let wal = self.wals.get(&id)?;
         if wal.quarantine.is_some() {
@@ -33,7 +36,7 @@ impl Image {
             .max();
         match wal.backend {
             WalBackend::Disk | WalBackend::Memory => own,
-            WalBackend::Object => own.or_else(|| self.drawn(id)),
+            WalBackend::Object => self.drawn(id, own, wal.yields),
         }
     }
 
@@ -44,12 +47,17 @@ impl Image {
         able.min().map(|(_, epoch)| epoch)
     }
 
-    /// One that is about to leave is drawn only when there is no other.
-    fn drawn(&self, id: WalId) -> Option<BrokerEpoch> {
-        let weighed = self
-            .able()
-            .map(|(epoch, broker)| (!broker.draining, weight(id, broker.node), epoch));
-        weighed.max().map(|(_, _, epoch)| epoch)
+    /// `own` first, those that are about to leave last; the one after `yields` others.
+    fn drawn(&self, id: WalId, own: Option<BrokerEpoch>, yields: u32) -> Option<BrokerEpoch> {
+        let others = self.able().filter(|(epoch, _)| Some(*epoch) != own);
+        let mut others: Vec<_> = others
+            .map(|(epoch, broker)| (broker.draining, Reverse(weight(id, broker.node)), epoch))
+            .collect();
+        others.sort_unstable();
+        let others = others.into_iter().map(|(_, _, epoch)| epoch);
+        let heirs: Vec<BrokerEpoch> = own.into_iter().chain(others).collect();
+        let turn = (yields as usize).checked_rem(heirs.len())?;
+        heirs.get(turn).copied()
     }
 
     fn is_live(&self, epoch: BrokerEpoch) -> bool {
@@ -125,6 +133,7 @@ mod tests {
             backend: WalBackend::Object,
             phase: WalPhase::Active,
             quarantine: None,
+            yields: 0,
         };
         Arc::make_mut(&mut image.wals).insert(id, wal);
     }
@@ -165,6 +174,22 @@ mod tests {
         assert!(next != heir && next.0 != 12);
         kill(&mut image, next.0);
         assert_eq!(image.heir(id), None, "nobody is left");
+    }
+
+    #[test]
+    fn a_log_that_is_given_up_goes_round_all_who_can() {
+        let mut image = image(4);
+        let id = kill(&mut image, 12);
+        let mut heirs: Vec<u64> = (0..3)
+            .map(|yields| {
+                wal(&mut image, id).yields = yields;
+                image.heir(id).unwrap().0
+            })
+            .collect();
+        wal(&mut image, id).yields = 3;
+        assert_eq!(image.heir(id).unwrap().0, heirs[0], "all over again");
+        heirs.sort_unstable();
+        assert_eq!(heirs, [11, 13, 14]);
     }
 
     #[test]

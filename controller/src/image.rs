@@ -83,6 +83,8 @@ pub struct WalImage {
     pub phase: WalPhase,
     /// Why it may not be claimed.
     pub quarantine: Option<String>,
+    /// How often an heir gave it up for another one to try.
+    pub yields: u32,
 }
 
 /// A closed log of the object store whose objects are not known to be gone.
@@ -254,6 +256,7 @@ fn wals(state: &State) -> BTreeMap<WalId, WalImage> {
         backend: wal.backend,
         phase: wal.phase,
         quarantine: wal.quarantine.clone(),
+        yields: wal.yields,
     };
     let open = state.wals.iter().filter(|(_, wal)| !wal.phase.is_closed());
     open.map(|(id, wal)| (*id, image(wal))).collect()

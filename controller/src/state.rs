@@ -157,6 +157,7 @@ impl State {
             | Command::AbandonWal { .. }
             | Command::ReportWalCorrupt { .. }
             | Command::UnquarantineWal { .. }
+            | Command::YieldWal { .. }
             | Command::RecordSwept { .. } => self.dispatch_wal(&proposal.command, now_ms, effects),
             Command::CreateTopic(create) => self.create_topic(create, now_ms, effects),
             Command::CreatePartitions {
@@ -230,6 +231,7 @@ impl State {
                 reason,
             } => self.report_wal_corrupt(*wal, *claim, *heir, reason, effects),
             Command::UnquarantineWal { wal } => self.unquarantine_wal(*wal, effects),
+            Command::YieldWal { wal, claim, heir } => self.yield_wal(*wal, *claim, *heir, effects),
             Command::RecordSwept { wal } => self.record_swept(*wal, effects),
             other => unreachable!("{other:?} is no command about logs"),
         }

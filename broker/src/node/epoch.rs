@@ -67,7 +67,7 @@ pub(super) struct Serving {
     /// What must go on as long as the epoch does.
     tasks: JoinSet<()>,
     /// What may end earlier.
-    _helpers: JoinSet<()>,
+    helpers: JoinSet<()>,
     _collector: Collector,
 }
 
@@ -144,7 +144,7 @@ pub(super) async fn begin(context: &Context, running: &Running) -> Result<Servin
         wal_id,
         lease: keeper,
         tasks,
-        _helpers: helpers,
+        helpers,
         _collector: collector,
     })
 }
@@ -357,12 +357,19 @@ impl Serving {
                 biased;
                 failure = some(&mut log) => return log_end(&failure),
                 failure = some(&mut storage) => return storage_end(&failure),
-                Some(ended) = self.tasks.join_next() => {
-                    let what = match ended {
-                        Ok(()) => "following assignments has ended".to_owned(),
-                        Err(error) => format!("following assignments has failed: {error}"),
-                    };
-                    return End::Failed(NodeError::Failed(what));
+                Some(ended) = self.tasks.join_next() => match ended {
+                    // One of them was refused as fenced before the lease's keeper was.
+                    Ok(()) => return End::Fenced("a part of this epoch has ended".to_owned()),
+                    Err(error) => {
+                        let what = format!("a part of this epoch has failed: {error}");
+                        return End::Failed(NodeError::Failed(what));
+                    }
+                },
+                Some(ended) = self.helpers.join_next() => {
+                    if let Err(error) = ended {
+                        running.broker.metrics.background_failures.inc();
+                        tracing::error!(%error, "collecting or sweeping has failed: it ends here");
+                    }
                 }
                 why = &mut giving_up => return End::Surrendered(why),
                 changed = lease.changed() => {

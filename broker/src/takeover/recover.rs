@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use controller::{Claimed, Command, ErrorKind, Refusal, Response, WalBackend as Backend, WalImage};
+use controller::{
+    Claim, Claimed, Command, ErrorKind, Refusal, Response, WalBackend as Backend, WalImage,
+};
 use storage::{ClaimedPartition, TailClaim};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use wal::{Tail, WalId};
 
 use super::Takeover;
+use crate::limits::{HEIR_PATIENCE, RETRY_MOST};
 use crate::node::{NodeError, Pause, wal_dir, wal_prefix};
 
 /// Why a log was not recovered here.
@@ -35,6 +38,7 @@ impl Takeover {
         }
         let mut pause = Pause::default();
         let mut doubted = false;
+        let began = Instant::now();
         loop {
             let heir = self.broker;
             let claim = self.submit(Command::ClaimWal { wal: id, heir }).await?;
@@ -50,7 +54,51 @@ impl Takeover {
                     self.metrics.rereads.inc();
                     tracing::error!(wal = %id, %error, "a log looks damaged: it is read once more");
                 }
-                Err(error) => self.judge_failed(id, &claimed, error, &mut pause).await?,
+                Err(error) => {
+                    let judged = self.judge_failed(id, &claimed, error, &mut pause).await;
+                    let own = wal.node == self.config.node_id;
+                    match judged {
+                        Ok(()) if own || began.elapsed() < HEIR_PATIENCE => {}
+                        Err(ended) if own => return Err(ended),
+                        judged => self.give_up(id, claimed.claim, judged).await?,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets another broker try what this one cannot do, or has not done for long. A log that is set
+    /// aside, or is another's by now, is not ours to give up.
+    async fn give_up(
+        &self,
+        id: WalId,
+        claim: Claim,
+        judged: Result<(), Ended>,
+    ) -> Result<(), Ended> {
+        let why = match judged {
+            Ok(()) => "it has come to nothing for long".to_owned(),
+            Err(Ended::Failed(error)) => error.to_string(),
+            Err(ended @ (Ended::Fenced | Ended::Damaged(_) | Ended::NotOurs(_))) => {
+                return Err(ended);
+            }
+        };
+        let heir = self.broker;
+        let given_up = Command::YieldWal {
+            wal: id,
+            claim,
+            heir,
+        };
+        self.counts.failures.inc();
+        match self.client.submit(given_up).await {
+            Ok(_) => {
+                tracing::warn!(wal = %id, why, "another broker is to recover this log");
+                Err(Ended::NotOurs(why))
+            }
+            // The level is too low, or the controller is away: this one goes on.
+            Err(error) => {
+                tracing::warn!(wal = %id, why, %error, "recovery goes on here");
+                sleep(RETRY_MOST).await;
+                Ok(())
             }
         }
     }
@@ -131,7 +179,7 @@ impl Takeover {
         match judged(&error) {
             Judgement::Retry => {
                 tracing::warn!(wal = %id, %error, "recovery goes on");
-                tokio::time::sleep(pause.next()).await;
+                sleep(pause.next()).await;
                 Ok(())
             }
             Judgement::Fenced => Err(fenced(&error)),
@@ -169,7 +217,7 @@ impl Takeover {
                 }
                 ErrorKind::Retry => {
                     tracing::warn!(%error, "recovery waits for the controller");
-                    tokio::time::sleep(pause.next()).await;
+                    sleep(pause.next()).await;
                 }
                 ErrorKind::Fenced => return Err(fenced(&error.into())),
                 ErrorKind::Invalid if is_quarantined(&error) => {

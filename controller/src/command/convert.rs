@@ -79,6 +79,7 @@ fn put_command(command: &Command) -> wire::Command {
         | Command::AbandonWal { .. }
         | Command::ReportWalCorrupt { .. }
         | Command::UnquarantineWal { .. }
+        | Command::YieldWal { .. }
         | Command::RecordSwept { .. } => put_wal(command),
         Command::Move(command) => wire::Command::Move(put_move(command)),
         Command::CommitUpload(commit) => wire::Command::CommitUpload(put_commit(commit)),
@@ -161,6 +162,11 @@ fn put_wal(command: &Command) -> wire::Command {
         }),
         Command::UnquarantineWal { wal } => wire::Command::UnquarantineWal(put_id(wal.0)),
         Command::RecordSwept { wal } => wire::Command::RecordSwept(put_id(wal.0)),
+        Command::YieldWal { wal, claim, heir } => wire::Command::YieldWal(wire::YieldWal {
+            wal: put_id(wal.0),
+            claim: claim.0,
+            heir: heir.0,
+        }),
         other => unreachable!("{other:?} is no command about logs"),
     }
 }
@@ -298,6 +304,11 @@ fn get_wal(command: wire::Command) -> Decoded<Command> {
         }
         wire::Command::UnquarantineWal(wal) => Command::UnquarantineWal {
             wal: WalId(get_id(&wal)?),
+        },
+        wire::Command::YieldWal(wire) => Command::YieldWal {
+            wal: WalId(get_id(&wire.wal)?),
+            claim: Claim(wire.claim),
+            heir: BrokerEpoch(wire.heir),
         },
         wire::Command::RecordSwept(wal) => Command::RecordSwept {
             wal: WalId(get_id(&wal)?),

@@ -221,6 +221,11 @@ fn commands() -> Vec<Command> {
             level: u16::MAX,
         },
         Command::RecordSwept { wal },
+        Command::YieldWal {
+            wal,
+            claim: Claim(3),
+            heir: broker,
+        },
         Command::Move(MoveCommand::SetTargets(vec![
             Target {
                 topic_partition,

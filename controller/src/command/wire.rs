@@ -73,6 +73,8 @@ pub(crate) enum Command {
     RecordCheckpoint(String),
     #[prost(bytes = "vec", tag = "34")]
     RecordSwept(Id),
+    #[prost(message, tag = "60")]
+    YieldWal(YieldWal),
     #[prost(message, tag = "70")]
     Move(super::moves::wire::Move),
 }
@@ -155,6 +157,16 @@ pub(crate) struct ClaimWal {
     #[prost(bytes = "vec", tag = "1")]
     pub(crate) wal: Id,
     #[prost(uint64, tag = "2")]
+    pub(crate) heir: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct YieldWal {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) wal: Id,
+    #[prost(uint32, tag = "2")]
+    pub(crate) claim: u32,
+    #[prost(uint64, tag = "3")]
     pub(crate) heir: u64,
 }
 

@@ -123,6 +123,7 @@ fn put_wals(wals: &BTreeMap<WalId, WalImage>) -> wire::Wals {
             backend,
             phase,
             quarantine,
+            yields,
         } = wal;
         let mut put = wire::Wal {
             id: put_id(id.0),
@@ -130,6 +131,7 @@ fn put_wals(wals: &BTreeMap<WalId, WalImage>) -> wire::Wals {
             node: node.0,
             backend: put_backend(*backend),
             quarantine: quarantine.clone(),
+            yields: *yields,
             ..Default::default()
         };
         match phase {
@@ -368,6 +370,7 @@ fn get_wal(wire: wire::Wal) -> Decoded<(WalId, WalImage)> {
         backend: get_backend(wire.backend)?,
         phase,
         quarantine: wire.quarantine,
+        yields: wire.yields,
     };
     Ok((WalId(get_id(&wire.id)?), wal))
 }

@@ -109,6 +109,8 @@ pub(crate) struct Wal {
     pub(crate) number: u64,
     #[prost(string, optional, tag = "10")]
     pub(crate) quarantine: Option<String>,
+    #[prost(uint32, tag = "11")]
+    pub(crate) yields: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -186,6 +186,7 @@ fn put_wal(wal: &Wal) -> wire::Wal {
         trim: wal.trim,
         claims: wal.claims,
         quarantine: wal.quarantine.clone(),
+        yields: wal.yields,
         closed_ms: wal.closed_ms,
         swept: wal.swept,
         ..wire::Wal::default()
@@ -246,6 +247,7 @@ fn get_wal(wire: wire::Wal) -> Decoded<Wal> {
         claims: wire.claims,
         last_commit,
         quarantine: wire.quarantine,
+        yields: wire.yields,
         closed_ms: wire.closed_ms,
         swept: wire.swept,
     })

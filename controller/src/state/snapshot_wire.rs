@@ -106,6 +106,8 @@ pub(crate) struct Wal {
     pub(crate) closed_ms: i64,
     #[prost(bool, tag = "16")]
     pub(crate) swept: bool,
+    #[prost(uint32, tag = "60")]
+    pub(crate) yields: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -50,6 +50,8 @@ pub(crate) struct Wal {
     pub(crate) last_commit: Option<LastCommit>,
     /// Why it may not be claimed.
     pub(crate) quarantine: Option<String>,
+    /// How often an heir gave it up for another one to try.
+    pub(crate) yields: u32,
     /// When it was closed, by the proposer's clock; 0 while it is open.
     pub(crate) closed_ms: i64,
     /// True once nothing of it is left in the store but its seal.
@@ -129,6 +131,7 @@ impl State {
                 claims: 0,
                 last_commit: None,
                 quarantine: None,
+                yields: 0,
                 closed_ms: 0,
                 swept: false,
             },
@@ -211,6 +214,9 @@ impl State {
             return Ok(Response::Done);
         }
         self.check_writer(id, claim, broker)?;
+        if claim.is_some() && self.level() >= 2 {
+            self.check_reported(id)?;
+        }
         let trim = self.wals[&id].trim;
         if trim != end {
             return Err(Refusal::conflict(format!(
@@ -219,6 +225,26 @@ impl State {
         }
         self.close(id, (end, false), now_ms, effects);
         Ok(Response::Done)
+    }
+
+    /// What its owner reported as durable must have been found in the log: an heir that looks in
+    /// another store than its owner's, or into one that lost objects, finds less.
+    fn check_reported(&self, id: WalId) -> Result<(), Refusal> {
+        let waiting = self.topics.iter().flat_map(|topic| topic.iter());
+        let mut short = waiting.filter(|(_, partition)| {
+            partition.awaits == Some(id) && partition.committed_end < partition.reported
+        });
+        let Some((tp, partition)) = short.next() else {
+            return Ok(());
+        };
+        let (end, reported) = (partition.committed_end, partition.reported);
+        Err(Refusal::Corrupt {
+            reason: format!(
+                "log {id} ends before what its owner had made durable: {tp} was reported up to \
+                 {reported}, and is recovered up to {end}; does every broker use the same object \
+                 store?"
+            ),
+        })
     }
 
     pub(super) fn abandon_wal(&mut self, id: WalId, now_ms: i64, effects: &mut Effects) -> Answer {
@@ -261,6 +287,22 @@ impl State {
         reason.truncate(reason.floor_char_boundary(MAX_NAME_BYTES));
         wal.quarantine = Some(reason);
         wal.phase = WalPhase::Fenced;
+        effects.brokers = true;
+        Ok(Response::Done)
+    }
+
+    /// Only who holds it can; what it has committed stands.
+    pub(super) fn yield_wal(
+        &mut self,
+        id: WalId,
+        claim: Claim,
+        heir: BrokerEpoch,
+        effects: &mut Effects,
+    ) -> Answer {
+        self.check_writer(id, Some(claim), heir)?;
+        let wal = self.wals.get_mut(&id).expect("checked");
+        wal.phase = WalPhase::Fenced;
+        wal.yields = wal.yields.wrapping_add(1);
         effects.brokers = true;
         Ok(Response::Done)
     }

@@ -281,6 +281,56 @@ fn a_damaged_log_is_set_aside_until_it_is_put_back() {
 }
 
 #[test]
+fn an_heir_that_gives_a_log_up_lets_another_one_claim_it() {
+    let mut world = World::default();
+    let (dead, wal) = world.broker(0);
+    let (first, _) = world.broker(1);
+    let (second, _) = world.broker(2);
+    world.done(Command::FenceBroker { broker: dead });
+    let claim = world.claim(wal, first).claim;
+    let yielded = |claim, heir| Command::YieldWal { wal, claim, heir };
+    assert_eq!(world.refused(yielded(claim, second)), ErrorKind::Fenced);
+    world.done(yielded(claim, first));
+    assert_eq!(world.state.wals[&wal].yields, 1);
+    assert_eq!(world.claim(wal, second).claim, Claim(2));
+    // The first one's claim is over.
+    let late = close(wal, Some(claim), first, 0);
+    assert_eq!(world.refused(late), ErrorKind::Fenced);
+    assert_eq!(world.refused(yielded(claim, first)), ErrorKind::Fenced);
+}
+
+#[test]
+fn a_log_that_ends_before_what_was_reported_durable_is_not_closed() {
+    let mut world = World::default();
+    world.done(Command::FinalizeFeature {
+        name: crate::level::VERSION_FEATURE.to_owned(),
+        level: 2,
+    });
+    let (dead, wal) = world.broker(0);
+    world.create(1);
+    let (heir, _) = world.broker(1);
+    let mark = HighWatermark {
+        topic_partition: tp(0),
+        leader_epoch: LeaderEpoch(0),
+        offset: 5,
+    };
+    world.done(Command::ReportHighWatermarks {
+        broker: dead,
+        marks: vec![mark],
+    });
+    world.done(Command::FenceBroker { broker: dead });
+    let claim = world.claim(wal, heir).claim;
+    // As from an heir that looks into an empty store.
+    let empty = close(wal, Some(claim), heir, 0);
+    assert_eq!(world.refused(empty), ErrorKind::Corrupt);
+    let mut tail = round(heir, wal, (0, 3), vec![slice(0, 0, (0, 5), "a")]);
+    tail.claim = Some(claim);
+    world.commit(tail).unwrap();
+    world.done(close(wal, Some(claim), heir, 3));
+    assert_eq!(leaders(&world), [Some(heir)]);
+}
+
+#[test]
 fn a_release_needs_everything_committed_and_names_the_next() {
     let mut world = World::default();
     let (broker, wal) = world.broker(0);
