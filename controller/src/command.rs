@@ -370,6 +370,11 @@ pub enum Command {
         /// When, milliseconds since the Unix epoch.
         at_ms: i64,
     },
+    /// Records the mark that the object store of this cluster carries. The first one stands.
+    RecordHome {
+        /// What was read there.
+        mark: Uuid,
+    },
     /// Records a checkpoint of the state in the bucket; all but the newest are condemned.
     RecordCheckpoint {
         /// Its key.

@@ -45,6 +45,8 @@ pub struct Image {
     pub draining: Arc<BTreeSet<NodeId>>,
     /// Finalized feature levels.
     pub features: Arc<BTreeMap<String, u16>>,
+    /// What the object store of this cluster carries, once that is recorded.
+    pub home: Option<Uuid>,
     /// When each store passed the probe last, milliseconds since the Unix epoch.
     pub probes: Arc<BTreeMap<String, i64>>,
 }
@@ -161,6 +163,7 @@ impl Image {
             image.generation = state.cluster.map_or(0, |cluster| cluster.generation);
             image.configs = Arc::new(state.configs.clone());
             image.features = Arc::new(state.features.clone());
+            image.home = state.home;
             image.probes = Arc::new(state.probes.clone());
         }
         if effects.brokers {

@@ -53,7 +53,7 @@ impl Command {
             | Self::RecordProbe { .. }
             | Self::RecordCheckpoint { .. }
             | Self::FinalizeFeature { .. } => 1,
-            Self::YieldWal { .. } | Self::Move(_) => 2,
+            Self::YieldWal { .. } | Self::RecordHome { .. } | Self::Move(_) => 2,
         }
     }
 }

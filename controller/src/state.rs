@@ -26,6 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use protocol::{BrokerEpoch, NodeId, TopicId};
+use uuid::Uuid;
 use wal::WalId;
 
 use crate::command::{Command, ConfigResource, MoveCommand, Proposal, Response};
@@ -66,6 +67,8 @@ pub struct State {
     /// Of brokers and of the cluster; a topic's stand with the topic.
     pub(crate) configs: BTreeMap<ConfigResource, Configs>,
     pub(crate) next_producer_id: i64,
+    /// What the object store of this cluster carries, and no other one does.
+    pub(crate) home: Option<Uuid>,
     /// When each store passed the probe last.
     pub(crate) probes: BTreeMap<String, i64>,
     pub(crate) recent: Recent,
@@ -199,6 +202,7 @@ impl State {
                 self.allocate_producer_ids(*broker, *count)
             }
             Command::ForgetCondemned { keys } => self.forget_condemned(keys),
+            Command::RecordHome { mark } => self.record_home(*mark, effects),
             Command::RecordCheckpoint { key } => self.record_checkpoint(key, now_ms),
             Command::RecordProbe { store_url, at_ms } => {
                 self.record_probe(store_url, *at_ms, effects)
@@ -275,6 +279,12 @@ impl State {
             let oldest = oldest.map(|(url, _)| url.clone()).expect("more than none");
             self.probes.remove(&oldest);
         }
+        effects.cluster = true;
+        Ok(Response::Done)
+    }
+
+    fn record_home(&mut self, mark: Uuid, effects: &mut Effects) -> Answer {
+        self.home.get_or_insert(mark);
         effects.cluster = true;
         Ok(Response::Done)
     }

@@ -110,6 +110,7 @@ fn put_command(command: &Command) -> wire::Command {
                 count: *count,
             })
         }
+        Command::RecordHome { mark } => wire::Command::RecordHome(put_id(*mark)),
         Command::RecordCheckpoint { key } => wire::Command::RecordCheckpoint(key.clone()),
         Command::ForgetCondemned { keys } => {
             wire::Command::ForgetCondemned(wire::ForgetCondemned { keys: keys.clone() })
@@ -304,6 +305,9 @@ fn get_wal(command: wire::Command) -> Decoded<Command> {
         }
         wire::Command::UnquarantineWal(wal) => Command::UnquarantineWal {
             wal: WalId(get_id(&wal)?),
+        },
+        wire::Command::RecordHome(mark) => Command::RecordHome {
+            mark: get_id(&mark)?,
         },
         wire::Command::YieldWal(wire) => Command::YieldWal {
             wal: WalId(get_id(&wire.wal)?),

@@ -221,6 +221,7 @@ fn commands() -> Vec<Command> {
             level: u16::MAX,
         },
         Command::RecordSwept { wal },
+        Command::RecordHome { mark: id(9) },
         Command::YieldWal {
             wal,
             claim: Claim(3),

@@ -16,7 +16,7 @@ pub(crate) struct Proposal {
     #[prost(
         oneof = "Command",
         tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, \
-                30, 31, 32, 33, 34, 70"
+                30, 31, 32, 33, 34, 60, 61, 70"
     )]
     pub(crate) command: Option<Command>,
 }
@@ -75,6 +75,8 @@ pub(crate) enum Command {
     RecordSwept(Id),
     #[prost(message, tag = "60")]
     YieldWal(YieldWal),
+    #[prost(bytes = "vec", tag = "61")]
+    RecordHome(Id),
     #[prost(message, tag = "70")]
     Move(super::moves::wire::Move),
 }

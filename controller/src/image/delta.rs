@@ -28,6 +28,7 @@ pub(crate) fn between(from: &Image, to: &Image) -> wire::Delta {
         cluster,
         generation,
         controller,
+        home,
         brokers,
         wals,
         unswept,
@@ -43,6 +44,7 @@ pub(crate) fn between(from: &Image, to: &Image) -> wire::Delta {
         cluster: cluster.map(|id| put_id(id.0)),
         generation: *generation,
         controller: controller.map(|node| node.0),
+        home: home.map(put_id),
         brokers: changed(&from.brokers, brokers, put_brokers),
         wals: changed(&from.wals, wals, put_wals),
         unswept: changed(&from.unswept, unswept, put_unswept),
@@ -259,6 +261,7 @@ impl Image {
             .map(ClusterId);
         image.generation = delta.generation;
         image.controller = delta.controller.map(NodeId);
+        image.home = delta.home.as_deref().map(get_id).transpose()?;
         if let Some(brokers) = delta.brokers {
             image.brokers = Arc::new(collect(brokers.brokers, get_broker)?);
         }

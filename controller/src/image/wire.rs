@@ -37,6 +37,8 @@ pub(crate) struct Delta {
     /// Nodes that an operator drains.
     #[prost(message, optional, tag = "14")]
     pub(crate) draining: Option<Nodes>,
+    #[prost(bytes = "vec", optional, tag = "15")]
+    pub(crate) home: Option<Id>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -29,6 +29,7 @@ impl State {
             version: VERSION,
             applied: self.applied,
             cluster: self.cluster.map(|cluster| put_id(cluster.id.0)),
+            home: self.home.map(put_id),
             generation: self.cluster.map_or(0, |cluster| cluster.generation),
             features: numbers(self.features.iter().map(|(name, n)| (name, i64::from(*n)))),
             brokers: self
@@ -86,6 +87,7 @@ impl State {
             next_producer_id: wire.next_producer_id,
             checkpoints: wire.checkpoints,
             draining: wire.draining.into_iter().map(NodeId).collect(),
+            home: wire.home.as_deref().map(get_id).transpose()?,
             ..Self::default()
         };
         if let Some(id) = wire.cluster {

@@ -40,6 +40,8 @@ pub(crate) struct State {
     pub(crate) recent: Vec<Recent>,
     #[prost(string, repeated, tag = "18")]
     pub(crate) checkpoints: Vec<String>,
+    #[prost(bytes = "vec", optional, tag = "60")]
+    pub(crate) home: Option<Id>,
     #[prost(int32, repeated, tag = "70")]
     pub(crate) draining: Vec<i32>,
 }

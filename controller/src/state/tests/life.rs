@@ -280,9 +280,29 @@ fn a_damaged_log_is_set_aside_until_it_is_put_back() {
     assert_eq!(world.claim(wal, heir).claim, Claim(2));
 }
 
+fn at_level_2() -> World {
+    let mut world = World::default();
+    world.done(Command::FinalizeFeature {
+        name: crate::level::VERSION_FEATURE.to_owned(),
+        level: 2,
+    });
+    world
+}
+
+#[test]
+fn the_first_home_that_is_recorded_stands() {
+    let mut world = at_level_2();
+    let [first, second] = [1, 2].map(Uuid::from_u128);
+    world.done(Command::RecordHome { mark: first });
+    world.done(Command::RecordHome { mark: second });
+    assert_eq!(world.state.home, Some(first));
+    let read = State::decode(&world.state.encode()).unwrap();
+    assert_eq!(read.home, Some(first));
+}
+
 #[test]
 fn an_heir_that_gives_a_log_up_lets_another_one_claim_it() {
-    let mut world = World::default();
+    let mut world = at_level_2();
     let (dead, wal) = world.broker(0);
     let (first, _) = world.broker(1);
     let (second, _) = world.broker(2);
@@ -301,11 +321,7 @@ fn an_heir_that_gives_a_log_up_lets_another_one_claim_it() {
 
 #[test]
 fn a_log_that_ends_before_what_was_reported_durable_is_not_closed() {
-    let mut world = World::default();
-    world.done(Command::FinalizeFeature {
-        name: crate::level::VERSION_FEATURE.to_owned(),
-        level: 2,
-    });
+    let mut world = at_level_2();
     let (dead, wal) = world.broker(0);
     world.create(1);
     let (heir, _) = world.broker(1);
