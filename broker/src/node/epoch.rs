@@ -15,7 +15,6 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use wal::{Log, LogSettings, WalId};
 
-use super::home::{self, Home};
 use super::life::{Running, shown, storage_bytes};
 use super::marks::HighWatermarks;
 use super::store::Pause;
@@ -78,16 +77,13 @@ pub(super) async fn begin(context: &Context, running: &Running) -> Result<Servin
             .status
             .send_replace(Status::Starting(what.to_owned()))
     };
+    // Before it registers: one that cannot take part must not stand for its node.
+    let (client, node) = (&running.client, context.config.node_id);
+    let home = home::check(&context.env, client, node, &running.store).await;
+    home.map_err(BeginError::Again)?;
     say("registering with the controller");
     let broker = register(context, running).await?;
     tracing::info!(epoch = %broker, "registered");
-    let home = home::find(&running.client, context.config.node_id, &running.store);
-    let mut helpers = JoinSet::new();
-    match home.await {
-        Home::Here => {}
-        Home::First(mark) => drop(helpers.spawn(mark.make())),
-        Home::Elsewhere(why) => return Err(BeginError::Again(why)),
-    }
     let storage = open_storage(context, running, broker);
     let marks = HighWatermarks::new(storage.clone());
     let keeping = running.client.keep_lease(broker, marks);
@@ -129,6 +125,7 @@ pub(super) async fn begin(context: &Context, running: &Running) -> Result<Servin
     say("opening partitions");
     let mut tasks = open_partitions(running, &epoch).await;
     tasks.spawn(takeover.follow());
+    let mut helpers = JoinSet::new();
     let sweeper = Sweeper {
         env: context.env.clone(),
         broker,
