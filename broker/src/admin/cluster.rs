@@ -208,6 +208,7 @@ mod tests {
             node: NodeId(1),
             backend,
             phase,
+            yields: 0,
             quarantine: None,
         }
     }

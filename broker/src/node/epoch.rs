@@ -18,7 +18,7 @@ use wal::{Log, LogSettings, WalId};
 use super::life::{Running, shown, storage_bytes};
 use super::marks::HighWatermarks;
 use super::store::Pause;
-use super::{Context, NodeError, Status, store};
+use super::{Context, NodeError, Status, home, store};
 use crate::assignment;
 use crate::broker::Epoch;
 use crate::catalog::ControllerCatalog;
