@@ -14,8 +14,6 @@ pub(crate) const OWN_OBJECT_BYTES: usize = 8 << 20;
 pub(crate) const EARLY_PASSES: usize = 4;
 /// Bytes that are left to be uploaded while appends are held: what one more pass would hardly lessen.
 pub(crate) const HELD_BYTES: u64 = 256 << 10;
-/// Pause before a group that is durable is looked for among those to be uploaded.
-pub(crate) const QUEUED_SOON: Duration = Duration::from_millis(1);
 /// Puts in flight of one round.
 pub(crate) const PUTS_IN_FLIGHT: usize = 4;
 /// Bytes that one object of a round is cut at.

@@ -153,9 +153,9 @@ impl Worker {
             Message::HandOver {
                 partitions,
                 bounds,
-                reply,
+                mut reply,
             } => {
-                let result = self.hand_over(&partitions, bounds).await;
+                let result = self.hand_over(&partitions, bounds, &mut reply).await;
                 let failed = result.clone().map(drop);
                 if reply.send(result).is_err() {
                     // Nobody is left who could release them.

@@ -178,8 +178,8 @@ impl State {
         let placed = place(&[Need { preferred }], takers, loads)[0];
         let node = placed.map(|epoch| self.brokers[&epoch].register.node);
         let partition = self.topics.partition_mut(led.1).expect("led");
+        // A target stands until it is reached: it may be away just now.
         partition.leader = None;
-        partition.target = None;
         if let Some(load) = loads.get_mut(&led.0) {
             *load = load.saturating_sub(1);
         }

@@ -39,12 +39,6 @@ impl Inner {
         ready.then_some(state.log_end)
     }
 
-    /// True when nothing is left to be committed, or it is closed.
-    pub(crate) fn is_committed(&self) -> bool {
-        let state = self.state.lock();
-        state.status == Status::Closed || state.committed_end == state.log_end
-    }
-
     /// Up to where it is committed, as far as is known here.
     pub(crate) fn committed_end(&self) -> i64 {
         self.state.lock().committed_end
@@ -55,6 +49,12 @@ impl Inner {
     pub(crate) fn folded_end(&self) -> i64 {
         let state = self.state.lock();
         state.committed_end.min(state.committed.at)
+    }
+
+    /// Whether rounds have seen all of it, or will once they have come to `queued_end`.
+    pub(crate) fn is_seen(&self, queued_end: i64) -> bool {
+        let state = self.state.lock();
+        state.status == Status::Closed || state.committed.at.max(queued_end) >= state.log_end
     }
 
     /// Waits until nothing of it is queued in the log, or it is closed.

@@ -32,9 +32,16 @@ impl Storage {
 
     /// A partition was released: it is closed, and who waits is told.
     pub fn released(&self, tp: TopicPartition, epoch: LeaderEpoch) {
-        let led = self.partition(tp);
-        if led.is_some_and(|partition| partition.leader_epoch() == epoch) {
-            self.close_partition(tp);
+        let shared = self.shared();
+        let mut partitions = shared.partitions.write();
+        // Under one lock: it may come back at once, at a higher epoch, and is open then.
+        if partitions
+            .led
+            .get(&tp)
+            .is_some_and(|led| led.leader_epoch == epoch)
+            && let Some(inner) = partitions.led.remove(&tp)
+        {
+            shared.close(&mut partitions, inner);
         }
     }
 

@@ -61,7 +61,7 @@ impl Storage {
 }
 
 impl Shared {
-    fn close(&self, partitions: &mut super::Partitions, inner: Arc<Inner>) {
+    pub(super) fn close(&self, partitions: &mut super::Partitions, inner: Arc<Inner>) {
         inner.close();
         self.retained.forget(&inner);
         if !inner.is_settled() {

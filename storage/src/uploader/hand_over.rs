@@ -6,18 +6,21 @@
 //!
 //! **Invariants:** an early upload commits without a trim, so that the ordinary round that comes to
 //! its entries later finds them committed; a partition is ready only when its committed end is its
-//! log end and its appends are held. Whatever fails, appends go on where they were.
+//! log end and its appends are held. Whatever fails, appends go on where they were; while store or
+//! catalog is away nothing is held at all.
 
-use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::{LeaderEpoch, TopicPartition};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 
+use super::queue::Ends;
 use super::{Round, Worker};
 use crate::Error;
-use crate::limits::{EARLY_PASSES, HELD_BYTES, QUEUED_SOON};
+use crate::limits::{EARLY_PASSES, HELD_BYTES};
 use crate::partition::Inner;
 
 /// How long a hand-over may take.
@@ -41,47 +44,84 @@ pub struct Held {
 }
 
 impl Worker {
-    /// Brings as many of `partitions` as can be to the point where they may be released. The others
-    /// take appends as before.
-    pub(super) async fn hand_over(
+    /// Brings as many of `partitions` as can be to the point where they may be released, unless
+    /// nobody waits for the `reply` any more. The others take appends as before.
+    pub(super) async fn hand_over<T>(
         &mut self,
         partitions: &[Arc<Inner>],
         bounds: HandOverBounds,
+        reply: &mut oneshot::Sender<T>,
     ) -> Result<Vec<Held>, Error> {
-        self.ahead(partitions, Instant::now() + bounds.serving)
-            .await?;
-        let holding = Holding::new(partitions);
+        let ready = self.ahead(partitions, bounds, reply).await?;
+        let holding = Holding::new(&ready);
         let deadline = Instant::now() + bounds.held;
-        match timeout_at(deadline, self.rest(&holding.0)).await {
-            Ok(done) => done?,
-            Err(_) => {
-                tracing::warn!("a move waits: its last upload took too long");
-            }
+        if until(deadline, reply, self.rest(&holding.0))
+            .await?
+            .is_none()
+        {
+            tracing::warn!("a move waits: its last upload took too long");
         }
         Ok(holding.ready())
     }
 
-    /// Uploads most of what is there while it grows.
-    async fn ahead(&mut self, partitions: &[Arc<Inner>], deadline: Instant) -> Result<(), Error> {
+    /// Uploads most of what is there while it grows. Those that may be held then: little of them
+    /// is left, and an upload has just shown that store and catalog answer.
+    async fn ahead<T>(
+        &mut self,
+        partitions: &[Arc<Inner>],
+        bounds: HandOverBounds,
+        reply: &mut oneshot::Sender<T>,
+    ) -> Result<Vec<Arc<Inner>>, Error> {
+        let deadline = Instant::now() + bounds.serving;
+        let mut quick = true;
         for _ in 0..EARLY_PASSES {
             let waits = self.shared.queue.bytes_of(&ends(partitions));
-            if waits <= HELD_BYTES || Instant::now() >= deadline {
-                return Ok(());
+            if waits == 0 {
+                break;
             }
+            let began = Instant::now();
             // Nearly everything goes: ordinary rounds give memory back besides.
-            if waits >= self.shared.queue.bytes() / 2 {
-                let until = self.shared.queue.end();
-                while self.from < until && Instant::now() < deadline {
+            if waits > HELD_BYTES && waits >= self.shared.queue.bytes() / 2 {
+                let end = self.shared.queue.end();
+                while self.from < end && Instant::now() < deadline && !reply.is_closed() {
                     self.round(true).await?;
                 }
-                continue;
+            } else if until(deadline, reply, self.early(partitions))
+                .await?
+                .is_none()
+            {
+                return Ok(Vec::new());
             }
-            match timeout_at(deadline, self.early(partitions)).await {
-                Ok(done) => done?,
-                Err(_) => return Ok(()),
+            if Instant::now() >= deadline || reply.is_closed() {
+                return Ok(Vec::new());
+            }
+            quick = began.elapsed() < bounds.held;
+            if quick && self.few(partitions).len() == partitions.len() {
+                break;
             }
         }
-        Ok(())
+        Ok(if quick {
+            self.few(partitions)
+        } else {
+            Vec::new()
+        })
+    }
+
+    /// Those of which least is left, as many as one short upload takes, at least one: who grows
+    /// fast waits by itself, and keeps nobody else.
+    fn few(&self, partitions: &[Arc<Inner>]) -> Vec<Arc<Inner>> {
+        let waits = self.shared.queue.waiting(&ends(partitions));
+        let bytes = |inner: &Arc<Inner>| waits.get(&key(inner)).map_or(0, |(bytes, _)| *bytes);
+        let mut least: Vec<_> = partitions.to_vec();
+        least.sort_by_key(|inner| (bytes(inner), key(inner)));
+        let mut total = 0;
+        let fits = least.iter().take_while(|inner| {
+            total += bytes(inner);
+            total <= HELD_BYTES
+        });
+        let fits = fits.count().max(1);
+        least.truncate(fits);
+        least
     }
 
     /// All that was queued becomes durable, then committed.
@@ -89,13 +129,24 @@ impl Worker {
         for inner in partitions {
             inner.all_durable().await;
         }
+        self.all_queued(partitions).await;
+        self.early(partitions).await
+    }
+
+    /// What is durable is published a moment before it waits for upload.
+    async fn all_queued(&self, partitions: &[Arc<Inner>]) {
         loop {
-            self.early(partitions).await?;
-            if partitions.iter().all(|inner| inner.is_committed()) {
-                return Ok(());
+            let mut pushed = pin!(self.shared.queue.pushed());
+            pushed.as_mut().enable();
+            let waits = self.shared.queue.waiting(&ends(partitions));
+            let queued = |inner: &Arc<Inner>| {
+                let end = waits.get(&key(inner)).map_or(0, |(_, end)| *end);
+                inner.is_seen(end)
+            };
+            if partitions.iter().all(queued) {
+                return;
             }
-            // A group is published entry by entry, and queued for upload only then.
-            sleep(QUEUED_SOON).await;
+            pushed.await;
         }
     }
 
@@ -118,12 +169,26 @@ impl Worker {
     }
 }
 
+/// `work`, cut off at the deadline or when nobody waits for the reply any more.
+async fn until<T>(
+    deadline: Instant,
+    reply: &mut oneshot::Sender<T>,
+    work: impl Future<Output = Result<(), Error>>,
+) -> Result<Option<()>, Error> {
+    tokio::select! {
+        biased;
+        () = reply.closed() => Ok(None),
+        done = timeout_at(deadline, work) => done.ok().transpose(),
+    }
+}
+
+fn key(inner: &Arc<Inner>) -> (TopicPartition, LeaderEpoch) {
+    (inner.topic_partition, inner.leader_epoch)
+}
+
 /// From where on rounds have not seen them yet: an upload carries the producers of all before it.
-fn ends(partitions: &[Arc<Inner>]) -> BTreeMap<(TopicPartition, LeaderEpoch), i64> {
-    let end = |inner: &Arc<Inner>| {
-        let key = (inner.topic_partition, inner.leader_epoch);
-        (key, inner.folded_end())
-    };
+fn ends(partitions: &[Arc<Inner>]) -> Ends {
+    let end = |inner: &Arc<Inner>| (key(inner), inner.folded_end());
     partitions.iter().map(end).collect()
 }
 

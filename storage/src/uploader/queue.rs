@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use protocol::{LeaderEpoch, TopicPartition};
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 use wal::{Entry, Sequence};
 
@@ -60,6 +61,8 @@ impl DurableGroup {
 pub(crate) struct Queue {
     state: Mutex<State>,
     changed: Notify,
+    /// Told of every push.
+    pushed: Notify,
     /// An internal compacted partition has much that is not uploaded.
     urgent: AtomicBool,
 }
@@ -89,6 +92,7 @@ impl Queue {
         state.groups.push_back(group);
         let due = state.queued_bytes >= upload_bytes;
         drop(state);
+        self.pushed.notify_waiters();
         if first || due || pressed {
             self.changed.notify_one();
         }
@@ -128,6 +132,11 @@ impl Queue {
             .map(|group| group.at)
     }
 
+    /// Resolves at the next push after it was enabled.
+    pub(crate) fn pushed(&self) -> Notified<'_> {
+        self.pushed.notified()
+    }
+
     /// True when nothing waits for upload.
     pub(crate) fn is_empty(&self) -> bool {
         self.state.lock().groups.is_empty()
@@ -150,6 +159,24 @@ impl Queue {
         let entries = state.groups.iter().flat_map(|group| &group.entries);
         let wanted = entries.filter(|held| held.lies_from(from));
         wanted.map(|held| held.entry.batches.len() as u64).sum()
+    }
+
+    /// Bytes of each of them, and where its last entry ends.
+    pub(crate) fn waiting(
+        &self,
+        from: &Ends,
+    ) -> BTreeMap<(TopicPartition, LeaderEpoch), (u64, i64)> {
+        let state = self.state.lock();
+        let entries = state.groups.iter().flat_map(|group| &group.entries);
+        let mut waiting = BTreeMap::new();
+        for held in entries.filter(|held| held.lies_from(from)) {
+            let entry = &held.entry;
+            let key = (entry.topic_partition, entry.leader_epoch);
+            let of_it: &mut (u64, i64) = waiting.entry(key).or_default();
+            of_it.0 += entry.batches.len() as u64;
+            of_it.1 = entry.last_offset + 1;
+        }
+        waiting
     }
 
     /// Copies of their entries, from the offset given for each on; these stay queued, and pin the

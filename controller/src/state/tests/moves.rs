@@ -83,6 +83,33 @@ fn a_target_stands_until_the_partition_is_there() {
 }
 
 #[test]
+fn a_target_that_is_away_stands_over_other_releases() {
+    let mut world = World::newest();
+    let (broker, _) = world.broker(0);
+    world.create(2);
+    let (other, _) = world.broker(1);
+    world.targets(vec![target(0, Some(1)), target(1, Some(1))]);
+    world.done(Command::FenceBroker { broker: other });
+    world.broker(2);
+    // Its owner takes the first back, since its target cannot lead, and gives the other elsewhere.
+    let releases = vec![
+        one(0, 0, 0, Some(1)),
+        one(0, 0, 0, Some(0)),
+        one(1, 0, 0, None),
+    ];
+    let answers = world.releases(broker, releases);
+    assert!(matches!(answers[0], Err(Refusal::NotReady { .. })));
+    assert!(answers[1].is_ok() && answers[2].is_ok());
+    assert_eq!(leader_nodes(&world), [Some(0), Some(2)]);
+    assert_eq!(world.partition(0).target, Some(NodeId(1)));
+    assert_eq!(world.partition(1).target, Some(NodeId(1)));
+    world.broker(1);
+    let answers = world.releases(broker, vec![one(0, 1, 0, Some(1))]);
+    assert!(answers[0].is_ok());
+    assert_eq!(world.partition(0).target, None, "there at last");
+}
+
+#[test]
 fn who_takes_over_a_moving_partition_is_its_target() {
     let mut world = World::newest();
     let (broker, wal) = world.broker(0);

@@ -167,22 +167,126 @@ async fn many_share_one_bundle_and_one_command() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_is_away_holds_nobody_for_longer_than_the_bound() {
+async fn while_the_store_is_away_nobody_is_held() {
     let mut world = World::new();
     let (_gate, store) = gated(&mut world);
-    let storage = world.storage();
+    let storage = Arc::new(world.storage());
     let partition = world.open(&storage, 0, 0).await;
     put(&partition, &batch(1, 100, 0)).await.unwrap();
     store.failing_puts.store(u64::MAX, Ordering::Relaxed);
     let began = Instant::now();
     let moving = all(std::slice::from_ref(&partition));
-    let held = storage.hand_over(&moving, BOUNDS).await.unwrap();
-    assert_eq!(held, []);
-    assert!(began.elapsed() <= Duration::from_millis(2100));
-    assert_eq!(put(&partition, &batch(1, 100, 0)).await.unwrap(), 1);
+    let handing = tokio::spawn({
+        let (storage, moving) = (Arc::clone(&storage), moving.clone());
+        async move { storage.hand_over(&moving, BOUNDS).await }
+    });
+    let mut appended = 1;
+    while !handing.is_finished() {
+        let before = Instant::now();
+        assert_eq!(put(&partition, &batch(1, 100, 0)).await.unwrap(), appended);
+        assert_eq!(before.elapsed(), Duration::ZERO, "held");
+        appended += 1;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(began.elapsed() <= Duration::from_millis(10_100));
+    assert_eq!(handing.await.unwrap().unwrap(), []);
     store.failing_puts.store(0, Ordering::Relaxed);
     let held = storage.hand_over(&moving, BOUNDS).await.unwrap();
-    assert_eq!(held[0].end, 2);
+    assert_eq!(held[0].end, appended);
+    storage.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_grows_fast_keeps_nobody_else_and_goes_alone() {
+    let mut world = World::new();
+    world.settings.upload_bytes = 8 << 20;
+    let (gate, _store) = gated(&mut world);
+    let storage = world.storage();
+    let hot = world.open(&storage, 0, 0).await;
+    let mut moving = all(std::slice::from_ref(&hot));
+    for n in 1..50 {
+        let quiet = world.open(&storage, n, 0).await;
+        put(&quiet, &batch(1, 100, 0)).await.unwrap();
+        moving.extend(all(std::slice::from_ref(&quiet)));
+    }
+    // About 1.5 MB in every upload's time.
+    gate.slow(Duration::from_millis(150));
+    let growing = tokio::spawn({
+        let hot = hot.clone();
+        async move {
+            while put(&hot, &batch(1, 50_000, 0)).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let held = storage.hand_over(&moving, BOUNDS).await.unwrap();
+    let held: Vec<_> = held.iter().map(|h| h.topic_partition).collect();
+    assert_eq!(held, (1..50).map(tp).collect::<Vec<_>>());
+    let alone = storage.hand_over(&moving[..1], BOUNDS).await.unwrap();
+    assert_eq!(alone.len(), 1);
+    assert_eq!(alone[0].end, hot.position().committed_end);
+    growing.abort();
+    storage.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_given_up_when_nobody_waits_for_it() {
+    let mut world = World::new();
+    let (gate, _store) = gated(&mut world);
+    let storage = world.storage();
+    let partition = world.open(&storage, 0, 0).await;
+    put(&partition, &batch(1, 100, 0)).await.unwrap();
+    gate.stop_at(1, false);
+    let moving = all(std::slice::from_ref(&partition));
+    let handing = storage.hand_over(&moving, BOUNDS);
+    let gone = tokio::time::timeout(Duration::from_secs(1), handing).await;
+    assert!(gone.is_err());
+    gate.open();
+    let began = Instant::now();
+    storage.drain().await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(1), "a stop waits");
+    assert_eq!(world.catalog.view(tp(0)).unwrap().committed_end, 1);
+    storage.shutdown().await;
+}
+
+/// Holds the log's task up between publishing an entry and queueing it for upload.
+#[derive(Default)]
+struct HeldUp(parking_lot::Mutex<Option<std::sync::mpsc::Receiver<()>>>);
+
+impl crate::Hooks for HeldUp {
+    fn durable(&self, _batch: crate::HookBatch<'_>) {
+        if let Some(go_on) = self.0.lock().take() {
+            go_on.recv().unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn what_is_durable_and_not_queued_yet_is_waited_for() {
+    let mut world = World::new();
+    let (go_on, told) = std::sync::mpsc::channel();
+    world.hooks = Some(Arc::new(HeldUp(parking_lot::Mutex::new(Some(told)))));
+    let storage = Arc::new(world.storage());
+    let partition = world.open(&storage, 0, 0).await;
+    put(&partition, &batch(1, 100, 0)).await.unwrap();
+    let moving = all(std::slice::from_ref(&partition));
+    let handing = tokio::spawn({
+        let storage = Arc::clone(&storage);
+        async move { storage.hand_over(&moving, BOUNDS).await }
+    });
+    let held = || partition.inner.state.lock().status == crate::partition::Status::Held;
+    while !held() && !handing.is_finished() {
+        tokio::task::yield_now().await;
+    }
+    // Whoever would not wait has time to be done.
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    go_on.send(()).unwrap();
+    let held = handing.await.unwrap().unwrap();
+    assert_eq!(held.len(), 1, "put off for nothing");
+    assert_eq!(held[0].end, 1);
     storage.shutdown().await;
 }
 
