@@ -299,6 +299,19 @@ impl Broker {
             .collect()
     }
 
+    /// Whom clients take for the controller: the one that leads, where it is a broker of theirs, too;
+    /// else this one, as every broker does what a controller is asked for.
+    pub(crate) fn controller_among(
+        &self,
+        image: &Image,
+        endpoints: &BTreeMap<NodeId, Endpoint>,
+    ) -> Option<NodeId> {
+        let among = |node: &NodeId| endpoints.contains_key(node);
+        let leads = image.controller.filter(among);
+        let own = Some(self.config.node_id).filter(among);
+        leads.or(own).or_else(|| endpoints.keys().next().copied())
+    }
+
     /// Until when a request that waits for `timeout_ms` waits.
     pub(crate) fn deadline(&self, context: &RequestContext, timeout_ms: i32) -> Instant {
         let most = self.config.time("request.timeout.ms").unwrap_or_default();

@@ -3,6 +3,7 @@
 //! Every handler is `handle(broker, context, request) -> response`; Produce alone is in two parts,
 //! so that the next can start while it waits for durability.
 
+pub(crate) mod add_raft_voter;
 pub(crate) mod alter_configs;
 pub(crate) mod alter_partition_reassignments;
 pub(crate) mod api_versions;
@@ -16,6 +17,7 @@ pub(crate) mod describe_cluster;
 pub(crate) mod describe_configs;
 pub(crate) mod describe_groups;
 pub(crate) mod describe_log_dirs;
+pub(crate) mod describe_quorum;
 pub(crate) mod describe_topic_partitions;
 pub(crate) mod elect_leaders;
 pub(crate) mod fetch;
@@ -35,8 +37,11 @@ pub(crate) mod offset_delete;
 pub(crate) mod offset_fetch;
 pub(crate) mod offset_for_leader_epoch;
 pub(crate) mod produce;
+pub(crate) mod remove_raft_voter;
 pub(crate) mod sync_group;
 mod topic_names;
+pub(crate) mod unregister_broker;
+pub(crate) mod update_features;
 
 pub(crate) use fetch::Sessions;
 pub(crate) use topic_names::CONSUMER_OFFSETS;

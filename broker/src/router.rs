@@ -110,6 +110,11 @@ dispatch! {
     ListPartitionReassignments => list_partition_reassignments looks;
     IncrementalAlterConfigs => incremental_alter_configs waits;
     OffsetDelete => offset_delete waits;
+    DescribeQuorum => describe_quorum waits;
+    UpdateFeatures => update_features waits;
     DescribeCluster => describe_cluster looks;
+    UnregisterBroker => unregister_broker waits;
     DescribeTopicPartitions => describe_topic_partitions looks;
+    AddRaftVoter => add_raft_voter waits;
+    RemoveRaftVoter => remove_raft_voter waits;
 }

@@ -17,7 +17,7 @@ import tables
 
 # The APIs of protocol/src/api.rs.
 KEYS = [0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 19, 20, 21, 22, 23, 32, 33, 35, 37, 42,
-        43, 44, 45, 46, 47, 60, 75]
+        43, 44, 45, 46, 47, 55, 57, 60, 64, 75, 80, 81]
 
 # Messages that the library lacks in their newest version, and those whose records it would copy.
 OURS = [(0, "request"), (1, "response"), (8, "request"), (9, "request"), (18, "request"),

@@ -77,10 +77,20 @@ macro_rules! with_api_table {
                 = 46, 0..=0, from 0, advertised 0, codecs Library Library;
             OffsetDelete(OffsetDeleteRequest, OffsetDeleteResponse)
                 = 47, 0..=0, from 32767, advertised 0, codecs Library Library;
+            DescribeQuorum(DescribeQuorumRequest, DescribeQuorumResponse)
+                = 55, 0..=2, from 0, advertised 0, codecs Library Library;
+            UpdateFeatures(UpdateFeaturesRequest, UpdateFeaturesResponse)
+                = 57, 0..=2, from 0, advertised 0, codecs Library Library;
             DescribeCluster(DescribeClusterRequest, DescribeClusterResponse)
                 = 60, 0..=2, from 0, advertised 0, codecs Library Library;
+            UnregisterBroker(UnregisterBrokerRequest, UnregisterBrokerResponse)
+                = 64, 0..=0, from 0, advertised 0, codecs Library Library;
             DescribeTopicPartitions(DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse)
                 = 75, 0..=0, from 0, advertised 0, codecs Library Library;
+            AddRaftVoter(AddRaftVoterRequest, AddRaftVoterResponse)
+                = 80, 0..=0, from 0, advertised 0, codecs Library Library;
+            RemoveRaftVoter(RemoveRaftVoterRequest, RemoveRaftVoterResponse)
+                = 81, 0..=0, from 0, advertised 0, codecs Library Library;
         }
     };
 }

@@ -1,11 +1,13 @@
 //! ApiVersions, key 18, versions 0 to 5.
 //!
 //! Answers with the table of what is served. From version 3 the client's software name and version
-//! are checked (KIP-511) and features are told (KIP-584). From version 5 a client may say which
+//! are checked (KIP-511) and features are told (KIP-584): Kafka's `metadata.version`, which stands for
+//! the messages, and `headwater.version`, the level of the cluster's own log. From version 5 a client may say which
 //! cluster and node it means to reach, and is told when this is another (KIP-1242): its bootstrap
 //! addresses are then the way back. A version above ours never gets here: it is answered in
 //! version 0 by the connection.
 
+use controller::{NEWEST_LEVEL, OLDEST_LEVEL, VERSION_FEATURE};
 use protocol::messages::api_versions_response::{FinalizedFeatureKey, SupportedFeatureKey};
 use protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use protocol::{ErrorCode, advertised_api_keys};
@@ -17,7 +19,7 @@ use crate::limits::MAX_SOFTWARE_NAME;
 
 /// Kafka's `metadata.version` from 3.3-IV3 (level 7, the lowest that 4.x knows) to 4.4-IV2 (level
 /// 33, the last of release 4.4), whose messages we serve.
-const METADATA_VERSION: (&str, i16, i16) = ("metadata.version", 7, 33);
+pub(super) const METADATA_VERSION: (&str, i16, i16) = ("metadata.version", 7, 33);
 /// A client that names no node.
 const NO_NODE: i32 = -1;
 
@@ -45,19 +47,29 @@ pub(crate) fn handle(
     if context.version < 3 {
         return response;
     }
+    let level = image.level().cast_signed();
+    let (oldest, newest) = (OLDEST_LEVEL.cast_signed(), NEWEST_LEVEL.cast_signed());
     let (name, lowest, highest) = METADATA_VERSION;
-    let supported = SupportedFeatureKey::default()
-        .with_name(text(name))
-        .with_min_version(lowest)
-        .with_max_version(highest);
-    let finalized = FinalizedFeatureKey::default()
-        .with_name(text(name))
-        .with_min_version_level(highest)
-        .with_max_version_level(highest);
+    let features = [
+        ((name, lowest, highest), highest),
+        ((VERSION_FEATURE, oldest, newest), level),
+    ];
+    let supported = features.map(|((name, lowest, highest), _)| {
+        SupportedFeatureKey::default()
+            .with_name(text(name))
+            .with_min_version(lowest)
+            .with_max_version(highest)
+    });
+    let finalized = features.map(|((name, ..), level)| {
+        FinalizedFeatureKey::default()
+            .with_name(text(name))
+            .with_min_version_level(level)
+            .with_max_version_level(level)
+    });
     let applied = image.applied;
     response
-        .with_supported_features(vec![supported])
-        .with_finalized_features(vec![finalized])
+        .with_supported_features(supported.into())
+        .with_finalized_features(finalized.into())
         .with_finalized_features_epoch(i64::try_from(applied).unwrap_or(i64::MAX))
 }
 

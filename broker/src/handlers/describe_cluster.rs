@@ -49,9 +49,7 @@ pub(crate) fn handle(
             .with_endpoint_type(request.endpoint_type);
     }
     let endpoints = broker.askable(&image, &context.listener);
-    let own = broker.config.node_id;
-    let controller = endpoints.contains_key(&own).then_some(own);
-    let controller = controller.or_else(|| endpoints.keys().next().copied());
+    let controller = broker.controller_among(&image, &endpoints);
     let brokers = endpoints.into_values().map(|endpoint| {
         DescribeClusterBroker::default()
             .with_broker_id(BrokerId(endpoint.node.0))

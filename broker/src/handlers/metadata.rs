@@ -3,7 +3,8 @@
 //! - 0: an empty list of topics is all; 1+: null is all, empty is none. 4+: auto-creation can be
 //!   refused by the client. 8+: authorized operations when asked for (KIP-430). 10+: topic ids, by
 //!   which topics may be asked for from 12 on (KIP-516). 11+: no cluster operations (KIP-700).
-//! - Only the listener that the request came in by is told. Any live broker serves as controller.
+//! - Only the listener that the request came in by is told. The controller is the one that leads,
+//!   where it is a broker, too; else this broker, which passes on what it is asked.
 //! - A topic that is made because it was asked for is answered with an error once; the client
 //!   asks again.
 
@@ -69,21 +70,17 @@ pub(crate) async fn handle(
                 .map(|endpoint| told(endpoint, version))
                 .collect(),
         )
-        .with_controller_id(BrokerId(controller_of(broker, &endpoints)))
+        .with_controller_id(BrokerId(
+            broker
+                .controller_among(&image, &endpoints)
+                .map_or(-1, |node| node.0),
+        ))
         .with_cluster_id(image.cluster.map(|id| text(id.to_string())))
         .with_topics(topics);
     if version <= 10 {
         response.cluster_authorized_operations = cluster_operations;
     }
     response
-}
-
-/// Every broker does what a controller is asked for; this one answers, so this one is told.
-fn controller_of(broker: &Broker, endpoints: &BTreeMap<NodeId, Endpoint>) -> i32 {
-    let own = broker.config.node_id;
-    let any = endpoints.contains_key(&own).then_some(own);
-    any.or_else(|| endpoints.keys().next().copied())
-        .map_or(-1, |node| node.0)
 }
 
 fn told(endpoint: &Endpoint, version: i16) -> MetadataResponseBroker {
