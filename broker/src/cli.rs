@@ -50,7 +50,7 @@ enum Command {
     Wal(wal::WalArgs),
     /// Lists, drains and resumes brokers.
     Broker(broker::BrokerArgs),
-    /// Checks the cluster's checkpoints.
+    /// Shows the cluster, changes its controllers, checks its checkpoints.
     Cluster(cluster::ClusterArgs),
 }
 

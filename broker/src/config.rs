@@ -24,7 +24,7 @@ pub use keys::Key;
 pub use kind::{Kind, items};
 pub use layers::{Problem, Source, Value, Values};
 pub use listeners::{HostPort, ListenerConfig};
-pub use quorum::{Quorum, Roles};
+pub use quorum::{Quorum, Roles, voters};
 
 /// Where records become durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,6 +19,7 @@ mod client;
 mod command;
 mod duties;
 mod error;
+mod identify;
 mod identity;
 mod image;
 mod lease;
@@ -45,6 +46,7 @@ pub use command::{
     ReplaceSlices, Response, Target, WalBackend,
 };
 pub use error::{Error, ErrorKind, Refusal};
+pub use identify::{VoterIdentity, identify};
 pub use image::{BrokerImage, ConfigMap, Image, PartitionImage, TopicImage, UnsweptWal, WalImage};
 pub use lease::{Lease, LeaseState, Marks};
 pub use level::{NEWEST_LEVEL, OLDEST_LEVEL, VERSION_FEATURE};

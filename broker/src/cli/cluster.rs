@@ -1,4 +1,8 @@
-//! `headwater cluster`: its checkpoints in the object store.
+//! `headwater cluster`: its controllers, brokers and features, and its checkpoints in the object store.
+
+mod describe;
+mod init;
+mod voters;
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
@@ -10,13 +14,13 @@ use serde_json::json;
 use super::admin::Admin;
 use super::offline::Offline;
 use super::output::{Format, Rows};
+use super::remote::Remote;
 
-/// Look at the state of a cluster.
+/// Look at a cluster, and change its controllers.
 #[derive(Args, Debug)]
 pub(crate) struct ClusterArgs {
-    /// Print a table or JSON.
-    #[arg(long, short = 'o', global = true, value_enum, default_value_t)]
-    output: Format,
+    #[command(flatten)]
+    remote: Remote,
     #[command(subcommand)]
     command: ClusterCommand,
 }
@@ -30,6 +34,35 @@ enum ClusterCommand {
         /// Only say what it would do.
         #[arg(long)]
         dry_run: bool,
+    },
+    /// Waits until the voters have made the cluster, and prints its id; fails when they have not in
+    /// time, and says which of them do not answer.
+    Init(init::InitArgs),
+    /// Shows the controllers: who leads, who votes, how far each is.
+    Status,
+    /// Shows the brokers, and the finalized features.
+    Describe,
+    /// Makes the controller that listens at an address a voter; returns when it counts.
+    AddVoter {
+        /// HOST:PORT of its controllers' listener.
+        address: String,
+    },
+    /// Takes a voter out of the controllers: its disk is lost, or its node goes for good.
+    RemoveVoter {
+        /// Its node id.
+        node: i32,
+    },
+    /// Finalizes the newest level that this build knows, after every node runs it. There is no way
+    /// back to older builds.
+    Finalize {
+        /// Another level.
+        #[arg(long)]
+        level: Option<u16>,
+    },
+    /// Lets go of a broker that has gone for good.
+    Unregister {
+        /// Its node id.
+        node: i32,
     },
     /// Checkpoints of the cluster's state in the object store.
     Checkpoint {
@@ -63,14 +96,25 @@ const COLUMNS: &[&str] = &[
 
 /// Runs `headwater cluster …`.
 pub(crate) async fn run(env: &Env, args: ClusterArgs) -> Result<()> {
-    let (offline, key) = match args.command {
+    let remote = args.remote;
+    match args.command {
+        ClusterCommand::Init(args) => init::run(env, &remote, &args).await,
+        ClusterCommand::Status => voters::status(env, &remote).await,
+        ClusterCommand::Describe => describe::describe(env, &remote).await,
+        ClusterCommand::AddVoter { address } => voters::add(env, &remote, &address).await,
+        ClusterCommand::RemoveVoter { node } => voters::remove(env, &remote, node).await,
+        ClusterCommand::Finalize { level } => describe::finalize(env, &remote, level).await,
+        ClusterCommand::Unregister { node } => describe::unregister(env, &remote, node).await,
         ClusterCommand::Balance { admin, dry_run } => {
-            return balance(env, &admin, dry_run, args.output).await;
+            balance(env, &admin, dry_run, remote.output).await
         }
         ClusterCommand::Checkpoint {
             command: CheckpointCommand::Verify { offline, key },
-        } => (offline, key),
-    };
+        } => verify(env, offline, key, remote.output).await,
+    }
+}
+
+async fn verify(env: &Env, offline: Offline, key: Option<String>, output: Format) -> Result<()> {
     let opened = offline.open(env, true).await?;
     let store = &*opened.store;
     let mut reports = Vec::new();
@@ -98,7 +142,7 @@ pub(crate) async fn run(env: &Env, args: ClusterArgs) -> Result<()> {
     for report in reports {
         rows.push(row(&report));
     }
-    rows.print(args.output)?;
+    rows.print(output)?;
     Ok(())
 }
 

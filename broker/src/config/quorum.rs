@@ -67,7 +67,7 @@ pub(super) fn read(
 ) -> Quorum {
     let before = wrong.len();
     let quorum = Quorum {
-        voters: voters(values, wrong),
+        voters: read_voters(values.text(VOTERS), wrong),
         bootstrap: bootstrap(values, wrong),
         listener,
     };
@@ -105,9 +105,22 @@ pub(super) fn read(
     quorum
 }
 
-fn voters(values: &Values, wrong: &mut Wrong) -> BTreeMap<NodeId, HostPort> {
+/// Reads a list of voters, as `controller.quorum.voters` names them.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn voters(text: &str) -> Result<BTreeMap<NodeId, HostPort>, String> {
+    let mut wrong = Wrong::new();
+    let found = read_voters(text, &mut wrong);
+    match wrong.into_iter().next() {
+        Some((_, message)) => Err(message),
+        None => Ok(found),
+    }
+}
+
+fn read_voters(text: &str, wrong: &mut Wrong) -> BTreeMap<NodeId, HostPort> {
     let (mut found, mut addresses) = (BTreeMap::new(), BTreeSet::new());
-    for item in items(values.text(VOTERS)) {
+    for item in items(text) {
         let (id, address) = match voter(item) {
             Ok(voter) => voter,
             Err(message) => {

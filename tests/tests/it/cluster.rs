@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use tests::process::{BrokerProcess, binary};
@@ -70,19 +71,20 @@ impl Processes {
         .collect()
     }
 
-    /// Starts them at once: none is ready without a quorum.
+    /// Starts one in the background: it is ready when there is a quorum.
+    fn spawn(&self, node: u8) -> JoinHandle<BrokerProcess> {
+        let (data, flags) = (self.data(node), self.flags(node));
+        std::thread::spawn(move || {
+            let any = "127.0.0.1:0";
+            BrokerProcess::start(&data, any, any, &flags).unwrap()
+        })
+    }
+
     fn start(&mut self, nodes: &[u8]) {
-        let starting = nodes.iter().map(|node| {
-            let (node, data, flags) = (*node, self.data(*node), self.flags(*node));
-            std::thread::spawn(move || {
-                let any = "127.0.0.1:0";
-                (node, BrokerProcess::start(&data, any, any, &flags))
-            })
-        });
+        let starting = nodes.iter().map(|node| (*node, self.spawn(*node)));
         let starting: Vec<_> = starting.collect();
-        for started in starting {
-            let (node, process) = started.join().unwrap();
-            self.running.insert(node, process.unwrap());
+        for (node, started) in starting {
+            self.running.insert(node, started.join().unwrap());
         }
     }
 
@@ -250,4 +252,64 @@ fn a_node_alone_says_whom_it_waits_for_and_stops_when_told() {
     assert!(told.success());
     let status = child.wait().unwrap();
     assert!(status.success(), "{status}: {}", log_of(&processes.data(1)));
+}
+
+/// The directories of the voters, by node, as `cluster status` tells them.
+fn voters(processes: &Processes) -> BTreeMap<u64, String> {
+    let rows = processes.command(&["cluster", "status"]);
+    let rows = rows.as_array().unwrap().iter();
+    let voters = rows.filter(|row| row["role"] != "observer");
+    let voters = voters.map(|row| {
+        let directory = row["directory"].as_str().unwrap().to_owned();
+        (row["node"].as_u64().unwrap(), directory)
+    });
+    voters.collect()
+}
+
+#[test]
+fn a_voter_that_lost_its_disk_is_replaced_by_the_commands() {
+    let mut processes = Processes::new();
+    let named: Vec<String> = processes
+        .ports
+        .iter()
+        .map(|(id, [_, at])| format!("{id}@127.0.0.1:{at}"))
+        .collect();
+    let init = ["cluster", "init", "--voters", &named.join(",")];
+    // Nobody is there, and the command says so.
+    let failed = run(&init, &["--timeout", "1", "-o", "json"]);
+    assert_eq!(failed.status.code(), Some(1));
+    let rows: serde_json::Value = serde_json::from_slice(&failed.stdout).unwrap();
+    assert_eq!(rows[2]["answers"], false, "{rows:#}");
+    processes.start(&NODES);
+    let made = processes.command(&init);
+    let described = processes.command(&["cluster", "describe"]);
+    assert_eq!(made["cluster"], described["cluster"], "{made:#}");
+    assert_eq!(made["voters"][0]["log"], "begun", "{made:#}");
+    assert_eq!(described["brokers"].as_array().unwrap().len(), 3);
+    processes.command(&["topic", "create", "kept"]);
+    let before = voters(&processes);
+    assert_eq!(before.len(), 3, "{before:?}");
+
+    processes.kill_9(3);
+    std::fs::remove_dir_all(processes.data(3)).unwrap();
+    processes.command(&["cluster", "remove-voter", "3"]);
+    let starting = processes.spawn(3);
+    let [_, port] = processes.ports[&3];
+    // As soon as it listens.
+    processes.command_again(&["cluster", "add-voter", &format!("127.0.0.1:{port}")]);
+    let after = voters(&processes);
+    assert_eq!(after.len(), 3, "{after:?}");
+    assert_ne!(before[&3], after[&3], "another directory is another voter");
+    let started = starting.join().unwrap();
+    processes.running.insert(3, started);
+
+    // It counts: without another one, it and the third are a quorum.
+    processes.kill_9(1);
+    processes.command_again(&["topic", "create", "after"]);
+    processes.start(&[1]);
+    // The level stands already; a broker that lives is not let go of.
+    processes.command(&["cluster", "finalize"]);
+    let refused = processes.try_command(&["cluster", "unregister", "2"]);
+    assert!(refused.unwrap_err().contains("broker 2"));
+    processes.stop();
 }
