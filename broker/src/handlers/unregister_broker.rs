@@ -114,6 +114,7 @@ mod tests {
                 node,
                 backend,
                 phase: WalPhase::Fenced,
+                yields: 0,
                 quarantine: quarantine.map(str::to_owned),
             };
             let wals = backend.map(|backend| (wal::WalId(Uuid::nil()), wal(backend)));
