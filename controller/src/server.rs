@@ -114,11 +114,8 @@ impl Controller {
             let service = VoterService::new(local.clone());
             tasks.spawn(rpc::serve(listener, service));
         }
-        tasks.spawn(node::follow(
-            raft.clone(),
-            following,
-            local.channels.clone(),
-        ));
+        let known = local.channels.clone();
+        tasks.spawn(node::follow(raft.clone(), following, known));
         tasks.spawn(watch_failure(status.clone(), log.failure(), failed));
         tasks.spawn(watch_leader(status.clone(), local.clone()));
         tasks.spawn(settle_members(status.clone(), id, local.clone()));

@@ -201,6 +201,18 @@ impl State {
             Command::AllocateProducerIds { broker, count } => {
                 self.allocate_producer_ids(*broker, *count)
             }
+            Command::ForgetCondemned { .. }
+            | Command::RecordHome { .. }
+            | Command::RecordCheckpoint { .. }
+            | Command::RecordProbe { .. }
+            | Command::FinalizeFeature { .. } => {
+                self.dispatch_note(&proposal.command, now_ms, effects)
+            }
+        }
+    }
+
+    fn dispatch_note(&mut self, command: &Command, now_ms: i64, effects: &mut Effects) -> Answer {
+        match command {
             Command::ForgetCondemned { keys } => self.forget_condemned(keys),
             Command::RecordHome { mark } => self.record_home(*mark, effects),
             Command::RecordCheckpoint { key } => self.record_checkpoint(key, now_ms),
@@ -210,6 +222,7 @@ impl State {
             Command::FinalizeFeature { name, level } => {
                 self.finalize_feature(name, *level, effects)
             }
+            other => unreachable!("{other:?} notes nothing"),
         }
     }
 

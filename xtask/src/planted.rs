@@ -120,11 +120,11 @@ fn build() -> anyhow::Result<PathBuf> {
     let artifacts = text
         .lines()
         .filter(|line| line.contains("\"name\":\"sim\""));
-    let executable = artifacts.filter_map(|line| {
+    let mut executable = artifacts.filter_map(|line| {
         let (_, rest) = line.rsplit_once("\"executable\":\"")?;
         Some(PathBuf::from(rest.split('"').next()?))
     });
-    executable.last().context("cargo named no executable")
+    executable.next_back().context("cargo named no executable")
 }
 
 /// Runs seeds with the bug planted, until one fails.

@@ -1,6 +1,6 @@
 //! The flags that say how a broker is configured; shared by `serve` and `config`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -33,6 +33,27 @@ pub(super) struct Settings {
     set: Vec<String>,
 }
 
+/// The configuration of the file and the environment alone.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub(super) fn of_file(path: &Path) -> Result<Config, Problems> {
+    let mut flags = Flags::default();
+    read_file(path, &mut flags);
+    Config::load(flags, std::env::vars())
+}
+
+fn read_file(path: &Path, flags: &mut Flags) {
+    let shown = path.display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(content) => flags.file = Some((shown, content)),
+        Err(error) => flags.problems.push(Problem {
+            source: Source::Flag("--config".to_owned()),
+            message: format!("cannot read {shown}: {error}"),
+        }),
+    }
+}
+
 impl Settings {
     /// The effective configuration: file, environment and these flags.
     ///
@@ -55,14 +76,7 @@ impl Settings {
             }
         }
         if let Some(path) = &self.config {
-            let shown = path.display().to_string();
-            match std::fs::read_to_string(path) {
-                Ok(content) => flags.file = Some((shown, content)),
-                Err(error) => flags.problems.push(Problem {
-                    source: Source::Flag("--config".to_owned()),
-                    message: format!("cannot read {shown}: {error}"),
-                }),
-            }
+            read_file(path, &mut flags);
         }
         Config::load(flags, std::env::vars())
     }

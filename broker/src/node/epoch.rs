@@ -95,26 +95,7 @@ pub(super) async fn begin(context: &Context, running: &Running) -> Result<Servin
         TakeoverError::Fatal(error) => BeginError::Fatal(error),
     })?;
     say("opening the log");
-    let wal_id = WalId(context.env.entropy.uuid());
-    let log = open_log(context, running, &storage, wal_id).await;
-    let log = log.map_err(|error| match &error {
-        // A full disk, or no file handles: what passes by itself ends no process.
-        NodeError::Wal(log) if log.kind() == wal::ErrorKind::Retry => {
-            BeginError::Again(error.to_string())
-        }
-        _ => BeginError::Fatal(error),
-    })?;
-    let backend = match context.config.wal {
-        WalBackend::Disk => Backend::Disk,
-        WalBackend::Object => Backend::Object,
-        WalBackend::Memory => Backend::Memory,
-    };
-    let open = Command::OpenWal {
-        broker,
-        wal: wal_id,
-        backend,
-    };
-    judged(running.client.submit(open).await)?;
+    let (wal_id, log) = fresh_log(context, running, broker, &storage).await?;
     storage.attach(log.clone());
     let epoch = Arc::new(Epoch {
         id: broker,
@@ -144,6 +125,36 @@ pub(super) async fn begin(context: &Context, running: &Running) -> Result<Servin
         helpers,
         _collector: collector,
     })
+}
+
+/// A log of this epoch's own, recorded with the controller.
+async fn fresh_log(
+    context: &Context,
+    running: &Running,
+    broker: BrokerEpoch,
+    storage: &Storage,
+) -> Result<(WalId, Log), BeginError> {
+    let wal_id = WalId(context.env.entropy.uuid());
+    let log = open_log(context, running, storage, wal_id).await;
+    let log = log.map_err(|error| match &error {
+        // A full disk, or no file handles: what passes by itself ends no process.
+        NodeError::Wal(log) if log.kind() == wal::ErrorKind::Retry => {
+            BeginError::Again(error.to_string())
+        }
+        _ => BeginError::Fatal(error),
+    })?;
+    let backend = match context.config.wal {
+        WalBackend::Disk => Backend::Disk,
+        WalBackend::Object => Backend::Object,
+        WalBackend::Memory => Backend::Memory,
+    };
+    let open = Command::OpenWal {
+        broker,
+        wal: wal_id,
+        backend,
+    };
+    judged(running.client.submit(open).await)?;
+    Ok((wal_id, log))
 }
 
 fn takeover(

@@ -235,8 +235,6 @@ async fn serve(
                 return Err(error);
             }
             End::Surrendered(why) => {
-                tracing::error!(%why, "surrendering");
-                running.broker.metrics.surrenders.inc();
                 context.status.send_replace(Status::Interrupted(why));
                 tokio::select! {
                     biased;
@@ -268,6 +266,8 @@ pub(super) fn shown(epoch: BrokerEpoch) -> String {
 
 /// Gives the epoch up to others, and waits until the store answers here again.
 async fn surrender(running: &Running, serving: Serving) {
+    tracing::error!("surrendering");
+    running.broker.metrics.surrenders.inc();
     let broker = serving.epoch.id;
     running.broker.set_epoch(None);
     running.server.close_all();

@@ -72,6 +72,9 @@ fn put_command(command: &Command) -> wire::Command {
         | Command::DeleteTopic { .. }
         | Command::AlterConfigs { .. }
         | Command::RecordProbe { .. }
+        | Command::AllocateProducerIds { .. }
+        | Command::RecordHome { .. }
+        | Command::RecordCheckpoint { .. }
         | Command::FinalizeFeature { .. } => put_admin(command),
         Command::OpenWal { .. }
         | Command::ClaimWal { .. }
@@ -104,14 +107,6 @@ fn put_command(command: &Command) -> wire::Command {
             at: Some(put_at(*topic_partition, *leader_epoch, *end)),
             to: to.map(|node| node.0),
         }),
-        Command::AllocateProducerIds { broker, count } => {
-            wire::Command::AllocateProducerIds(wire::AllocateProducerIds {
-                broker: broker.0,
-                count: *count,
-            })
-        }
-        Command::RecordHome { mark } => wire::Command::RecordHome(put_id(*mark)),
-        Command::RecordCheckpoint { key } => wire::Command::RecordCheckpoint(key.clone()),
         Command::ForgetCondemned { keys } => {
             wire::Command::ForgetCondemned(wire::ForgetCondemned { keys: keys.clone() })
         }
@@ -208,6 +203,14 @@ fn put_admin(command: &Command) -> wire::Command {
                 at_ms: *at_ms,
             })
         }
+        Command::AllocateProducerIds { broker, count } => {
+            wire::Command::AllocateProducerIds(wire::AllocateProducerIds {
+                broker: broker.0,
+                count: *count,
+            })
+        }
+        Command::RecordHome { mark } => wire::Command::RecordHome(put_id(*mark)),
+        Command::RecordCheckpoint { key } => wire::Command::RecordCheckpoint(key.clone()),
         Command::FinalizeFeature { name, level } => {
             wire::Command::FinalizeFeature(wire::FinalizeFeature {
                 name: name.clone(),

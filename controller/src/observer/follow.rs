@@ -35,6 +35,7 @@ enum Ended {
 }
 
 /// The image of one voter, as it comes in.
+#[derive(Default)]
 struct Incoming {
     image: Image,
     /// Of the change under way.
@@ -179,17 +180,6 @@ impl Follow {
 }
 
 // === impl Incoming ===
-
-impl Default for Incoming {
-    fn default() -> Self {
-        Self {
-            image: Image::default(),
-            pieces: Vec::new(),
-            complete: false,
-            lag: Lag::default(),
-        }
-    }
-}
 
 impl Incoming {
     /// What came with a change that is complete now: the voters, when they changed, too.

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::cli::output::{Format, Rows, line};
 use crate::cli::remote::Remote;
-use crate::config::{Config, Flags};
+use crate::cli::settings::of_file;
 
 /// How long one voter may take to say who it is.
 const ASKED: Duration = Duration::from_secs(2);
@@ -65,15 +65,7 @@ pub(super) async fn run(env: &Env, remote: &Remote, args: &InitArgs) -> Result<(
 fn named(args: &InitArgs) -> Result<BTreeMap<NodeId, String>> {
     let voters = match (&args.voters, &args.config) {
         (Some(text), _) => crate::config::voters(text).map_err(|why| anyhow::anyhow!(why))?,
-        (None, Some(path)) => {
-            let content = std::fs::read_to_string(path)
-                .with_context(|| format!("cannot read {}", path.display()))?;
-            let flags = Flags {
-                file: Some((path.display().to_string(), content)),
-                ..Flags::default()
-            };
-            Config::load(flags, std::env::vars())?.quorum.voters
-        }
+        (None, Some(path)) => of_file(path)?.quorum.voters,
         (None, None) => BTreeMap::new(),
     };
     ensure!(!voters.is_empty(), "no voters are named");
