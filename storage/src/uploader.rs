@@ -13,6 +13,7 @@ mod tests;
 use std::sync::Arc;
 
 use protocol::TopicPartition;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use wal::Sequence;
@@ -115,10 +116,20 @@ impl Worker {
             let settings = &shared.settings;
             let pressed = shared.budget.is_pressed();
             if shared.queue.is_due(settings.upload_bytes, pressed) {
-                match self.round(false).await {
-                    Ok(()) => continue,
-                    Err(error) => break Err(error),
+                if let Err(error) = self.round(false).await {
+                    break Err(error);
                 }
+                // Writes that are faster than rounds must not keep a stop or a move waiting.
+                match self.rx.try_recv() {
+                    Err(TryRecvError::Empty) => {}
+                    Err(TryRecvError::Disconnected) => break Ok(()),
+                    Ok(message) => {
+                        if let Err(error) = self.serve(message).await {
+                            break Err(error);
+                        }
+                    }
+                }
+                continue;
             }
             let due = shared.queue.oldest().map(|at| at + settings.upload_age);
             tokio::select! {

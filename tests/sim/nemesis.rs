@@ -279,7 +279,7 @@ impl Nemesis {
                     machine.store.set_away(true);
                 } else {
                     // Ten to a thousand times what is usual.
-                    let slower = Duration::from_millis(5 * 10 << random.below(8));
+                    let slower = Duration::from_millis((5 * 10) << random.below(8));
                     machine.store.set_slower(slower.min(Duration::from_secs(5)));
                 }
                 sleep(lasting).await;
