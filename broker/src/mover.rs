@@ -33,12 +33,14 @@ pub(crate) async fn follow(broker: Arc<Broker>, epoch: Arc<Epoch>) {
     let mover = Mover { broker, epoch };
     let mut pause = Pause::default();
     let mut seen: Option<Arc<Image>> = None;
+    // Something that the image gives to this broker was not open yet when it was looked at.
+    let mut waiting = false;
     loop {
         let image = Arc::clone(&images.borrow_and_update());
         assigned.mark_unchanged();
         let same = seen.as_ref().is_some_and(|s| plan::is_same(s, &image));
-        let mut waiting = false;
         if !same {
+            waiting = false;
             let storage = &mover.epoch.storage;
             let plan = plan(&image, mover.epoch.id, |tp, epoch| {
                 let open = storage.partition(tp);

@@ -6,39 +6,70 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
-use controller::{Client, Command, ErrorKind, Image, MoveCommand};
+use controller::{Client, Command, ErrorKind, Image, MoveCommand, WalPhase};
 use protocol::{BrokerEpoch, NodeId};
 use serde_json::{Value, json};
 
 use super::Admin;
 
-/// Every node that is registered or drained.
+/// Every node that is registered or drained, or whose death left a log open.
 pub(super) fn page(image: &Image) -> Value {
     let mut leads: BTreeMap<BrokerEpoch, usize> = BTreeMap::new();
-    for topic in image.topics_by_id.values() {
-        for epoch in topic.partitions.iter().filter_map(|p| p.broker) {
+    let mut waits: BTreeMap<NodeId, usize> = BTreeMap::new();
+    for partition in image.topics_by_id.values().flat_map(|t| &t.partitions) {
+        if let Some(epoch) = partition.broker {
             *leads.entry(epoch).or_default() += 1;
+        }
+        if let Some(wal) = partition.awaits.and_then(|id| image.wals.get(&id)) {
+            *waits.entry(wal.node).or_default() += 1;
         }
     }
     let mut nodes = BTreeMap::new();
+    let absent = |node: NodeId| Told {
+        state: "absent",
+        drained: image.draining.contains(&node),
+        ..Told::default()
+    };
     for node in image.draining.iter() {
-        nodes.insert(*node, told(*node, "absent", true, 0));
+        nodes.insert(*node, absent(*node));
+    }
+    for wal in image.wals.values() {
+        let dead = nodes.entry(wal.node).or_insert_with(|| absent(wal.node));
+        dead.dead_logs += usize::from(wal.phase != WalPhase::Active);
     }
     for (epoch, broker) in image.live_brokers() {
-        let state = match (broker.draining, broker.wal) {
+        let told = nodes
+            .entry(broker.node)
+            .or_insert_with(|| absent(broker.node));
+        told.state = match (broker.draining, broker.wal) {
             (true, _) => "draining",
             (false, None) => "starting",
             (false, Some(_)) => "live",
         };
-        let drained = image.draining.contains(&broker.node);
-        let leads = leads.get(&epoch).copied().unwrap_or(0);
-        nodes.insert(broker.node, told(broker.node, state, drained, leads));
+        told.leads = leads.get(&epoch).copied().unwrap_or(0);
     }
-    nodes.into_values().collect()
+    let shown = nodes.into_iter().map(|(node, told)| {
+        let waits = waits.get(&node).copied().unwrap_or(0);
+        json!({
+            "node": node.0,
+            "state": told.state,
+            "drained": told.drained,
+            "leads": told.leads,
+            "dead_logs": told.dead_logs,
+            "waits": waits,
+        })
+    });
+    shown.collect()
 }
 
-fn told(node: NodeId, state: &str, drained: bool, leads: usize) -> Value {
-    json!({ "node": node.0, "state": state, "drained": drained, "leads": leads })
+/// What is told of a node.
+#[derive(Default)]
+struct Told {
+    state: &'static str,
+    drained: bool,
+    leads: usize,
+    /// Logs of its earlier lives that nobody has recovered yet.
+    dead_logs: usize,
 }
 
 pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Response {

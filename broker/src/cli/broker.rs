@@ -75,7 +75,8 @@ pub(crate) async fn run(env: &Env, args: BrokerArgs) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the node leads nothing, saying how far it is.
+/// Waits until the node leads nothing and no log of it holds what is not uploaded, saying how far it
+/// is: what died in the middle is not empty.
 async fn drained(env: &Env, admin: &Admin, node: i32, within: Duration) -> Result<Value> {
     let deadline = Instant::now() + within;
     let mut last = None;
@@ -84,23 +85,22 @@ async fn drained(env: &Env, admin: &Admin, node: i32, within: Duration) -> Resul
         let brokers = page.as_array().into_iter().flatten();
         let mut own =
             brokers.filter(|b| b.get("node").and_then(Value::as_i64) == Some(node.into()));
-        let leads = own
-            .next()
-            .and_then(|b| b.get("leads"))
-            .and_then(Value::as_u64);
-        let leads = leads.unwrap_or(0);
-        if leads == 0 {
+        let own = own.next();
+        let field = |name: &str| own.and_then(|b| b.get(name)).and_then(Value::as_u64);
+        let [leads, waits, dead] = ["leads", "waits", "dead_logs"].map(|n| field(n).unwrap_or(0));
+        if leads + waits + dead == 0 {
             return Ok(page);
         }
-        if last != Some(leads) {
-            eprintln!("broker {node} leads {leads} partitions still");
-            last = Some(leads);
+        let mut left = format!("leads {leads} partitions still");
+        if waits + dead > 0 {
+            left = format!("{left}; {waits} wait for {dead} logs of it that are not recovered");
         }
         if Instant::now() >= deadline {
-            bail!(
-                "broker {node} leads {leads} partitions after {} s",
-                within.as_secs()
-            );
+            bail!("broker {node} {left} after {} s", within.as_secs());
+        }
+        if last.as_ref() != Some(&left) {
+            eprintln!("broker {node} {left}");
+            last = Some(left);
         }
         sleep(LOOK).await;
     }
