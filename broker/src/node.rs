@@ -14,7 +14,7 @@ mod control;
 mod directory;
 mod drain;
 mod epoch;
-mod home;
+pub(crate) mod home;
 mod life;
 mod marks;
 mod pulse;

@@ -14,6 +14,7 @@ use storage::store::probe;
 
 use super::offline::Offline;
 use super::output::{Format, Rows, line};
+use crate::node::home;
 
 /// Look at objects, check every byte of them, and probe a store.
 #[derive(Args, Debug)]
@@ -66,6 +67,11 @@ pub(crate) async fn run(env: &Env, args: ObjectArgs) -> Result<()> {
             let report = verify_object(&opened.store, &key, None).await?;
             slices(&report).print(args.output)?;
             complain(&[report])
+        }
+        ObjectCommand::Verify { key: Some(key) } if key.ends_with("/meta/home") => {
+            home::verify(&*opened.store, &key).await?;
+            line(format!("{key} is whole."))?;
+            Ok(())
         }
         ObjectCommand::Verify { key } => {
             verify(&opened.store, &opened.prefix, key, args.output).await

@@ -48,7 +48,12 @@ pub(super) async fn check(
         found => found,
     };
     let mark = match found {
-        Ok(Some(mark)) => mark,
+        Ok(Some(Mark::Id(mark))) => mark,
+        Ok(Some(Mark::Damaged)) => {
+            // Its key names the cluster: the store is the right one.
+            tracing::error!(key, "the mark of the cluster's store is damaged");
+            return Ok(());
+        }
         Ok(None) => return Err(foreign(&image, store)),
         // Alone, it need not wait for a store that is away.
         Err(_) if other(&image, node).is_none() => return Ok(()),
@@ -68,24 +73,39 @@ pub(super) async fn check(
     Err(foreign(&image, store))
 }
 
-/// The mark that stands in the store.
-async fn read(store: &dyn ObjectStore, key: &str) -> Result<Option<Uuid>, String> {
+/// What stands in a store.
+enum Mark {
+    Id(Uuid),
+    Damaged,
+}
+
+/// Whether the mark under `key` is whole.
+///
+/// # Errors
+/// That it is damaged, or not there; what the store says.
+pub(crate) async fn verify(store: &dyn ObjectStore, key: &str) -> anyhow::Result<()> {
+    match read(store, key).await.map_err(anyhow::Error::msg)? {
+        Some(Mark::Id(_)) => Ok(()),
+        Some(Mark::Damaged) => anyhow::bail!("{key} is damaged"),
+        None => anyhow::bail!("{key} is not there"),
+    }
+}
+
+async fn read(store: &dyn ObjectStore, key: &str) -> Result<Option<Mark>, String> {
     let bytes = match store.get(&Path::from(key)).await {
         Ok(found) => found.bytes().await.map_err(|error| error.to_string())?,
         Err(object_store::Error::NotFound { .. }) => return Ok(None),
         Err(error) => return Err(error.to_string()),
     };
-    decode(&bytes)
-        .map(Some)
-        .ok_or_else(|| format!("{key} is damaged"))
+    Ok(Some(decode(&bytes).map_or(Mark::Damaged, Mark::Id)))
 }
 
 /// Puts a mark, unless another one is quicker.
-async fn make(env: &Env, store: &dyn ObjectStore, key: &str) -> Result<Option<Uuid>, String> {
+async fn make(env: &Env, store: &dyn ObjectStore, key: &str) -> Result<Option<Mark>, String> {
     let mark = env.entropy.uuid();
     let payload = PutPayload::from(encode(mark));
     match storage::store::create(store, key, payload, false).await {
-        Ok(()) => Ok(Some(mark)),
+        Ok(()) => Ok(Some(Mark::Id(mark))),
         Err(storage::Error::Foreign { .. }) => read(store, key).await,
         Err(error) => Err(error.to_string()),
     }

@@ -340,7 +340,8 @@ fn flip_objects(data: &Path, tally: &mut Tally) {
             .to_str()
             .unwrap()
             .to_owned();
-        let arguments = match key.contains("/meta/") {
+        let is_checkpoint = key.contains("/meta/") && !key.ends_with("/meta/home");
+        let arguments = match is_checkpoint {
             true => vec![
                 "cluster",
                 "checkpoint",
