@@ -556,6 +556,11 @@ macro_rules! durable_at_once {
             fn trim(&mut self, to: wal::Sequence) {
                 $trims(self).0.fetch_max(to, Ordering::Relaxed);
             }
+
+            fn end(self: Box<Self>) -> BoxFuture<'static, ()> {
+                drop(self);
+                Box::pin(async {})
+            }
         }
     };
 }

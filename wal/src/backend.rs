@@ -76,4 +76,8 @@ pub trait Backend: Send + 'static {
 
     /// Groups below `to` may be deleted, in the background.
     fn trim(&mut self, to: Sequence);
+
+    /// Ends the work in the background: afterwards this process touches the log's place no more,
+    /// so another may read or remove it. What a store does with requests sent before is its own.
+    fn end(self: Box<Self>) -> BoxFuture<'static, ()>;
 }

@@ -66,8 +66,8 @@ impl Writer {
         let result = self.work().await;
         let shared = self.shared.clone();
         shared.queue.abandon();
-        // Whoever hears of the end may open the log at once: the directory lock goes first.
-        drop(self);
+        // Whoever hears of the end may open the log, or remove it, at once.
+        self.backend.end().await;
         match result {
             Ok(Some(end)) => {
                 shared.closed.send_replace(Some(end));

@@ -217,7 +217,7 @@ impl Backend for DiskBackend {
     }
 
     fn attach(&mut self, status: Status) {
-        self.preparer.start(status.clone());
+        self.preparer.start(status.clone(), self.lock.clone());
         self.status = Some(status);
     }
 
@@ -277,6 +277,14 @@ impl Backend for DiskBackend {
             preparer.add_free(writer.lock().release(to));
             drop(lock);
         }));
+    }
+
+    fn end(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            // Both threads work in order: an empty job runs after all others.
+            self.thread.run(|| ()).await;
+            self.preparer.end().await;
+        })
     }
 }
 

@@ -40,4 +40,8 @@ impl Backend for NotDurable {
     }
 
     fn trim(&mut self, _to: Sequence) {}
+
+    fn end(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async {})
+    }
 }

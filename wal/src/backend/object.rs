@@ -140,6 +140,12 @@ impl Backend for ObjectBackend {
     fn trim(&mut self, to: Sequence) {
         self.trimmer.trim(to);
     }
+
+    fn end(self: Box<Self>) -> BoxFuture<'static, ()> {
+        // Its tasks end with their handles.
+        drop(self);
+        Box::pin(async {})
+    }
 }
 
 /// A task that ends with its handle.

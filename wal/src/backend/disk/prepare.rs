@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use env::{Disk, Env, IoThread};
+use env::{DirLock, Disk, Env, IoThread};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -70,10 +70,13 @@ impl Preparer {
         }))
     }
 
-    pub(super) fn start(&self, status: Status) {
+    /// Each job holds `lock` until it has run: a file made after its release would appear in
+    /// a directory that another has begun to read or to remove.
+    pub(super) fn start(&self, status: Status, lock: Arc<dyn DirLock>) {
         let worker = Worker {
             shared: self.0.clone(),
             status,
+            lock,
         };
         let task = tokio::spawn(worker.run());
         self.0.state.lock().task = Some(task);
@@ -83,6 +86,17 @@ impl Preparer {
         if let Some(task) = self.0.state.lock().task.take() {
             task.abort();
         }
+    }
+
+    /// Stops the task and waits for the job that it may have begun.
+    pub(super) async fn end(&self) {
+        let task = self.0.state.lock().task.take();
+        if let Some(task) = task {
+            task.abort();
+            // Cancelled, as asked for, or over already.
+            let _ = task.await;
+        }
+        self.0.thread.run(|| ()).await;
     }
 
     /// The next segment, if it is ready.
@@ -126,6 +140,7 @@ impl Preparer {
 struct Worker {
     shared: Arc<Shared>,
     status: Status,
+    lock: Arc<dyn DirLock>,
 }
 
 // === impl Worker ===
@@ -146,8 +161,10 @@ impl Worker {
     async fn prepare(&self) -> bool {
         let mut preparation = self.plan();
         loop {
+            let lock = self.lock.clone();
             let work = move || {
                 let result = preparation.step();
+                drop(lock);
                 (preparation, result)
             };
             let (back, result) = self.shared.thread.run(work).await;
@@ -215,12 +232,16 @@ impl Worker {
                 }
                 state.free.pop_front().expect("longer than that")
             };
-            let disk = self.shared.disk.clone();
+            let (disk, lock) = (self.shared.disk.clone(), self.lock.clone());
             let path = extra.0.clone();
             let removed = self
                 .shared
                 .thread
-                .run(move || disk.remove_file(&path))
+                .run(move || {
+                    let removed = disk.remove_file(&path);
+                    drop(lock);
+                    removed
+                })
                 .await;
             if let Err(error) = removed {
                 // It lies behind the trim point: harmless but for its space, and goes with the

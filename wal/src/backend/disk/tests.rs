@@ -1,8 +1,9 @@
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
 use env::Env;
-use env::sim::SimHost;
+use env::sim::{DiskSpeed, SimHost};
 
 use super::{DiskSettings, create, recover, remove_others};
 use crate::testing::{Acked, append, durable_or_failed, entry, read_all, run_paused, wal_id};
@@ -59,12 +60,37 @@ async fn a_log_that_lives_is_not_read_and_an_absent_one_is_named() {
     assert!(matches!(missing, Error::Missing { .. }), "{missing}");
     assert!(missing.to_string().contains("wal abandon"), "{missing}");
     log.close().await.unwrap();
-    let keep = std::collections::BTreeSet::new();
     assert_eq!(
-        remove_others(&env, dir.path(), keep).await.unwrap(),
+        remove_others(&env, dir.path(), BTreeSet::new())
+            .await
+            .unwrap(),
         [wal_id(1)]
     );
     assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none());
+}
+
+#[test]
+fn a_closed_log_touches_its_directory_no_more() {
+    run_paused(async {
+        // Whatever the preparer was doing at the time: each step takes 1 to 5 ms here.
+        for after_ms in 0..60 {
+            let host = SimHost::alone(after_ms);
+            host.threads.set_speed(DiskSpeed {
+                least: Duration::from_millis(1),
+                most: Duration::from_millis(5),
+            });
+            let (env, dir, acked) = (host.env(), Path::new(SIM), Acked::default());
+            let log = start(&env, dir, &acked).await;
+            append(&log, entry(0, 9000)).await;
+            tokio::time::sleep(Duration::from_millis(after_ms)).await;
+            log.close().await.unwrap();
+            let files = host.disk.files();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(host.disk.files(), files, "closed after {after_ms} ms");
+            let removed = remove_others(&env, dir, BTreeSet::new()).await.unwrap();
+            assert_eq!(removed, [wal_id(1)]);
+        }
+    });
 }
 
 /// A small log on a simulated disk; returns its groups. `clean` or killed after 100 ms of idleness.
