@@ -198,6 +198,14 @@ impl Admin {
         }
     }
 
+    /// All figures as of now.
+    pub(crate) fn figures(&self) -> Result<String, std::fmt::Error> {
+        self.refresh();
+        let mut text = String::new();
+        encode(&mut text, &self.registry.read())?;
+        Ok(text)
+    }
+
     fn status_page(&self) -> Value {
         let (state, why) = describe(&self.status.borrow());
         let mut page = json!({ "node": self.about, "state": state, "why": why });
@@ -288,11 +296,8 @@ async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
 }
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
-    admin.refresh();
-    let mut text = String::new();
-    let encoded = encode(&mut text, &admin.registry.read());
-    match encoded {
-        Ok(()) => {
+    match admin.figures() {
+        Ok(text) => {
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             ([(header::CONTENT_TYPE, kind)], text).into_response()
         }

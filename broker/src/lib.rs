@@ -41,5 +41,5 @@ mod topics;
 
 pub use auth::{AllowAll, Authorizer, Operation, Resource};
 pub use context::{Principal, RequestContext, Software};
-pub use node::{Node, NodeError, NodeParts, Status};
+pub use node::{Node, NodeError, NodeParts, Pace, Status};
 pub use quotas::{Quota, Unlimited, Use};

@@ -17,6 +17,7 @@ mod epoch;
 pub(crate) mod home;
 mod life;
 mod marks;
+mod pace;
 mod pulse;
 mod store;
 mod voter;
@@ -39,6 +40,7 @@ use crate::config::{Config, HostPort, ListenerConfig};
 use crate::quotas::{Quota, Unlimited};
 
 pub(crate) use epoch::{wal_dir, wal_prefix};
+pub use pace::Pace;
 pub(crate) use pulse::Pulse;
 pub(crate) use store::{Pause, Store};
 
@@ -53,6 +55,8 @@ pub struct NodeParts {
     pub quota: Arc<dyn Quota>,
     /// Who watches appends; usually nobody.
     pub hooks: Option<Arc<dyn storage::Hooks>>,
+    /// Small sizes and short times.
+    pub pace: Pace,
 }
 
 impl Default for NodeParts {
@@ -62,6 +66,7 @@ impl Default for NodeParts {
             authorizer: Arc::new(AllowAll),
             quota: Arc::new(Unlimited),
             hooks: None,
+            pace: Pace::default(),
         }
     }
 }
@@ -238,6 +243,12 @@ impl Node {
     /// Who leads the controllers, as far as this node knows.
     pub fn controllers_leader(&self) -> Option<NodeId> {
         self.view.controllers_leader()
+    }
+
+    /// All its figures, in the format of its page `/metrics`.
+    pub fn metrics(&self) -> String {
+        // Writing to a text fails only where a metric cannot be shown, and then none is.
+        self.view.figures().unwrap_or_default()
     }
 
     /// How it is, to be followed.

@@ -199,6 +199,12 @@ impl Controller {
         }
     }
 
+    /// Snapshots are taken after `bytes` of log, or as many as the last snapshot had: for
+    /// simulations, which have to see them.
+    pub fn snapshot_after(&self, bytes: u64) {
+        self.local.shared.snapshot_after(bytes);
+    }
+
     /// The way to ask and command it.
     pub fn client(&self) -> Client {
         self.client.clone()

@@ -37,6 +37,9 @@ impl Control {
         let calls = sockets.controller.take();
         let settings = settings(context, &sockets.kafka, calls);
         let voter = Controller::start_telling(context.env.clone(), settings, say).await?;
+        if let Some(bytes) = context.parts.pace.snapshot_bytes {
+            voter.snapshot_after(bytes);
+        }
         Ok(Self::Voter(voter))
     }
 

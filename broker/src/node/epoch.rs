@@ -238,7 +238,7 @@ fn open_storage(context: &Context, running: &Running, broker_epoch: BrokerEpoch)
         node: context.config.node_id,
         catalog: Arc::new(ControllerCatalog::new(running.client.clone())),
         broker_epoch,
-        settings: storage_settings(&context.config, running.store.directory.clone()),
+        settings: storage_settings(context, running.store.directory.clone()),
         metrics: running.storage_metrics.clone(),
         store_metrics: running.store.metrics.clone(),
         hooks: context.parts.hooks.clone(),
@@ -252,7 +252,7 @@ fn collect(
     broker: BrokerEpoch,
     tasks: &mut JoinSet<()>,
 ) -> Collector {
-    let standard = CollectorSettings::standard();
+    let standard = context.parts.pace.collector();
     let grace = context
         .config
         .time("collector.grace.ms")
@@ -276,8 +276,9 @@ fn chores(running: &Running, broker: BrokerEpoch) -> storage::Duty {
     Arc::new(move || image.borrow().housekeeper() == Some(broker))
 }
 
-fn storage_settings(config: &Config, objects: Option<PathBuf>) -> StorageSettings {
-    let mut settings = StorageSettings::within(storage_bytes(config));
+fn storage_settings(context: &Context, objects: Option<PathBuf>) -> StorageSettings {
+    let config = &context.config;
+    let mut settings = context.parts.pace.storage(storage_bytes(config));
     let asked = config.size("upload.bytes") as u64;
     settings.upload_bytes = asked.min(settings.unuploaded_bytes as u64 / 3);
     if let Some(age) = config.time("upload.age.ms") {

@@ -27,6 +27,8 @@ struct Inner {
     /// Of log since the last snapshot.
     bytes: u64,
     entries: u64,
+    /// How much of it there may be.
+    most: u64,
     snapshot_bytes: u64,
     /// Asked for once; not again until it is taken or put off.
     snapshot_asked: bool,
@@ -77,6 +79,11 @@ impl Shared {
         self.snapshot_due.send_modify(|due| *due += 1);
     }
 
+    /// Takes snapshots after `bytes` of log from now on.
+    pub(crate) fn snapshot_after(&self, bytes: u64) {
+        self.inner.lock().most = bytes;
+    }
+
     /// Makes the state one that no feature was ever finalized in.
     #[cfg(test)]
     pub(crate) fn clear_features(&self) {
@@ -112,7 +119,7 @@ impl Inner {
 
     fn snapshot_is_due(&self) -> bool {
         self.entries >= SNAPSHOT_AFTER_ENTRIES
-            || self.bytes >= SNAPSHOT_AFTER_BYTES.max(self.snapshot_bytes)
+            || self.bytes >= self.most.max(self.snapshot_bytes)
     }
 
     fn snapshot_taken(&mut self, bytes: usize) {
@@ -134,6 +141,7 @@ impl Machine {
             membership: StoredMembers::default(),
             bytes: 0,
             entries: 0,
+            most: SNAPSHOT_AFTER_BYTES,
             snapshot_bytes: 0,
             snapshot_asked: false,
         };
