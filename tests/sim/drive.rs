@@ -1,12 +1,13 @@
 //! Runs worlds, each in a process of its own, several at a time; shrinks those that fail.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::plan::{Kind, Plan};
+use crate::figures::HIGHEST;
+use crate::plan::{Kind, Plan, Trouble};
 use crate::run::simulate;
 use crate::{judge, story};
 
@@ -48,11 +49,11 @@ pub(crate) fn alone(test: &str, settings: &[(&str, &OsStr)]) -> String {
 }
 
 /// What a test printed in a process of its own, and its errors if it failed.
-fn in_process(test: &str, settings: &[(&str, &OsStr)]) -> (String, Option<String>) {
+pub(crate) fn in_process(test: &str, settings: &[(&str, &OsStr)]) -> (String, Option<String>) {
     let binary = std::env::current_exe().expect("this binary has a path");
     let mut command = Command::new(binary);
     command.args([test, "--exact", "--nocapture"]);
-    let ours = ["REPLAY", "TRACE", "WITHOUT", "STORY"];
+    let ours = ["REPLAY", "TRACE", "WITHOUT", "STORY", "ACT", "POINTS"];
     for name in ours {
         command.env_remove(format!("HEADWATER_SIM_{name}"));
     }
@@ -98,6 +99,11 @@ pub(crate) fn replay(seed: u64) {
         story::tell(&outcome);
     }
     println!("{world} {seed}: {} {}", outcome.plan, outcome.figures());
+    for (what, counts) in [("FIRED", &outcome.fired), ("SAW", &outcome.saw)] {
+        for (name, count) in counts {
+            println!("{what} {name} {count}");
+        }
+    }
     for problem in &outcome.problems {
         println!("PROBLEM {problem}");
     }
@@ -150,7 +156,9 @@ pub(crate) fn bad_days(test: &str, from: u64, count: u64) {
     let took = began.elapsed();
     let (mut acknowledged, mut crashes, mut faults) = (0, 0, 0);
     let mut failed = Vec::new();
+    let mut sums = Sums::default();
     for one in &seen {
+        sums.add(&one.said);
         let Day { kind, seed } = one.day;
         let start = format!("{} {seed}: ", kind.name());
         if let Some(line) = one.said.lines().find(|line| line.starts_with(&start)) {
@@ -169,6 +177,7 @@ pub(crate) fn bad_days(test: &str, from: u64, count: u64) {
         seen.len(),
         failed.len()
     );
+    sums.tell();
     for one in failed.iter().take(SHRUNK) {
         shrink(test, one);
     }
@@ -178,6 +187,51 @@ pub(crate) fn bad_days(test: &str, from: u64, count: u64) {
     let names: Vec<_> = names.collect();
     assert!(names.is_empty(), "failed: {}", names.join(", "));
     assert!(acknowledged > 0, "clients got something done");
+}
+
+/// How often each kind of trouble came, and what nodes counted of their own, over all worlds.
+#[derive(Default)]
+struct Sums {
+    fired: BTreeMap<String, u64>,
+    saw: BTreeMap<String, u64>,
+}
+
+// === impl Sums ===
+
+impl Sums {
+    fn add(&mut self, said: &str) {
+        for (start, sums) in [("FIRED ", &mut self.fired), ("SAW ", &mut self.saw)] {
+            for line in said.lines().filter_map(|line| line.strip_prefix(start)) {
+                let Some((name, count)) = line.rsplit_once(' ') else {
+                    continue;
+                };
+                let count: u64 = count.parse().unwrap_or(0);
+                let highest = name.starts_with(HIGHEST);
+                let sum = sums.entry(name.to_owned()).or_default();
+                *sum = if highest {
+                    count.max(*sum)
+                } else {
+                    *sum + count
+                };
+            }
+        }
+    }
+
+    fn tell(&self) {
+        let list = |sums: &BTreeMap<String, u64>| {
+            let shown = sums.iter().map(|(name, count)| format!("{name} {count}"));
+            shown.collect::<Vec<_>>().join(", ")
+        };
+        println!("troubles that came: {}", list(&self.fired));
+        let never = Trouble::all().map(|trouble| format!("{trouble:?}"));
+        let never: Vec<_> = never
+            .filter(|name| !self.fired.contains_key(name))
+            .collect();
+        if !never.is_empty() {
+            println!("troubles that never came: {}", never.join(", "));
+        }
+        println!("what nodes counted: {}", list(&self.saw));
+    }
 }
 
 /// Seeds that once failed.
@@ -197,23 +251,35 @@ fn corpus() -> Vec<Day> {
     days.collect()
 }
 
-/// As many at a time as there are processors.
 fn live_all(test: &str, days: &[Day]) -> Vec<Seen> {
+    in_parallel(days, |day| {
+        let one = day.live(test, "");
+        say(&one);
+        one
+    })
+}
+
+/// Does `work` for each of `items`, as many at a time as there are processors; results in order.
+pub(crate) fn in_parallel<I: Sync, T: Send>(items: &[I], work: impl Fn(&I) -> T + Sync) -> Vec<T> {
     let next = AtomicUsize::new(0);
-    let seen = Mutex::new(Vec::new());
+    let done = Mutex::new(BTreeMap::new());
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
-        for _ in 0..workers.min(days.len()) {
+        for _ in 0..workers.min(items.len()) {
             scope.spawn(|| {
-                while let Some(day) = days.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let one = day.live(test, "");
-                    say(&one);
-                    seen.lock().expect("no panic under this lock").push(one);
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(item) = items.get(at) else { return };
+                    let result = work(item);
+                    done.lock()
+                        .expect("no panic under this lock")
+                        .insert(at, result);
                 }
             });
         }
     });
-    seen.into_inner().expect("no panic under this lock")
+    let done = done.into_inner().expect("no panic under this lock");
+    done.into_values().collect()
 }
 
 fn say(one: &Seen) {

@@ -8,8 +8,10 @@
 //! I5 joins with transactions.
 
 pub(crate) mod acknowledged;
+pub(crate) mod damage;
 pub(crate) mod groups;
 pub(crate) mod liveness;
+pub(crate) mod memory;
 pub(crate) mod objects;
 pub(crate) mod one_value;
 pub(crate) mod one_writer;
@@ -25,6 +27,7 @@ use tests::history::topics::TopicHistory;
 use tests::history::{Anomaly, History};
 
 use crate::clients::{IDEMPOTENT, PLAIN};
+use crate::figures::Figures;
 use one_writer::Writers;
 use sequences::Sequences;
 use watermarks::Watermarks;
@@ -49,6 +52,12 @@ pub(crate) struct Evidence {
     /// Offsets of acknowledged records, by partition.
     pub(crate) acknowledged: BTreeMap<i32, BTreeSet<i64>>,
     pub(crate) has_group: bool,
+    /// What nodes counted of themselves, by machine.
+    pub(crate) figures: Vec<Figures>,
+    /// Whether bytes were damaged, on disks or on their way.
+    pub(crate) damaged: bool,
+    /// Whether some changed at rest.
+    pub(crate) rotten: bool,
 }
 
 /// Everything wrong, in words.
@@ -70,6 +79,15 @@ pub(crate) fn judge(evidence: &Evidence) -> Vec<String> {
     }
     problems.extend(one_writer::check(&evidence.observed.writers));
     problems.extend(topics::check(&evidence.topics));
+    for figures in &evidence.figures {
+        problems.extend(figures.memory.iter().take(MOST).cloned());
+        if !evidence.rotten {
+            problems.extend(figures.damage.iter().take(MOST).cloned());
+        }
+        if !evidence.damaged {
+            problems.extend(figures.checksums.iter().take(MOST).cloned());
+        }
+    }
     problems
 }
 

@@ -4,28 +4,36 @@
 mod view;
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use broker::config::Config;
-use broker::{Node, NodeParts};
+use broker::{Node, NodeParts, Pace};
 use env::Env;
 use env::sim::{SimClock, SimDisk, SimHost, SimNetwork, SimThreads};
+use storage::StorageSettings;
 use storage::store::{ManagedStore, RequestSettings, StoreMetrics};
 use tests::simstore::SimStore;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
+use crate::figures::Figures;
+use crate::invariants::memory::Bounds;
 use crate::nemesis::GOOD_DISK;
 use crate::plan::{MachinePlan, Plan};
+use crate::steps::Steps;
 use crate::trace::Trace;
-use view::View;
+use view::{Counted, View};
 
 /// Between two processes on the machine.
 const RESTART_PAUSE: Duration = Duration::from_millis(500);
 const KAFKA_PORT: u16 = 9092;
 const CONTROLLER_PORT: u16 = 9093;
+/// Where its admin pages are.
+pub(crate) const ADMIN_PORT: u16 = 9644;
+/// Between two looks at what a node counts of itself.
+const LOOKS: Duration = Duration::from_millis(500);
 
 /// A machine, as troubles see it.
 pub(crate) struct Machine {
@@ -45,6 +53,10 @@ pub(crate) struct Machine {
     held: AtomicBool,
     running: AtomicBool,
     crashes: AtomicU64,
+    steps: Steps,
+    pace: Pace,
+    bounds: Bounds,
+    figures: Mutex<Figures>,
 }
 
 /// The address of node `node`.
@@ -71,7 +83,7 @@ impl Machine {
         which: usize,
         network: &SimNetwork,
         store: &SimStore,
-        trace: &Trace,
+        (trace, steps): (&Trace, &Steps),
     ) -> Self {
         let machine = plan.machines[which].clone();
         let (node, drift) = (machine.node, machine.drift);
@@ -84,11 +96,20 @@ impl Machine {
         if let Some(read) = plan.flip_read.filter(|_| which == 0) {
             host.disk.flip_read_at(read);
         }
+        let counted = Counted {
+            node,
+            steps: steps.clone(),
+            disk: host.disk.clone(),
+        };
         Self {
             settings: settings(plan, &machine),
             plan: machine,
             host,
-            store: View::new(store.clone()),
+            store: View::new(store.clone(), counted),
+            steps: steps.clone(),
+            pace: pace(plan),
+            bounds: bounds(plan),
+            figures: Mutex::new(Figures::of(node)),
             network: network.clone(),
             trace: trace.clone(),
             die: Notify::new(),
@@ -121,6 +142,16 @@ impl Machine {
 
     pub(crate) fn crashes(&self) -> u64 {
         self.crashes.load(Ordering::Relaxed)
+    }
+
+    /// What its nodes counted of themselves.
+    pub(crate) fn figures(&self) -> MutexGuard<'_, Figures> {
+        self.figures.lock().expect("no panic under this lock")
+    }
+
+    /// Whether its node led the controllers at the last look.
+    pub(crate) fn leads(&self) -> bool {
+        self.is_running() && self.figures().last().get("controller_is_leader") == Some(1.0)
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -197,7 +228,9 @@ impl Machine {
     async fn one_process(&self) {
         self.say("process starts");
         let running = async {
-            let env = self.host.env();
+            let env = self
+                .steps
+                .over(self.host.env(), self.plan.node, &self.host.disk);
             let parts = self.parts(&env);
             let node = match Node::start(env, self.config(), parts).await {
                 Ok(node) => node,
@@ -206,6 +239,7 @@ impl Machine {
             tokio::select! {
                 biased;
                 ended = node.ended() => return self.say(&format!("process ended: {ended:?}")),
+                () = self.look(&node) => {}
                 () = self.stop.notified() => {}
             }
             let stopped = node.stop().await;
@@ -226,6 +260,16 @@ impl Machine {
         }
         self.store.kill();
         self.network.kill_host(self.address());
+        self.figures().ended();
+    }
+
+    /// Looks at what `node` counts of itself, as long as it lives.
+    async fn look(&self, node: &Node) {
+        loop {
+            sleep(LOOKS).await;
+            let page = node.metrics();
+            self.figures().look(&page, &self.bounds);
+        }
     }
 
     /// Resolves when the disk says that its process died in an operation.
@@ -242,6 +286,7 @@ impl Machine {
         let store = ManagedStore::new(env, store, StoreMetrics::default(), requests);
         NodeParts {
             store: Some((Arc::new(store), String::new())),
+            pace: self.pace,
             ..NodeParts::default()
         }
     }
@@ -252,6 +297,40 @@ impl Machine {
             .map(|(name, value)| (*name, value.as_str()))
             .collect();
         Config::with(&settings).expect("the simulation's configuration is right")
+    }
+}
+
+/// Bytes for the storage of a node that has little.
+const LITTLE_MEMORY: usize = 4 << 20;
+
+fn pace(plan: &Plan) -> Pace {
+    if !plan.hasty {
+        return Pace::default();
+    }
+    Pace {
+        storage_bytes: Some(LITTLE_MEMORY),
+        compaction_slices: Some(4),
+        compaction_interval: Some(Duration::from_secs(1)),
+        collector_interval: Some(Duration::from_secs(1)),
+        collector_parts: Some(32),
+        snapshot_bytes: Some(2 << 10),
+    }
+}
+
+/// What a node may hold, by its own settings.
+fn bounds(plan: &Plan) -> Bounds {
+    // The standard budget, of which frames have a quarter.
+    let budget = 1 << 30;
+    let frames = budget / 4;
+    let bytes = pace(plan).storage_bytes.unwrap_or(budget - frames);
+    let settings = StorageSettings::within(bytes);
+    Bounds {
+        user: settings.unuploaded_bytes,
+        internal: settings.unuploaded_internal_bytes,
+        hot: settings.hot_bytes,
+        blocks: settings.block_cache_bytes + settings.index_cache_bytes,
+        frames,
+        connections: 10_000,
     }
 }
 
@@ -272,8 +351,11 @@ fn settings(plan: &Plan, machine: &MachinePlan) -> Vec<(&'static str, String)> {
     ]
     .map(|(name, value)| (name, value.to_owned()))
     .into();
+    if plan.hasty {
+        settings.push(("collector.grace.ms", "2000".to_owned()));
+    }
     settings.push(("node.id", machine.node.to_string()));
-    settings.push(("admin.listen", format!("{ip}:9644")));
+    settings.push(("admin.listen", format!("{ip}:{ADMIN_PORT}")));
     let mut listeners = Vec::new();
     if machine.broker {
         listeners.push(format!("PLAINTEXT://{}", kafka(machine.node)));

@@ -13,22 +13,28 @@
 //! first), `HEADWATER_SIM_REPLAY` (one seed, its story printed), `HEADWATER_SIM_WITHOUT` (troubles
 //! to leave out of it), `HEADWATER_SIM_TRACE` (where its whole trace is written),
 //! `HEADWATER_SIM_REPLAY_ROT` (one world of `rot_at_rest_is_named_and_never_served`, its trace
-//! printed).
+//! printed), `HEADWATER_SIM_ACT` and `HEADWATER_SIM_POINTS` (one act of [`acts`], with processes
+//! killed at these of its steps), `HEADWATER_SIM_ACTS` (which acts), `HEADWATER_SIM_ACT_POINTS` and
+//! `HEADWATER_SIM_ACT_PAIRS` (at how many steps of each).
 //!
 //! A target of its own, since [`interpose`] replaces libc's clock and entropy in it.
 
+mod acts;
 mod admin;
 mod clients;
 mod drive;
+mod figures;
 mod interpose;
 mod invariants;
 mod machine;
 mod members;
 mod mover;
 mod nemesis;
+mod operator;
 mod pipelined;
 mod plan;
 mod run;
+mod steps;
 mod story;
 mod sweep;
 mod trace;
@@ -177,6 +183,19 @@ fn a_crash_at_any_disk_operation_loses_nothing() {
             clean.disk_ops
         );
     }
+}
+
+/// Processes die in the middle of a takeover, a move, an upload, …: at each step of it, where that
+/// is asked for, else at a few.
+#[test]
+fn a_crash_at_any_step_of_an_act_loses_nothing() {
+    if let Ok(act) = std::env::var("HEADWATER_SIM_ACT") {
+        return acts::replay(&act);
+    }
+    if number("HEADWATER_SIM_REPLAY").is_some() {
+        return;
+    }
+    acts::explore("a_crash_at_any_step_of_an_act_loses_nothing");
 }
 
 /// A read of the disk gives one wrong bit, once: it is found, and nothing is lost, set aside or

@@ -42,7 +42,7 @@ pub(crate) async fn mover(shared: Shared, seed: u64, nodes: Vec<i32>) {
     }
 }
 
-async fn move_one(
+pub(crate) async fn move_one(
     cluster: &mut Cluster,
     topic: &'static str,
     index: i32,

@@ -1,7 +1,9 @@
 //! Brings the troubles of a plan.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use env::sim::{DiskSpeed, NetworkFaults, SimEntropy, SimNetwork};
@@ -11,8 +13,10 @@ use tests::faults::{FaultSettings, Latency};
 use tests::simstore::SimStore;
 use tokio::time::sleep;
 
+use crate::clients::Shared;
 use crate::machine::Machine;
-use crate::plan::{Event, Trouble};
+use crate::operator::Operator;
+use crate::plan::{Event, MachinePlan, Trouble};
 use crate::trace::Trace;
 
 /// What the store does on a good day.
@@ -69,6 +73,19 @@ pub(crate) struct Nemesis {
     pub(crate) network: SimNetwork,
     pub(crate) store: SimStore,
     pub(crate) trace: Trace,
+    pub(crate) shared: Shared,
+    pub(crate) ledger: Ledger,
+}
+
+/// What came, and what is still to be undone.
+#[derive(Default)]
+pub(crate) struct Ledger {
+    fired: Mutex<BTreeMap<String, u64>>,
+    drained: Mutex<BTreeSet<i32>>,
+    /// The voter whose disk was lost; one in a world, or a majority would be gone.
+    lost: Mutex<Option<i32>>,
+    /// Whether it votes again.
+    replaced: AtomicBool,
 }
 
 // === impl Nemesis ===
@@ -91,6 +108,24 @@ impl Nemesis {
         self.store.set_faults(good_store());
         for machine in &self.machines {
             machine.heal();
+        }
+    }
+
+    /// How often each kind of trouble came.
+    pub(crate) fn fired(&self) -> BTreeMap<String, u64> {
+        self.ledger.fired.lock().expect("no panic").clone()
+    }
+
+    /// What only an operator can undo.
+    pub(crate) async fn undo(&self) {
+        let drained = self.ledger.drained.lock().expect("no panic").clone();
+        let operator = Operator::new(&self.shared, 77);
+        for node in drained {
+            operator.drain(node, false).await;
+        }
+        let lost = *self.ledger.lost.lock().expect("no panic");
+        if let Some(node) = lost.filter(|_| !self.ledger.replaced.load(Ordering::Relaxed)) {
+            Operator::new(&self.shared, 78).replace_voter(node).await;
         }
     }
 
@@ -124,8 +159,16 @@ impl Nemesis {
         [one, other].map(|at| &self.machines[at as usize])
     }
 
+    fn came(&self, event: &Event) {
+        let mut fired = self.ledger.fired.lock().expect("no panic");
+        *fired.entry(format!("{:?}", event.trouble)).or_default() += 1;
+    }
+
     async fn bring(&self, event: &Event) {
         let random = SimEntropy::new(event.seed);
+        if event.trouble != Trouble::LostDisk {
+            self.came(event);
+        }
         match event.trouble {
             Trouble::Kill
             | Trouble::PowerLoss
@@ -153,8 +196,13 @@ impl Nemesis {
             | Trouble::CutMachine
             | Trouble::CutAll
             | Trouble::CutControllers
+            | Trouble::CutLeader
+            | Trouble::CutMinority
+            | Trouble::CutEveryController
             | Trouble::Rejected
             | Trouble::SlowNetwork => self.on_network(event, &random).await,
+            Trouble::Drain => self.drain(event, &random).await,
+            Trouble::LostDisk => self.lose_disk(event, &random).await,
         }
     }
 
@@ -252,6 +300,49 @@ impl Nemesis {
                 end();
             }
         }
+    }
+
+    async fn drain(&self, event: &Event, random: &SimEntropy) {
+        let node = self.broker(random).plan.node;
+        self.say(event, &format!("node {node} for {:?}", event.lasting));
+        let drained = || self.ledger.drained.lock().expect("no panic");
+        drained().insert(node);
+        let operator = Operator::new(&self.shared, random.below(u64::MAX));
+        operator.drain(node, true).await;
+        sleep(event.lasting).await;
+        operator.drain(node, false).await;
+        drained().remove(&node);
+        self.over(event);
+    }
+
+    /// A disk that holds acknowledged records is not lost for nothing: only voters without a log on
+    /// it, one in a world.
+    async fn lose_disk(&self, event: &Event, random: &SimEntropy) {
+        let bare = |plan: &MachinePlan| !plan.broker || plan.backend == "object";
+        let voters = self.machines.iter().filter(|one| one.plan.controller);
+        let voters: Vec<_> = voters.collect();
+        let fitting: Vec<_> = voters.iter().filter(|one| bare(&one.plan)).collect();
+        if fitting.is_empty() || voters.len() < 3 {
+            return;
+        }
+        let machine = fitting[random.below(fitting.len() as u64) as usize];
+        let node = machine.plan.node;
+        if self.ledger.lost.lock().expect("no panic").is_some() {
+            return;
+        }
+        self.say(event, &format!("node {node}"));
+        machine.hold();
+        machine.kill(true);
+        machine.ended().await;
+        *self.ledger.lost.lock().expect("no panic") = Some(node);
+        machine.disk().wipe();
+        self.came(event);
+        machine.wake();
+        sleep(event.lasting).await;
+        let mut operator = Operator::new(&self.shared, random.below(u64::MAX));
+        operator.replace_voter(node).await;
+        self.ledger.replaced.store(true, Ordering::Relaxed);
+        self.over(event);
     }
 
     async fn on_store(&self, event: &Event, random: &SimEntropy) {
@@ -352,6 +443,21 @@ impl Nemesis {
                 let both = event.trouble != Trouble::CutOneWay;
                 return if both { vec![way, back] } else { vec![way] };
             }
+            Trouble::CutLeader => {
+                let leader = self.machines.iter().find(|machine| machine.leads());
+                let leader =
+                    leader.unwrap_or_else(|| self.chosen(random, |one| one.plan.controller));
+                self.say(event, &format!("node {} for {lasting:?}", leader.plan.node));
+                let own = leader.address();
+                let others = machines.map(|machine| machine.address());
+                let others = others.filter(|address| *address != own);
+                return others
+                    .flat_map(|other| [(own, other), (other, own)])
+                    .collect();
+            }
+            Trouble::CutMinority | Trouble::CutEveryController => {
+                return self.sides(event, random);
+            }
             // Some clients, or all.
             _ => {
                 let share = 30 + random.below(71);
@@ -372,5 +478,47 @@ impl Nemesis {
         others
             .flat_map(|other| [(own, other), (other, own)])
             .collect()
+    }
+
+    /// Cuts that leave controllers on sides: less than half of them on one, or each on its own.
+    /// Brokers without a controller, and clients, are on any.
+    fn sides(&self, event: &Event, random: &SimEntropy) -> Vec<(IpAddr, IpAddr)> {
+        let mut voters: Vec<_> = self
+            .machines
+            .iter()
+            .filter(|one| one.plan.controller)
+            .collect();
+        let count = voters.len() as u64;
+        let minority = (count.saturating_sub(1) / 2).max(1);
+        // Any of them, in any order.
+        for at in (1..voters.len()).rev() {
+            voters.swap(at, random.below(at as u64 + 1) as usize);
+        }
+        let every = event.trouble == Trouble::CutEveryController;
+        let side_of = |place: u64| {
+            if every {
+                place
+            } else {
+                u64::from(place < minority)
+            }
+        };
+        let mut sides: Vec<(IpAddr, u64)> = Vec::new();
+        for (voter, place) in voters.iter().zip(0..) {
+            sides.push((voter.address(), side_of(place)));
+        }
+        let others = self.machines.iter().filter(|one| !one.plan.controller);
+        for other in others
+            .map(|machine| machine.address())
+            .chain(self.clients.iter().copied())
+        {
+            sides.push((other, side_of(random.below(count))));
+        }
+        self.say(event, &format!("{sides:?} for {:?}", event.lasting));
+        let mut pairs = Vec::new();
+        for (one, side) in &sides {
+            let beyond = sides.iter().filter(|(_, other)| other != side);
+            pairs.extend(beyond.map(|(other, _)| (*one, *other)));
+        }
+        pairs
     }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use env::sim::SimEntropy;
 
+use crate::acts::Act;
+
 /// One kind of trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
@@ -65,6 +67,17 @@ pub(crate) enum Trouble {
     Rolling,
     /// A machine is off for a while.
     Off,
+    /// The controller that leads reaches no other machine.
+    CutLeader,
+    /// Less than half of the controllers, with brokers and clients, on one side; the others on the
+    /// other.
+    CutMinority,
+    /// No side of a cut has more than one controller.
+    CutEveryController,
+    /// A broker is drained by the admin page, and resumed after a while.
+    Drain,
+    /// A voter's disk is lost; one in its place is empty, and the operator follows the runbook.
+    LostDisk,
 }
 
 /// What may happen to a machine that is alone.
@@ -83,7 +96,7 @@ const SINGLE: [Trouble; 11] = [
 ];
 
 /// What may happen to several beside that.
-const CLUSTER: [Trouble; 17] = [
+const CLUSTER: [Trouble; 22] = [
     Trouble::Pause,
     Trouble::TwoKilled,
     Trouble::TwoPaused,
@@ -101,9 +114,19 @@ const CLUSTER: [Trouble; 17] = [
     Trouble::ControllersKilled,
     Trouble::Rolling,
     Trouble::Off,
+    Trouble::CutLeader,
+    Trouble::CutMinority,
+    Trouble::CutEveryController,
+    Trouble::Drain,
+    Trouble::LostDisk,
 ];
 
 impl Trouble {
+    /// Every kind there is.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        SINGLE.into_iter().chain(CLUSTER)
+    }
+
     fn lasts(self) -> bool {
         !matches!(
             self,
@@ -199,6 +222,13 @@ pub(crate) struct Plan {
     pub(crate) admin: bool,
     /// Whether partitions are moved about.
     pub(crate) moves: bool,
+    /// Whether sizes are small and times short: little memory, compaction, collection and
+    /// snapshots within seconds.
+    pub(crate) hasty: bool,
+    /// What is done in the place of troubles.
+    pub(crate) act: Option<Act>,
+    /// Processes end at these steps of the act.
+    pub(crate) points: Vec<u64>,
     /// Whether stored bytes are damaged in the end, while the machine rests.
     pub(crate) rot: bool,
     /// This read of the first machine's disk gives one wrong bit.
@@ -227,6 +257,7 @@ impl Plan {
             partitions: 1 + random.below(3) as i32,
             group: random.chance(50),
             admin: random.chance(50),
+            hasty: random.chance(50),
             ..Self::quiet(backend)
         }
     }
@@ -248,6 +279,7 @@ impl Plan {
             group: random.chance(60),
             admin: random.chance(50),
             moves: random.chance(50),
+            hasty: random.chance(60),
             ..Self::quiet("object")
         }
     }
@@ -278,9 +310,33 @@ impl Plan {
             group: false,
             admin: false,
             moves: false,
+            hasty: false,
+            act: None,
+            points: Vec::new(),
             rot: false,
             flip_read: None,
             crash_at: None,
+        }
+    }
+
+    /// `act`, with processes that end at `points` of it.
+    pub(crate) fn act(act: Act, points: Vec<u64>) -> Self {
+        let machine = |node| MachinePlan {
+            node,
+            broker: true,
+            controller: node <= 3,
+            backend: act.backend(),
+            drift: 0,
+        };
+        let several = act.machines() > 1;
+        Self {
+            kind: if several { Kind::Cluster } else { Kind::Single },
+            machines: (1..=act.machines()).map(machine).collect(),
+            partitions: if several { 4 } else { 2 },
+            hasty: true,
+            act: Some(act),
+            points,
+            ..Self::quiet(act.backend())
         }
     }
 
@@ -422,6 +478,12 @@ impl fmt::Display for Plan {
         }
         if self.moves {
             f.write_str(", moves")?;
+        }
+        if self.hasty {
+            f.write_str(", hasty")?;
+        }
+        if let Some(act) = self.act {
+            write!(f, ", {} killed at {:?}", act.name(), self.points)?;
         }
         if self.rot {
             f.write_str(", rot")?;

@@ -1,11 +1,13 @@
 //! One simulation: a thread of its own, a paused runtime, the world, and the verdict.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tracing::Level;
 use tracing::subscriber::DefaultGuard;
 
 use crate::plan::Plan;
+use crate::steps::Tally;
 use crate::trace::Trace;
 use crate::world::World;
 use crate::world::rot::Rotten;
@@ -23,6 +25,12 @@ pub(crate) struct Outcome {
     pub(crate) faults: u64,
     pub(crate) disk_ops: u64,
     pub(crate) disk_reads: u64,
+    /// How often each kind of trouble came.
+    pub(crate) fired: BTreeMap<String, u64>,
+    /// What nodes counted of themselves.
+    pub(crate) saw: BTreeMap<String, u64>,
+    /// Steps of the act.
+    pub(crate) tally: Tally,
     /// What came of damage at rest.
     pub(crate) rotten: Rotten,
 }
@@ -114,6 +122,9 @@ async fn live(seed: u64, plan: Plan) -> Outcome {
         faults: world.faults(),
         disk_ops: world.disk_ops(),
         disk_reads: world.disk_reads(),
+        fired: world.fired(),
+        saw: world.saw(),
+        tally: world.tally(),
         rotten: world.rotten.clone(),
         trace: trace.text(),
     }

@@ -1,6 +1,7 @@
 //! The world of one simulation: machines whose nodes are restarted when they die, one network, one
 //! store, clients, troubles, and in the end a good day.
 
+mod acts;
 mod objects;
 pub(crate) mod rot;
 
@@ -21,18 +22,27 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::clients::{self, ADMIN, IDEMPOTENT, MEMBERS, PLAIN, Shared, TOPIC, partition};
+use crate::figures::HIGHEST;
 use crate::invariants::liveness::{DELIVERED_WITHIN, HEALED_WITHIN};
-use crate::invariants::{Evidence, Observed};
+use crate::invariants::{Evidence, Observed, memory};
 use crate::machine::{self, Machine};
-use crate::nemesis::{Nemesis, good_store};
+use crate::nemesis::{Ledger, Nemesis, good_store};
 use crate::pipelined::PIPELINED;
-use crate::plan::Plan;
+use crate::plan::{Plan, Trouble};
+use crate::steps::{Steps, Tally};
 use crate::trace::Trace;
 use crate::{admin, members, mover, pipelined};
 use rot::Rotten;
 
 /// Longest wait for one partition to be read in the end.
 const READ_WITHIN: Duration = Duration::from_secs(120);
+
+/// Longest wait for an operator's requests to be done once all is healed.
+const UNDONE_WITHIN: Duration = Duration::from_secs(60);
+/// For writes, where an operator's requests took long.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(10);
+/// Longest wait for memory that nothing needs to be given back.
+const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(30);
 
 /// All of one simulation.
 pub(crate) struct World {
@@ -44,6 +54,7 @@ pub(crate) struct World {
     stop_group: watch::Sender<bool>,
     /// Who goes on when everything was read.
     others: JoinSet<Result<(), String>>,
+    steps: Steps,
     /// What came of damage.
     pub(crate) rotten: Rotten,
     /// Promises that were not kept.
@@ -59,9 +70,11 @@ impl World {
         let random = SimEntropy::new(seed);
         let network = SimNetwork::new(random.below(u64::MAX), NetworkFaults::QUIET);
         let store = SimStore::new(random.below(u64::MAX), good_store());
+        let steps = Steps::new(&plan.points);
         let machine = |which| {
             let seed = random.below(u64::MAX);
-            Arc::new(Machine::new(seed, &plan, which, &network, &store, &trace))
+            let said = (&trace, &steps);
+            Arc::new(Machine::new(seed, &plan, which, &network, &store, said))
         };
         let machines: Vec<_> = (0..plan.machines.len()).map(machine).collect();
         let (stop, stopped) = watch::channel(false);
@@ -85,6 +98,8 @@ impl World {
             network,
             store,
             trace,
+            shared: shared.clone(),
+            ledger: Ledger::default(),
         };
         Self {
             plan,
@@ -94,6 +109,7 @@ impl World {
             stop,
             stop_group,
             others: JoinSet::new(),
+            steps,
             rotten: Rotten::default(),
             problems: Vec::new(),
         }
@@ -138,12 +154,16 @@ impl World {
         self.create_topic(&mut cluster).await;
         let mut clients = self.spawn_clients();
         self.spawn_others();
-        let bad_day = async {
-            self.nemesis.bring_all(&self.plan.events).await;
-            std::future::pending::<()>().await;
-        };
-        // Over is over: a trouble that lasts is healed below.
-        let _ = timeout(self.plan.length, bad_day).await;
+        if let Some(act) = self.plan.act {
+            self.perform(act).await;
+        } else {
+            let bad_day = async {
+                self.nemesis.bring_all(&self.plan.events).await;
+                std::future::pending::<()>().await;
+            };
+            // Over is over: a trouble that lasts is healed below.
+            let _ = timeout(self.plan.length, bad_day).await;
+        }
         self.heal().await;
         self.stop.send_replace(true);
         if timeout(Duration::from_secs(120), join_all(&mut clients))
@@ -156,6 +176,7 @@ impl World {
 
     async fn work(&mut self) {
         self.work_until_healed().await;
+        self.give_back().await;
         self.read_everything().await;
         if self.plan.group {
             self.deliver_everything().await;
@@ -171,7 +192,7 @@ impl World {
             }
         }
         if self.plan.crash_at.is_none() && self.plan.flip_read.is_none() {
-            Box::pin(self.check_objects()).await;
+            Box::pin(self.check_collection()).await;
         }
     }
 
@@ -284,7 +305,14 @@ impl World {
             }
         };
         let until = healed + HEALED_WITHIN;
-        if timeout_at(until, serving).await.is_err() {
+        let undone = timeout(UNDONE_WITHIN, self.nemesis.undo());
+        let (served, undone) = tokio::join!(timeout_at(until, serving), undone);
+        if undone.is_err() {
+            let problem = format!("I9: an operator is not heard {UNDONE_WITHIN:?} after healing");
+            self.problems.push(problem);
+        }
+        let until = until.max(Instant::now() + WRITTEN_WITHIN);
+        if served.is_err() {
             self.problems
                 .push(format!("I9: not serving {HEALED_WITHIN:?} after healing"));
         }
@@ -299,6 +327,32 @@ impl World {
         self.say(&format!("every partition takes writes after {took:?}"));
         // Clients go on for a while on the good day: progress is part of the promise.
         sleep(Duration::from_secs(2)).await;
+    }
+
+    /// I10: once producers have stopped and all is uploaded, nothing is held for un-uploaded data.
+    async fn give_back(&mut self) {
+        if self.plan.admin {
+            // Goes on producing.
+            return;
+        }
+        let brokers = self.nemesis.machines.iter().filter(|one| one.plan.broker);
+        let mut holding: Vec<_> = brokers.cloned().collect();
+        let waiting = async {
+            while !holding.is_empty() {
+                holding.retain(|one| memory::idle(one.figures().last()) != Some(0.0));
+                sleep(Duration::from_millis(500)).await;
+            }
+        };
+        if timeout(GIVEN_BACK_WITHIN, waiting).await.is_err() {
+            for machine in holding {
+                let (node, last) = (machine.plan.node, machine.figures().last().clone());
+                let (held, left) = (last.get(memory::USER), last.get(memory::UNUPLOADED));
+                self.problems.push(format!(
+                    "I10: node {node} holds {held:?} bytes of user data, {left:?} not uploaded, \
+                     {GIVEN_BACK_WITHIN:?} after the last write"
+                ));
+            }
+        }
     }
 
     async fn read_everything(&mut self) {
@@ -348,7 +402,48 @@ impl World {
             topics: self.shared.topics.lock().expect("no panic").clone(),
             acknowledged: self.acknowledged(),
             has_group: self.plan.group,
+            figures: self.machines().map(|one| one.figures().clone()).collect(),
+            damaged: self.is_damaged(),
+            rotten: self.plan.rot,
         }
+    }
+
+    fn machines(&self) -> impl Iterator<Item = &Arc<Machine>> {
+        self.nemesis.machines.iter()
+    }
+
+    /// Whether bytes change, on a disk or on their way from the store.
+    fn is_damaged(&self) -> bool {
+        let events = self.plan.events.iter();
+        let mut kinds = events.map(|event| event.trouble);
+        let flaky = kinds.any(|kind| matches!(kind, Trouble::StoreFlaky | Trouble::FlippedRead));
+        flaky || self.plan.rot || self.plan.flip_read.is_some()
+    }
+
+    pub(crate) fn fired(&self) -> BTreeMap<String, u64> {
+        self.nemesis.fired()
+    }
+
+    /// Sums of what nodes counted, the highest of gauges, and late puts.
+    pub(crate) fn saw(&self) -> BTreeMap<String, u64> {
+        let mut saw: BTreeMap<String, u64> = BTreeMap::new();
+        for machine in self.machines() {
+            for (name, count) in machine.figures().told() {
+                let highest = name.starts_with(HIGHEST);
+                let sum = saw.entry(name).or_default();
+                *sum = if highest {
+                    count.max(*sum)
+                } else {
+                    *sum + count
+                };
+            }
+        }
+        saw.insert("late puts".to_owned(), self.nemesis.store.landed_late());
+        saw
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        self.steps.tally()
     }
 
     pub(crate) fn crashes(&self) -> u64 {

@@ -11,6 +11,8 @@ use crate::stage;
 
 /// The test that runs seeds.
 const SEEDS_TEST: &str = "no_seed_loses_a_record";
+/// The test that kills processes in the middle of acts.
+const ACTS_TEST: &str = "a_crash_at_any_step_of_an_act_loses_nothing";
 /// The test that writes a trace of one seed.
 const TRACE_TEST: &str = "determinism_trace";
 
@@ -32,6 +34,17 @@ pub(crate) struct Args {
     /// Troubles to leave out of a replay: kinds, and #N for single events, between commas.
     #[arg(long, requires = "replay")]
     without: Option<String>,
+    /// Kills processes in the middle of acts (takeover, move, drain, upload, …) instead, at every
+    /// step of each, or at so many, and at twenty pairs of steps.
+    #[arg(long, value_name = "STEPS", num_args = 0..=1, default_missing_value = "1000000",
+          conflicts_with = "replay")]
+    crash_points: Option<u64>,
+    /// Which acts, between commas; all when it is not given.
+    #[arg(long, requires = "crash_points")]
+    acts: Option<String>,
+    /// How many pairs of steps of each act.
+    #[arg(long, requires = "crash_points", default_value_t = 20)]
+    pairs: u64,
 }
 
 /// The worlds that there are.
@@ -72,6 +85,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut program = stage::cargo(&["test", "--locked", "--workspace", "--test", "sim"]);
     program.env("HEADWATER_SIM_WORLD", args.world.name());
     program.args(&["--", "--nocapture"]);
+    if let Some(points) = args.crash_points {
+        program.args(&[ACTS_TEST, "--exact"]);
+        program.env("HEADWATER_SIM_FROM", args.from.to_string());
+        program.env("HEADWATER_SIM_ACT_POINTS", points.to_string());
+        program.env("HEADWATER_SIM_ACT_PAIRS", args.pairs.to_string());
+        program.env(
+            "HEADWATER_SIM_ACTS",
+            args.acts.as_deref().unwrap_or_default(),
+        );
+        return program.run();
+    }
     let Some(seed) = args.replay else {
         program.env("HEADWATER_SIM_SEEDS", args.seeds.to_string());
         program.env("HEADWATER_SIM_FROM", args.from.to_string());

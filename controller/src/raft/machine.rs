@@ -118,8 +118,7 @@ impl Inner {
     }
 
     fn snapshot_is_due(&self) -> bool {
-        self.entries >= SNAPSHOT_AFTER_ENTRIES
-            || self.bytes >= self.most.max(self.snapshot_bytes)
+        self.entries >= SNAPSHOT_AFTER_ENTRIES || self.bytes >= self.most.max(self.snapshot_bytes)
     }
 
     fn snapshot_taken(&mut self, bytes: usize) {

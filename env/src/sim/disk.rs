@@ -107,6 +107,19 @@ impl SimDisk {
         self.world().crash_at = Some(op);
     }
 
+    /// Ends the process now, between two operations.
+    pub fn crash_now(&self) {
+        self.world().crashed = true;
+    }
+
+    /// Everything on it is gone, and the process with it: a new disk in the old one's place.
+    pub fn wipe(&self) {
+        let mut world = self.world();
+        world.tree = Tree::default();
+        world.inodes.clear();
+        world.restart();
+    }
+
     /// True when the process was ended by [`SimDisk::crash_at`] and nothing has restarted it.
     pub fn crashed(&self) -> bool {
         self.world().crashed

@@ -1,7 +1,7 @@
 //! I7: every object that metadata names exists and matches its checksums, and slices cover a
 //! partition without hole or overlap.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use controller::{Digest, PartitionState};
@@ -42,6 +42,57 @@ pub(crate) async fn check(named: &[PartitionState], store: Arc<dyn ObjectStore>)
     }
     problems.truncate(MOST);
     problems
+}
+
+/// Of the objects `keys`, those that collection and sweeping should have deleted: data that no slice
+/// names, and of each log that is not `open` more than its seal.
+pub(crate) fn left_over(
+    keys: impl Iterator<Item = String>,
+    named: &[PartitionState],
+    open: &BTreeSet<String>,
+) -> Vec<String> {
+    let slices = named.iter().flat_map(|partition| &partition.slices);
+    let named: BTreeSet<&str> = slices.map(|slice| &*slice.object.key).collect();
+    let mut problems = Vec::new();
+    let mut logs: BTreeMap<String, usize> = BTreeMap::new();
+    for key in keys {
+        // Cluster and generation come first.
+        let parts: Vec<&str> = key.split('/').collect();
+        match parts[..] {
+            [_, _, "data", ..] if !named.contains(key.as_str()) => {
+                problems.push(format!("I7: nothing names {key}, and it stays"));
+            }
+            [_, _, "wal", _, log, ..] if !open.contains(log) => {
+                *logs.entry(log.to_owned()).or_default() += 1;
+            }
+            _ => {}
+        }
+    }
+    for (log, objects) in logs.into_iter().filter(|(_, objects)| *objects > 1) {
+        problems.push(format!(
+            "I7: {objects} objects of the closed log {log} stay"
+        ));
+    }
+    problems.truncate(MOST);
+    problems
+}
+
+#[test]
+fn what_stays_is_found() {
+    let keys = [
+        "c/1/data/00/a",
+        "c/1/wal/2/closed/0",
+        "c/1/wal/2/closed/1",
+        "c/1/wal/2/open/0",
+    ];
+    let keys = || {
+        keys.into_iter()
+            .chain(["c/1/wal/2/open/1", "c/1/meta/home"])
+    };
+    let open = BTreeSet::from(["open".to_owned()]);
+    let left = left_over(keys().map(str::to_owned), &[], &open);
+    assert_eq!(left.len(), 2, "{left:?}");
+    assert!(left_over(["c/1/wal/2/closed/0".to_owned()].into_iter(), &[], &open).is_empty());
 }
 
 /// Whether slices and gaps cover what is committed, in order of offsets and epochs.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use env::sim::SimDisk;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::path::Path;
@@ -20,6 +21,8 @@ use tests::simstore::SimStore;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
+use crate::steps::{Step, Steps};
+
 /// How long a request takes to fail while the store is away.
 const AWAY: Duration = Duration::from_millis(250);
 
@@ -28,6 +31,21 @@ const AWAY: Duration = Duration::from_millis(250);
 pub(crate) struct View {
     store: SimStore,
     gate: Arc<Gate>,
+    counted: Counted,
+}
+
+/// Whose requests they are, where they are counted.
+#[derive(Clone)]
+pub(super) struct Counted {
+    pub(super) node: i32,
+    pub(super) steps: Steps,
+    pub(super) disk: SimDisk,
+}
+
+impl fmt::Debug for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "node {}", self.node)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -51,9 +69,13 @@ pub(crate) struct Mounted {
 // === impl View ===
 
 impl View {
-    pub(super) fn new(store: SimStore) -> Self {
+    pub(super) fn new(store: SimStore, counted: Counted) -> Self {
         let gate = Arc::default();
-        Self { store, gate }
+        Self {
+            store,
+            gate,
+            counted,
+        }
     }
 
     pub(super) fn mount(&self) -> Mounted {
@@ -123,6 +145,21 @@ impl Mounted {
         }
     }
 
+    /// Counts a request, or its answer; never returns when its process ends there.
+    async fn step(&self, verb: &str, path: Option<&Path>) {
+        let Counted { node, steps, disk } = &self.view.counted;
+        let (node, place) = (*node, path.map_or_else(|| "objects".to_owned(), place));
+        let step = Step {
+            node,
+            verb,
+            place: &place,
+        };
+        if steps.is_last(step) {
+            disk.crash_now();
+            std::future::pending::<()>().await;
+        }
+    }
+
     async fn begin(&self) -> Result<()> {
         self.alive().await;
         if self.view.gate.away.load(Ordering::Relaxed) {
@@ -162,6 +199,18 @@ impl Mounted {
     }
 }
 
+/// What kind of object stands at `path`, and of a log, whose. Cluster and generation come first.
+fn place(path: &Path) -> String {
+    let parts: Vec<_> = path.parts().collect();
+    match (parts.get(2), parts.get(3)) {
+        (Some(kind), Some(node)) if kind.as_ref() == "wal" => {
+            format!("objects wal {}", node.as_ref())
+        }
+        (Some(kind), _) => format!("objects {}", kind.as_ref()),
+        (None, _) => "objects".to_owned(),
+    }
+}
+
 impl fmt::Display for Mounted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.view.store.fmt(f)
@@ -177,8 +226,11 @@ impl ObjectStore for Mounted {
         opts: PutOptions,
     ) -> Result<PutResult> {
         self.begin().await?;
-        self.end(self.view.store.put_opts(location, payload, opts))
-            .await
+        self.step("put", Some(location)).await;
+        let put = self.view.store.put_opts(location, payload, opts);
+        let answer = self.end(put).await;
+        self.step("answer to put", Some(location)).await;
+        answer
     }
 
     async fn put_multipart_opts(
@@ -191,6 +243,7 @@ impl ObjectStore for Mounted {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         self.begin().await?;
+        self.step("get", Some(location)).await;
         self.end(self.view.store.get_opts(location, options)).await
     }
 
@@ -203,7 +256,9 @@ impl ObjectStore for Mounted {
             let this = this.clone();
             async move {
                 this.begin().await?;
-                location
+                let location = location?;
+                this.step("delete", Some(&location)).await;
+                Ok(location)
             }
         });
         let this = self.clone();
@@ -218,7 +273,9 @@ impl ObjectStore for Mounted {
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         let (this, prefix) = (self.clone(), prefix.cloned());
         let listing = async move {
-            match this.begin().await {
+            let begun = this.begin().await;
+            this.step("list", prefix.as_ref()).await;
+            match begun {
                 Ok(()) => this.view.store.list(prefix.as_ref()),
                 Err(error) => futures::stream::iter([Err(error)]).boxed(),
             }

@@ -1,6 +1,6 @@
 //! What metadata names at the end, asked of the controllers themselves while no broker runs.
 
-use controller::{Client, Controller, ControllerSettings};
+use controller::{Client, Controller, ControllerSettings, PartitionState};
 use futures::future::join_all;
 use protocol::{NodeId, TopicPartition};
 
@@ -9,6 +9,23 @@ use crate::invariants::objects;
 
 /// Longest wait for the controllers to stand alone.
 const STANDING_WITHIN: Duration = Duration::from_secs(60);
+
+/// Looks at what collection left; brokers live on between them.
+const COLLECTED_TRIES: u32 = 4;
+/// Nothing may be deleted for so long before a round of the collector or the sweeper.
+const REST_QUIET: Duration = Duration::from_secs(12);
+/// Logs are swept half a minute after a broker begins to.
+const REST_LEAST: Duration = Duration::from_secs(40);
+const REST_MOST: Duration = Duration::from_secs(120);
+
+/// What the controllers say.
+struct Metadata {
+    named: Vec<PartitionState>,
+    /// Why logs are set aside.
+    set_aside: Vec<String>,
+    /// Logs that are not closed.
+    open: BTreeSet<String>,
+}
 
 impl World {
     /// Ends every process, and starts the controllers alone, for `ask`.
@@ -65,8 +82,64 @@ impl World {
         Controller::start(env, settings).await
     }
 
-    /// I7, for all partitions.
-    pub(super) async fn check_objects(&mut self) {
+    /// I7, for all partitions: what is named is there; and where collection takes seconds, nothing
+    /// else is, once it had its time.
+    pub(super) async fn check_collection(&mut self) {
+        let mut tries = if self.plan.hasty { COLLECTED_TRIES } else { 1 };
+        loop {
+            if self.plan.hasty {
+                self.rest().await;
+            }
+            let Some(metadata) = self.metadata().await else {
+                return;
+            };
+            let store = self.nemesis.store.clone();
+            let problems = objects::check(&metadata.named, Arc::new(store)).await;
+            let lost = !problems.is_empty();
+            self.problems.extend(problems);
+            if !self.is_damaged() {
+                let aside = metadata.set_aside.iter();
+                let aside = aside.map(|why| format!("damage: a log is set aside: {why}"));
+                self.problems.extend(aside);
+            }
+            let stored = self.nemesis.store.snapshot();
+            let keys = stored.keys().map(ToString::to_string);
+            let left = match self.plan.hasty {
+                true => objects::left_over(keys, &metadata.named, &metadata.open),
+                false => Vec::new(),
+            };
+            tries -= 1;
+            if lost || left.is_empty() || tries == 0 {
+                return self.problems.extend(left);
+            }
+            self.say(&format!("not collected yet: {left:?}"));
+            for machine in &self.nemesis.machines {
+                machine.wake();
+            }
+        }
+    }
+
+    /// Until nothing of data or logs has changed for a while.
+    async fn rest(&self) {
+        let until = Instant::now() + REST_MOST;
+        let mut before = Vec::new();
+        let mut since = Instant::now();
+        let least = Instant::now() + REST_LEAST;
+        while Instant::now() < until {
+            let stored = self.nemesis.store.snapshot();
+            let keys = stored.into_keys().map(String::from);
+            let keys: Vec<_> = keys.filter(|key| !key.contains("/meta/")).collect();
+            if keys != before {
+                (before, since) = (keys, Instant::now());
+            } else if since.elapsed() > REST_QUIET && Instant::now() > least {
+                return;
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// What the controllers say, once they stand alone.
+    async fn metadata(&mut self) -> Option<Metadata> {
         let asking = self.ask_controllers(async |client| {
             let image = client.image().borrow().clone();
             let mut named = Vec::new();
@@ -79,19 +152,21 @@ impl World {
                     named.extend(client.partition(tp).await?);
                 }
             }
-            Ok(named)
+            let wals = image.wals.iter();
+            let aside =
+                wals.filter_map(|(id, wal)| Some(format!("{id}: {}", wal.quarantine.as_ref()?)));
+            Ok(Metadata {
+                named,
+                set_aside: aside.collect(),
+                open: image.wals.keys().map(ToString::to_string).collect(),
+            })
         });
-        match timeout(STANDING_WITHIN, asking).await {
-            Ok(Ok(named)) => {
-                let store = Arc::new(self.nemesis.store.clone());
-                self.problems.extend(objects::check(&named, store).await);
-            }
-            Ok(Err(error)) => self
-                .problems
-                .push(format!("the controllers do not start alone: {error}")),
-            Err(_) => self
-                .problems
-                .push("the controllers do not stand alone".to_owned()),
-        }
+        let problem = match timeout(STANDING_WITHIN, asking).await {
+            Ok(Ok(metadata)) => return Some(metadata),
+            Ok(Err(error)) => format!("the controllers do not start alone: {error}"),
+            Err(_) => "the controllers do not stand alone".to_owned(),
+        };
+        self.problems.push(problem);
+        None
     }
 }
