@@ -199,6 +199,10 @@ impl Client {
             .is_some_and(|change| change.address.is_none() && change.node == local.voter.node);
         let asked = local.channels.ask(&leader, method::ASK, ask, RPC_TIMEOUT);
         let mut outcome: wire::Outcome = asked.await.map_err(|status| refused(&status))?;
+        if let Some(lease) = lease_told(&outcome) {
+            let mut sessions = local.sessions.lock();
+            sessions.heard_lease(leader.node, lease);
+        }
         // One that is no member any more is not told of it.
         if removes_itself {
             outcome.index = 0;
@@ -273,6 +277,11 @@ fn encode(proposal: &Proposal) -> Result<Vec<u8>, Error> {
         });
     }
     Ok(bytes)
+}
+
+/// How long a lease is to the leader that answered, if its build says so.
+fn lease_told(outcome: &wire::Outcome) -> Option<Duration> {
+    (outcome.lease_ms > 0).then(|| Duration::from_millis(outcome.lease_ms))
 }
 
 /// What a failed call to the leader means.

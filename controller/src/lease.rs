@@ -14,7 +14,7 @@ use protocol::BrokerEpoch;
 use tokio::sync::watch;
 
 use crate::command::HighWatermark;
-use crate::limits::LEASE_TICK_LATE;
+use crate::limits::{LEASE_TICK_LATE, MAX_VOTERS};
 
 /// Who has been heard of, by monotonic time. Kept by the leader only, never stored: a new leader
 /// grants everyone a full lease.
@@ -28,6 +28,8 @@ pub(crate) struct Sessions {
     being_fenced: BTreeSet<BrokerEpoch>,
     last_tick: Option<Duration>,
     heard: BTreeMap<BrokerEpoch, Heard>,
+    /// How long a lease was to other voters, when they led.
+    told: BTreeMap<u64, Duration>,
 }
 
 /// What a renewal said of its sender.
@@ -54,7 +56,26 @@ impl Sessions {
             being_fenced: BTreeSet::new(),
             last_tick: None,
             heard: BTreeMap::new(),
+            told: BTreeMap::new(),
         }
+    }
+
+    /// How long a lease is here.
+    pub(crate) fn lease(&self) -> Duration {
+        self.lease
+    }
+
+    /// `voter`, which leads, said how long a lease is to it: brokers may hold one of that length
+    /// when this voter comes to lead.
+    pub(crate) fn heard_lease(&mut self, voter: u64, lease: Duration) {
+        if self.told.len() < MAX_VOTERS || self.told.contains_key(&voter) {
+            self.told.insert(voter, lease);
+        }
+    }
+
+    /// How long one lasts that nobody has been heard of since: another leader may have granted it.
+    fn longest(&self) -> Duration {
+        self.told.values().copied().fold(self.lease, Duration::max)
     }
 
     /// A live broker said this of itself.
@@ -80,6 +101,7 @@ impl Sessions {
         if term > self.term {
             *self = Self {
                 term,
+                told: std::mem::take(&mut self.told),
                 ..Self::new(self.lease)
             };
         }
@@ -112,7 +134,7 @@ impl Sessions {
             .last_tick
             .is_none_or(|last| now > last + LEASE_TICK_LATE);
         self.last_tick = Some(now);
-        let fresh = now + self.lease;
+        let fresh = now + self.longest();
         let standing = std::mem::take(&mut self.deadlines);
         for broker in live {
             let fenced = self.being_fenced.contains(&broker);
@@ -193,7 +215,12 @@ pub enum LeaseState {
 struct Inner {
     broker: BrokerEpoch,
     clock: Arc<dyn Clock>,
-    duration: Duration,
+    /// As configured here.
+    own: Duration,
+    /// As configured here, or as the leader says if that is shorter: nanoseconds.
+    duration: AtomicU64,
+    /// What the leader said last, in nanoseconds; 0 for nothing.
+    told: AtomicU64,
     /// End by the monotonic clock, in nanoseconds; 0 when fenced or given back.
     until: AtomicU64,
     state: watch::Sender<LeaseState>,
@@ -211,12 +238,14 @@ pub struct Lease(Arc<Inner>);
 
 impl Lease {
     /// Not held until the first renewal.
-    pub(crate) fn new(broker: BrokerEpoch, clock: Arc<dyn Clock>, duration: Duration) -> Self {
+    pub(crate) fn new(broker: BrokerEpoch, clock: Arc<dyn Clock>, own: Duration) -> Self {
         let (until, state) = (AtomicU64::new(0), watch::Sender::new(LeaseState::Lapsed));
         Self(Arc::new(Inner {
             broker,
             clock,
-            duration,
+            own,
+            duration: AtomicU64::new(nanos(own)),
+            told: AtomicU64::new(0),
             until,
             state,
             store_answers: AtomicBool::new(false),
@@ -231,7 +260,13 @@ impl Lease {
 
     /// How long one renewal lasts.
     pub fn duration(&self) -> Duration {
-        self.0.duration
+        Duration::from_nanos(self.0.duration.load(Ordering::Acquire))
+    }
+
+    /// How long a lease is to the controllers' leader, as it said last.
+    pub fn told(&self) -> Option<Duration> {
+        let told = self.0.told.load(Ordering::Acquire);
+        (told > 0).then(|| Duration::from_nanos(told))
     }
 
     /// True while the broker may acknowledge. One clock read and one load.
@@ -275,11 +310,29 @@ impl Lease {
         told.store(reach_store, Ordering::Relaxed);
     }
 
-    /// A renewal sent at `sent` was granted.
-    pub(crate) fn renewed(&self, sent: Duration) {
-        let until = (sent + self.0.duration).as_nanos();
-        let until = u64::try_from(until).unwrap_or(u64::MAX);
-        self.0.until.fetch_max(until, Ordering::AcqRel);
+    /// A renewal sent at `sent` was granted, by a leader to which a lease is as long as `told`.
+    pub(crate) fn renewed(&self, sent: Duration, told: Option<Duration>) {
+        let was = self.duration();
+        let duration = told.map_or(self.0.own, |told| told.min(self.0.own));
+        if let Some(told) = told
+            && told != self.0.own
+            && self.told() != Some(told)
+        {
+            tracing::warn!(
+                configured = ?self.0.own,
+                ?told,
+                "the controllers' leader has another lease.ms: the shorter one counts"
+            );
+        }
+        self.0.told.store(told.map_or(0, nanos), Ordering::Release);
+        self.0.duration.store(nanos(duration), Ordering::Release);
+        let until = nanos(sent + duration);
+        if duration < was {
+            // What an earlier leader granted for longer, this one does not know of.
+            self.0.until.store(until, Ordering::Release);
+        } else {
+            self.0.until.fetch_max(until, Ordering::AcqRel);
+        }
         self.note();
     }
 
@@ -304,6 +357,10 @@ impl Lease {
             moved
         });
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -414,19 +471,54 @@ mod tests {
             !lease.valid_now(),
             "nothing is granted before the first renewal"
         );
-        lease.renewed(at(100));
+        lease.renewed(at(100), None);
         assert!(lease.valid_now());
         assert_eq!(lease.remaining(), LEASE);
         clock.0.store(6100, Ordering::Relaxed);
         assert!(!lease.valid_now(), "it counts from sending");
         lease.note();
         assert_eq!(*lease.state().borrow(), LeaseState::Lapsed);
-        lease.renewed(at(6000));
+        lease.renewed(at(6000), None);
         assert!(lease.valid_now());
         assert_eq!(*lease.state().borrow(), LeaseState::Held);
         lease.fenced();
         lease.note();
         assert!(!lease.valid_now());
         assert_eq!(*lease.state().borrow(), LeaseState::Fenced);
+    }
+
+    #[test]
+    fn the_shorter_lease_counts_and_one_granted_for_longer_is_cut() {
+        let clock = Arc::new(Manual(AtomicU64::new(0)));
+        let lease = Lease::new(BrokerEpoch(3), clock.clone(), LEASE);
+        lease.renewed(at(0), Some(2 * LEASE));
+        assert_eq!((lease.duration(), lease.remaining()), (LEASE, LEASE));
+        assert_eq!(lease.told(), Some(2 * LEASE));
+        clock.0.store(1000, Ordering::Relaxed);
+        lease.renewed(at(1000), Some(LEASE / 2));
+        assert_eq!(lease.duration(), LEASE / 2);
+        assert_eq!(lease.expires(), at(4000), "not those 6 s of before");
+        lease.renewed(at(2000), None);
+        assert_eq!(lease.expires(), at(8000), "an old build says nothing");
+    }
+
+    #[test]
+    fn a_new_leader_waits_for_the_longest_lease_that_another_one_told() {
+        let mut sessions = Sessions::new(LEASE);
+        sessions.heard_lease(2, at(10_000));
+        sessions.heard_lease(3, at(1000));
+        assert!(sessions.in_term(2));
+        assert_eq!(
+            run(&mut sessions, 1000, 60_000),
+            Some((11_000, vec![BrokerEpoch(1)]))
+        );
+        sessions.heard_lease(2, LEASE);
+        assert!(sessions.in_term(3));
+        sessions.renew(BrokerEpoch(1), at(20_000));
+        assert_eq!(
+            run(&mut sessions, 20_000, 60_000),
+            Some((26_000, vec![BrokerEpoch(1)])),
+            "its own, to those that it has granted one"
+        );
     }
 }

@@ -144,6 +144,11 @@ pub const TETHER_PAUSE: Duration = Duration::from_secs(1);
 pub const TETHER_REFUSAL: Duration = Duration::from_millis(75);
 /// Longest pause between refusals while nobody fences.
 pub const TETHER_REFUSAL_MOST: Duration = Duration::from_millis(300);
+/// Time from the evidence that the leader's process is gone to the first pre-vote: others need the
+/// same evidence by then.
+pub const ELECTION_FIRST: Duration = Duration::from_millis(25);
+/// Time between the pre-votes of the voters that have that evidence.
+pub const ELECTION_TURN: Duration = Duration::from_millis(150);
 /// How long one fence may take before leases are looked at again.
 pub const FENCE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest number of voters.

@@ -121,13 +121,14 @@ impl Controller {
         tasks.spawn(settle_members(status.clone(), id, local.clone()));
         tasks.spawn(snapshot_when_due(
             raft.clone(),
-            status,
+            status.clone(),
             local.clone(),
             snapshots,
             files,
         ));
         tasks.spawn(watch_leases(local.clone(), settings.node));
-        tasks.spawn(tether::keep(local.clone(), settings.node));
+        tasks.spawn(tether::brokers::keep(local.clone(), settings.node));
+        tasks.spawn(tether::leader::keep(local.clone(), status.clone()));
         let controller = Self {
             client,
             local,

@@ -47,7 +47,7 @@ impl Client {
             return Err(Refusal::StaleBroker { broker }.into());
         }
         lease.told_of_others(answer.others_reach_store);
-        lease.renewed(sent);
+        lease.renewed(sent, super::lease_told(&answer));
         Ok(())
     }
 
@@ -70,9 +70,9 @@ impl Client {
 }
 
 async fn keep(client: Client, lease: Lease, mut marks: impl Marks) {
-    let third = lease.duration() / 3;
     let mut due = Instant::now();
     loop {
+        let third = lease.duration() / 3;
         // From one sending to the next: after a renewal that came to nothing in its time there is
         // time for another one before the lease lapses.
         due = (due + third).max(Instant::now());

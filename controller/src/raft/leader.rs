@@ -1,5 +1,6 @@
 //! What the leader does for whoever asks: a client here, or one at another node.
 
+mod election;
 mod membership;
 mod queries;
 mod status;
@@ -18,6 +19,7 @@ use super::errors::{READ_POLICY, classify_read, classify_write};
 use super::{ProposalBytes, Raft, Shared, TypeConfig};
 use crate::command::{Command, Proposal, RegisterBroker, Response, decode_answer, encode_answer};
 use crate::error::{Error, Refusal};
+use crate::image::BrokerImage;
 use crate::lease::{Heard, Sessions};
 use crate::level::VERSION_FEATURE;
 use crate::rpc::{Channels, Target, wire};
@@ -94,8 +96,15 @@ impl Local {
         self.calls.load(Ordering::Relaxed)
     }
 
-    /// Does what is asked, if this voter leads.
+    /// Does what is asked, if this voter leads, and says how long a lease is to it.
     pub(crate) async fn answer(&self, ask: &wire::Ask) -> Result<wire::Outcome, NotDone> {
+        let mut outcome = self.done(ask).await?;
+        let lease = self.sessions.lock().lease();
+        outcome.lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+        Ok(outcome)
+    }
+
+    async fn done(&self, ask: &wire::Ask) -> Result<wire::Outcome, NotDone> {
         if let Some(submit) = &ask.submit {
             return self.write(submit).await;
         }
@@ -132,7 +141,7 @@ impl Local {
             let term = self.term();
             self.confirm().await?;
             let proven = submit.death_proven.then_some(register.directory);
-            if let Err(refusal) = self.check_node_is_free(term, register, proven)? {
+            if let Err(refusal) = self.take_node(term, register, proven)? {
                 return Ok(refused(&refusal));
             }
         }
@@ -187,9 +196,10 @@ impl Local {
         self.raft.metrics().borrow_watched().current_term
     }
 
-    /// That no other process of the node may hold a lease. The lock of the directory `proven` says
-    /// that those which registered from there are dead; of those elsewhere it says nothing.
-    fn check_node_is_free(
+    /// That no other process of the node may hold a lease, nor gets one while the registration is
+    /// on its way. The lock of the directory `proven` says that those which registered from there
+    /// are dead; of those elsewhere it says nothing.
+    pub(crate) fn take_node(
         &self,
         term: u64,
         register: &RegisterBroker,
@@ -201,13 +211,22 @@ impl Local {
         if !sessions.in_term(term) {
             return Err(unavailable("the controller changes").into());
         }
-        for (epoch, broker) in image.live_brokers() {
-            let other = broker.node == register.node && broker.incarnation != register.incarnation;
-            let dead = proven == Some(broker.directory);
-            if other && !dead && sessions.may_live(epoch, now) {
+        let of_node = |broker: &BrokerImage| {
+            broker.node == register.node && broker.incarnation != register.incarnation
+        };
+        let others = image.live_brokers().filter(|(_, other)| of_node(other));
+        let others: Vec<_> = others.collect();
+        for (epoch, other) in &others {
+            let dead = proven == Some(other.directory);
+            if !dead && sessions.may_live(*epoch, now) {
                 let node = register.node;
                 return Ok(Err(Refusal::NodeInUse { node }));
             }
+        }
+        // The registration fences them when it is applied. If it comes to nothing, their leases
+        // have run out all the same.
+        for (epoch, _) in others {
+            sessions.end(epoch, now);
         }
         Ok(Ok(()))
     }

@@ -239,6 +239,9 @@ pub(crate) struct Outcome {
     /// To a renewal: the object store answers another broker.
     #[prost(bool, tag = "7")]
     pub(crate) others_reach_store: bool,
+    /// How long a lease is to the one that leads, milliseconds; 0 from a build that does not say.
+    #[prost(uint64, tag = "90")]
+    pub(crate) lease_ms: u64,
 }
 
 /// To a `Query`.

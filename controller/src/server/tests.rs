@@ -1,3 +1,4 @@
+mod elections;
 mod faults;
 mod observers;
 mod quorum;

@@ -6,6 +6,7 @@ use tokio::time::{sleep, timeout};
 use super::quorum::{Cluster, NODES, PORT, address, ip, level};
 use super::*;
 use crate::identity;
+use crate::lease::Lease;
 use crate::raft::LogStore;
 use crate::rpc::wire;
 
@@ -45,6 +46,90 @@ async fn a_leader_that_was_cut_off_fences_nobody() {
         assert_eq!(live, keepers.len(), "seed {seed}");
         assert!(keepers.iter().all(|keeper| keeper.lease().valid_now()));
     }
+}
+
+/// While `lease.ms` is rolled, voters and brokers differ: no broker may rely on a lease for longer
+/// than whoever leads, or led just now.
+#[tokio::test(start_paused = true)]
+async fn brokers_hold_no_lease_for_longer_than_the_leader_grants_or_a_leader_before_it() {
+    let (short, long) = (Duration::from_secs(3), Duration::from_secs(9));
+    let mut cluster = Cluster::new(38);
+    cluster.leases = [(1, short), (2, short), (3, long)].into();
+    let starting = NODES.map(|node| cluster.start(node, &NODES));
+    let started = futures::future::join_all(starting).await;
+    for (node, controller) in NODES.into_iter().zip(started) {
+        cluster.running.insert(node, controller.unwrap());
+    }
+    for round in 0..6 {
+        let leader = cluster.leader().await;
+        // Everyone hears the leader, as nodes do that ask for its pulse.
+        for node in NODES {
+            cluster.client(node).confirm_leader().await.unwrap();
+        }
+        let client = cluster.client(3);
+        let mut register = register(100 + round);
+        register.node = NodeId(3);
+        let broker = client.register(register, true).await.unwrap();
+        let keeper = client.keep_lease(broker, ()).await.unwrap();
+        let lease = keeper.lease();
+        let granted = if leader == 3 { long } else { short };
+        assert_eq!(lease.duration(), granted, "voter {leader} leads");
+        assert!(lease.remaining() <= granted);
+        // No renewal any more; another one leads.
+        drop(keeper);
+        let other = NODES.into_iter().find(|node| *node != leader).unwrap();
+        cluster.kill(leader);
+        let mut image = cluster.client(other).image();
+        let fenced = image.wait_for(|image| image.live_brokers().next().is_none());
+        timeout(Duration::from_secs(60), fenced)
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(!lease.valid_now(), "fenced by another, and still held");
+        cluster.restart(leader).await;
+        sleep(SOON).await;
+    }
+}
+
+/// A registration lets a lapsed process of its node pass: that one must not come back meanwhile.
+#[tokio::test(start_paused = true)]
+async fn who_is_let_pass_by_a_registration_gets_no_lease_before_it_is_applied() {
+    let cluster = Cluster::begun(37).await;
+    let leader = cluster.leader().await;
+    let client = cluster.client(leader);
+    let local = client.local().clone();
+    let mut shown = 0;
+    for n in 1..10 {
+        // Leases run out at all points between two ticks; some are seen before they are fenced.
+        sleep(Duration::from_millis(60)).await;
+        let mut first = register(n);
+        first.node = NodeId(i32::try_from(n).unwrap());
+        let broker = client.register(first.clone(), true).await.unwrap();
+        let lease = Lease::new(broker, local.env.clock.clone(), Duration::from_secs(6));
+        client.renew(&lease, Vec::new()).await.unwrap();
+        let lives = || local.shared.read(|state| state.is_live(broker));
+        let now = || local.env.clock.monotonic();
+        while lives() && local.sessions.lock().may_live(broker, now()) {
+            sleep(Duration::from_millis(5)).await;
+        }
+        let second = RegisterBroker {
+            incarnation: Uuid::from_u128(1000 + n),
+            directory: Uuid::from_u128(2000 + n),
+            ..first
+        };
+        let taken = local.take_node(local.term(), &second, None).unwrap();
+        taken.expect("its lease has run out");
+        if lives() {
+            shown += 1;
+            let renewed = timeout(Duration::from_millis(1), client.renew(&lease, Vec::new()));
+            assert!(!matches!(renewed.await, Ok(Ok(()))), "let pass already");
+            assert!(!lease.valid_now());
+        }
+        client.register(second, false).await.unwrap();
+        let renewed = client.renew(&lease, Vec::new()).await;
+        assert_eq!(renewed.unwrap_err().kind(), ErrorKind::Fenced);
+    }
+    assert!(shown > 0, "none was seen between its lapse and its fence");
 }
 
 /// Without a quorum nobody can renew: that is no broker's fault.

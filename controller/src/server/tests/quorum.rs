@@ -23,6 +23,8 @@ pub(super) struct Cluster {
     pub(super) network: SimNetwork,
     pub(super) hosts: BTreeMap<i32, SimHost>,
     pub(super) running: BTreeMap<i32, Controller>,
+    /// How long a lease is to a voter; 6 s unless named.
+    pub(super) leases: BTreeMap<i32, Duration>,
 }
 
 // === impl Cluster ===
@@ -35,6 +37,7 @@ impl Cluster {
             network,
             hosts: hosts.into(),
             running: BTreeMap::new(),
+            leases: BTreeMap::new(),
         }
     }
 
@@ -70,6 +73,8 @@ impl Cluster {
         let env = self.hosts[&node].env();
         let voters = voters.iter().map(|node| (NodeId(*node), address(*node)));
         let voters = voters.collect();
+        let lease = self.leases.get(&node).copied();
+        let lease = lease.unwrap_or(Duration::from_secs(6));
         async move {
             let listener = env.net.bind(SocketAddr::new(ip(node), port)).await;
             let settings = ControllerSettings {
@@ -79,7 +84,7 @@ impl Cluster {
                 listener: Some(listener.expect("the port is free")),
                 cluster: None,
                 generation: 1,
-                lease: Duration::from_secs(6),
+                lease,
             };
             Controller::start(env, settings).await
         }

@@ -1,0 +1,96 @@
+//! How soon another voter leads, and what makes none lead.
+
+use tokio::time::{Instant, sleep};
+
+use super::quorum::{Cluster, NODES, ip, level};
+use super::*;
+
+/// The term that every running voter is in, and whom it takes for the leader.
+fn seen(cluster: &Cluster) -> Vec<(u64, Option<i32>)> {
+    let seen = cluster.running.values().map(|controller| {
+        let local = controller.client().local().clone();
+        let leader = local.shared.image().borrow().controller;
+        (local.term(), leader.map(|node| node.0))
+    });
+    seen.collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_process_is_gone_is_followed_without_a_time_out() {
+    for seed in 71..77 {
+        let mut cluster = Cluster::begun(seed).await;
+        for round in 0..3 {
+            // Tethers stand.
+            sleep(Duration::from_secs(3)).await;
+            let leader = cluster.leader().await;
+            let other = NODES.into_iter().find(|node| *node != leader).unwrap();
+            cluster.kill(leader);
+            let began = Instant::now();
+            let command = level(&format!("f{round}"), 1);
+            cluster.client(other).submit(command).await.unwrap();
+            let gap = began.elapsed();
+            println!("seed {seed}: voter {leader} gone, commands went on after {gap:?}");
+            assert!(gap < Duration::from_secs(1), "seed {seed}: {gap:?}");
+            cluster.restart(leader).await;
+        }
+        cluster.assert_equal_states().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_stops_in_order_is_followed_as_soon() {
+    let mut cluster = Cluster::begun(78).await;
+    sleep(Duration::from_secs(3)).await;
+    let leader = cluster.leader().await;
+    let other = NODES.into_iter().find(|node| *node != leader).unwrap();
+    let stopped = cluster.running.remove(&leader).unwrap();
+    let began = Instant::now();
+    let client = cluster.client(other);
+    let (stopped, done) = tokio::join!(stopped.shutdown(), client.submit(level("f", 1)));
+    stopped.unwrap();
+    done.unwrap();
+    let gap = began.elapsed();
+    println!("commands went on after {gap:?}");
+    assert!(gap < Duration::from_secs(1), "{gap:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn broken_connections_and_silence_end_no_leaders_time_at_once() {
+    let cluster = Cluster::begun(79).await;
+    sleep(Duration::from_secs(3)).await;
+    let leader = cluster.leader().await;
+    let before = seen(&cluster);
+    for _ in 0..5 {
+        for node in NODES.into_iter().filter(|node| *node != leader) {
+            assert!(cluster.network.reset(ip(node), ip(leader)) > 0);
+        }
+        sleep(Duration::from_millis(500)).await;
+        assert_eq!(seen(&cluster), before, "it listens still");
+    }
+    cluster.cut_off(leader);
+    sleep(Duration::from_millis(1900)).await;
+    assert_eq!(seen(&cluster), before, "silence is no evidence");
+    cluster.network.heal_all();
+    sleep(Duration::from_secs(10)).await;
+    cluster.assert_equal_states().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_evidence_of_one_voter_alone_changes_nothing() {
+    let cluster = Cluster::begun(80).await;
+    sleep(Duration::from_secs(3)).await;
+    let leader = cluster.leader().await;
+    let before = seen(&cluster);
+    let other = NODES.into_iter().find(|node| *node != leader).unwrap();
+    cluster.network.refuse(ip(other), ip(leader));
+    assert!(cluster.network.reset(ip(other), ip(leader)) > 0);
+    for _ in 0..20 {
+        sleep(Duration::from_millis(150)).await;
+        assert_eq!(seen(&cluster), before, "the third voter refuses");
+    }
+    cluster.network.admit(ip(other), ip(leader));
+    let client = cluster.client(other);
+    client.submit(level("f", 1)).await.unwrap();
+    cluster.assert_equal_states().await;
+    assert_eq!(seen(&cluster), before);
+}
