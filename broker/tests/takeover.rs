@@ -462,6 +462,37 @@ async fn others_serve_what_a_dead_broker_acknowledged_and_only_its_partitions_mo
     check(&nodes, &acknowledged).await;
 }
 
+/// With the leader of the controllers goes whoever would fence its broker: the next one knows.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_led_the_controllers_is_followed_as_soon_as_any_other() {
+    let mut nodes = Nodes::begun(12, 3, "object").await;
+    nodes.topic().await;
+    for _ in 0..3 {
+        let any = nodes.running.values().next().unwrap();
+        let dead = any.controllers_leader().unwrap().0;
+        let dead = u8::try_from(dead).unwrap();
+        let before = nodes.leaders().await;
+        let load = Load::begin(&nodes);
+        sleep(Duration::from_secs(5)).await;
+        nodes.kill(dead);
+        sleep(Duration::from_secs(10)).await;
+        let acknowledged = load.end().await;
+        for (was, done) in before.iter().zip(&acknowledged) {
+            let led = was.leader == i32::from(dead);
+            println!(
+                "t-{}: led {led}, no write for {:?}",
+                was.partition, done.gap
+            );
+            assert!(done.gap < Duration::from_secs(2), "{:?}", done.gap);
+        }
+        check(&nodes, &acknowledged).await;
+        nodes.start(dead).await;
+        nodes.ready(dead).await;
+        // It is given partitions again, and tethers stand.
+        sleep(Duration::from_secs(10)).await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn two_that_die_at_once_are_followed_by_the_three_that_are_left() {
     let mut nodes = Nodes::begun(2, 5, "object").await;

@@ -401,6 +401,49 @@ async fn all_stop_in_order_and_come_back() {
     }
 }
 
+/// Whoever stops last has nobody left to commit with: it waits for nobody, and loses nothing.
+#[tokio::test(start_paused = true)]
+async fn the_last_of_three_to_stop_waits_for_no_quorum() {
+    for (seed, wal) in [(11, "disk"), (12, "object")] {
+        for last in 1..=3 {
+            let mut nodes = Nodes::new(seed, wal);
+            for node in 1..=3 {
+                nodes
+                    .start_with(node, &[("shutdown.timeout.ms", "30000")])
+                    .await;
+            }
+            for node in 1..=3 {
+                nodes.ready(node).await;
+            }
+            assert_eq!(create(&mut nodes.client(1), "t", 6).await, 0);
+            for partition in 0..6 {
+                produce(&mut nodes.client(2), "t", partition, "kept").await;
+            }
+            let (dead, first) = (last % 3 + 1, (last + 1) % 3 + 1);
+            nodes.kill(dead);
+            let stopping = nodes.running.remove(&first).unwrap();
+            stopping.stop().await.unwrap();
+            let stopping = nodes.running.remove(&last).unwrap();
+            let begun = Instant::now();
+            stopping.stop().await.unwrap();
+            let took = begun.elapsed();
+            println!("{wal}, {last} last: {took:?}");
+            assert!(took <= Duration::from_secs(2), "{took:?}");
+            for node in 1..=3 {
+                nodes.start(node).await;
+            }
+            for node in 1..=3 {
+                nodes.ready(node).await;
+            }
+            let mut client = nodes.client(last);
+            for partition in 0..6 {
+                assert_eq!(produce(&mut client, "t", partition, "more").await, 1);
+                assert_eq!(read(&mut client, "t", partition).await, ["kept", "more"]);
+            }
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_controller_alone_votes_and_leads_nothing_else() {
     let mut nodes = Nodes::new(7, "object");

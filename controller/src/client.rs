@@ -9,6 +9,7 @@
 
 mod lease;
 mod query;
+mod reach;
 mod voters;
 
 use std::sync::Arc;

@@ -163,6 +163,12 @@ pub const FIND_GRACE: Duration = Duration::from_millis(100);
 pub const FIND_PAUSE: Duration = Duration::from_millis(200);
 /// How long a leader that failed is asked only when nobody names another.
 pub const LEADER_SHUNNED: Duration = Duration::from_secs(1);
+/// Looks in a row without a majority of the voters after which who stops waits for it no more.
+pub const REACH_LOOKS: u32 = 3;
+/// Pause between two such looks.
+pub const REACH_PAUSE: Duration = Duration::from_millis(250);
+/// How long a voter may take to answer one. (A process that is gone refuses at once.)
+pub const REACH_TIMEOUT: Duration = Duration::from_secs(1);
 /// Times that one question follows where it is sent.
 pub const MAX_REDIRECTS: usize = 3;
 /// Addresses of controllers that are remembered.

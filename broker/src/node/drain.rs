@@ -2,6 +2,8 @@
 //! goodbye; all within a bound. What is not done then is recovered at the next start.
 
 use controller::{Command, Image, MoveCommand};
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
 use protocol::BrokerEpoch;
 use tokio::time::{Instant, timeout_at};
 
@@ -16,12 +18,14 @@ pub(super) async fn in_order(context: &Context, running: &Running, mut serving: 
         .time("shutdown.timeout.ms")
         .unwrap_or_default();
     let deadline = Instant::now() + bound;
+    let client = running.client.clone();
+    // Nothing can be given away or committed without a quorum: nobody waits for one that is gone.
+    let lost = async move { client.out_of_reach().await };
+    let lost = lost.boxed().shared();
     // Clients are served meanwhile, and told of the new leaders.
     let given = (Instant::now() + bound / 2).min(deadline);
-    if timeout_at(given, give_away(running, serving.epoch.id))
-        .await
-        .is_err()
-    {
+    let giving = timeout_at(given, give_away(running, serving.epoch.id));
+    if let Some(Err(_)) = unless(&lost, giving).await {
         tracing::warn!("not all partitions were given away: others recover them from the log");
     }
     running.drain.cancel();
@@ -29,24 +33,42 @@ pub(super) async fn in_order(context: &Context, running: &Running, mut serving: 
     running.broker.groups.stop();
     // Long polls and the like need not be waited for all the time that there is.
     let answers = (Instant::now() + bound / 4).min(deadline);
-    if timeout_at(answers, running.server.wait()).await.is_err() {
+    let answered = unless(&lost, timeout_at(answers, running.server.wait())).await;
+    if !matches!(answered, Some(Ok(()))) {
         running.server.close_all();
     }
     serving.settle().await;
-    match timeout_at(deadline, leave(running, &mut serving)).await {
-        Ok(Ok(())) => tracing::info!("everything is uploaded and committed"),
-        Ok(Err(error)) => {
+    let leaving = timeout_at(deadline, leave(running, &mut serving));
+    match unless(&lost, leaving).await {
+        Some(Ok(Ok(()))) => tracing::info!("everything is uploaded and committed"),
+        Some(Ok(Err(error))) => {
             tracing::warn!(%error, "stopped without uploading everything: the next start does");
         }
-        Err(_) => {
+        Some(Err(_)) => {
             tracing::warn!(
                 ?bound,
                 "stopped without uploading everything: the next start does"
             );
         }
+        None => tracing::warn!(
+            "no majority of the controllers answers, so nothing can be committed: stopping at once; \
+             what was acknowledged is in the log, and the next start uploads it"
+        ),
     }
     running.broker.set_epoch(None);
     serving.shutdown().await;
+}
+
+/// What `work` comes to, or nothing once `lost` has.
+async fn unless<T>(
+    lost: &Shared<BoxFuture<'static, ()>>,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    tokio::select! {
+        biased;
+        done = work => Some(done),
+        () = lost.clone() => None,
+    }
 }
 
 /// Has the mover give every partition to others, when there are others; until none is left.

@@ -226,7 +226,7 @@ async fn serve(
                 context.status.send_replace(Status::Draining);
                 drain::in_order(context, &running, serving).await;
                 if let Some(checkpoints) = checkpoints {
-                    voter::finish(context, checkpoints).await;
+                    voter::finish(context, &running.client, checkpoints).await;
                 }
                 return Ok(());
             }

@@ -38,7 +38,7 @@ pub(super) async fn serve(
     }
     context.status.send_replace(Status::Draining);
     if let Some(Some(keeping)) = keeping {
-        finish(context, keeping).await;
+        finish(context, &control.client(), keeping).await;
     }
     Ok(())
 }
@@ -59,13 +59,25 @@ async fn open_checkpoints(context: &Context, client: Client) -> Option<Keeping> 
     }
 }
 
-/// Writes the last checkpoint, within the time that a stop may take.
-pub(super) async fn finish(context: &Context, keeping: Keeping) {
+/// Writes the last checkpoint, within the time that a stop may take; not without a quorum, which
+/// would have to record it.
+pub(super) async fn finish(context: &Context, client: &Client, keeping: Keeping) {
     let bound = context
         .config
         .time("shutdown.timeout.ms")
         .unwrap_or_default();
-    match tokio::time::timeout(bound, keeping.finish()).await {
+    let finishing = tokio::time::timeout(bound, keeping.finish());
+    let finished = tokio::select! {
+        biased;
+        finished = finishing => finished,
+        () = client.out_of_reach() => {
+            tracing::warn!(
+                "no last checkpoint of the cluster's state: no majority of the controllers answers"
+            );
+            return;
+        }
+    };
+    match finished {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(%error, "no last checkpoint of the cluster's state"),
         Err(_) => tracing::warn!(?bound, "no last checkpoint of the cluster's state"),

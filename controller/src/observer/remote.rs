@@ -107,6 +107,11 @@ impl Remote {
         self.known.lock().members = members;
     }
 
+    /// The voters that are known.
+    pub(crate) fn members(&self) -> Vec<Target> {
+        self.known.lock().members.values().cloned().collect()
+    }
+
     /// Where controllers may be: the voters that are known, and those that were configured.
     pub(super) fn addresses(&self) -> Vec<String> {
         let known = self.known.lock();
