@@ -1,8 +1,10 @@
 //! The admin HTTP server: `/healthz`, `/readyz`, `/metrics`, `/status`, and JSON under `/v1`.
+//! What is posted is JSON, and comes from no web page ([`guard`]).
 
 mod balance;
 mod brokers;
 mod cluster;
+mod guard;
 mod wals;
 
 use std::sync::Arc;
@@ -10,6 +12,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
+use axum::middleware;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use controller::{BalancerSettings, Client, Image};
@@ -45,6 +48,9 @@ pub(crate) struct Admin {
     cluster: Mutex<Option<(Client, Arc<Pulse>)>>,
     controllers: ControllerMetrics,
     balancer: BalancerSettings,
+    /// What the balancer would do, and when it was asked last.
+    balance: balance::Cached,
+    names: Arc<guard::Names>,
 }
 
 /// What this node knows of the controllers and the cluster, as of the last scrape.
@@ -140,6 +146,8 @@ impl Admin {
             cluster: Mutex::new(None),
             controllers,
             balancer: loads::settings(config),
+            balance: balance::Cached::default(),
+            names: Arc::new(guard::Names::of(config)),
         }
     }
 
@@ -257,6 +265,7 @@ fn describe(status: &Status) -> (&'static str, String) {
 }
 
 fn pages(admin: Arc<Admin>) -> Router {
+    let names = Arc::clone(&admin.names);
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -269,6 +278,7 @@ fn pages(admin: Arc<Admin>) -> Router {
         .route("/v1/brokers/{node}/resume", post(brokers::resume))
         .route("/v1/wals/{id}/abandon", post(wals::abandon))
         .route("/v1/wals/{id}/unquarantine", post(wals::unquarantine))
+        .layer(middleware::from_fn_with_state(names, guard::guard))
         .with_state(admin)
 }
 

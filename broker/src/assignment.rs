@@ -1,12 +1,12 @@
 //! Follows the image: opens the partitions that the controller gives to this broker epoch, closes
 //! those that it takes away, and hands on changed configurations.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use controller::{ConfigResource, Image, TopicImage};
+use controller::{BrokerImage, ConfigResource, Image, PartitionImage, TopicImage};
 use futures::StreamExt;
-use protocol::{LeaderEpoch, TopicId, TopicPartition};
+use protocol::{BrokerEpoch, LeaderEpoch, NodeId, TopicId, TopicPartition};
 use storage::{Catalog, ErrorKind};
 use tokio::sync::oneshot;
 
@@ -24,6 +24,7 @@ pub(crate) async fn follow(broker: Arc<Broker>, epoch: Arc<Epoch>, first: onesho
         epoch,
         seen: BTreeMap::new(),
         configs: Arc::default(),
+        brokers: Arc::default(),
         open: BTreeMap::new(),
         later: BTreeMap::new(),
     };
@@ -52,6 +53,8 @@ struct Follower {
     seen: BTreeMap<TopicId, Arc<TopicImage>>,
     /// Configurations of brokers and the cluster, as they were acted upon.
     configs: Arc<BTreeMap<ConfigResource, BTreeMap<String, String>>>,
+    /// Brokers, as they were acted upon.
+    brokers: Arc<BTreeMap<BrokerEpoch, BrokerImage>>,
     /// What is open here, at which leader epoch.
     open: BTreeMap<TopicPartition, LeaderEpoch>,
     /// What could not be opened yet.
@@ -63,6 +66,30 @@ struct Wanted {
     topic: Arc<TopicImage>,
     topic_partition: TopicPartition,
     leader_epoch: LeaderEpoch,
+}
+
+/// Who gives partitions away, and to whom.
+struct Moves {
+    takers: BTreeSet<NodeId>,
+    drains: bool,
+}
+
+impl Moves {
+    fn of(image: &Image, own: BrokerEpoch) -> Self {
+        let takers = image.takers();
+        let drains = image.brokers.get(&own).is_some_and(|own| own.draining);
+        Self {
+            // With nobody to take anything, all stays.
+            drains: drains && !takers.is_empty(),
+            takers,
+        }
+    }
+
+    /// Whether a partition led here is about to be given away.
+    fn wants(&self, partition: &PartitionImage) -> bool {
+        let taken = partition.target.is_some_and(|to| self.takers.contains(&to));
+        taken || self.drains
+    }
 }
 
 impl Follower {
@@ -79,9 +106,13 @@ impl Follower {
             self.close_all(id);
             self.broker.topics.sweep(image);
         }
-        // What lies below the topics' own configurations shows in all of them.
-        let below = !Arc::ptr_eq(&self.configs, &image.configs);
+        // What lies below the topics' own configurations shows in all of them; so does who takes
+        // partitions.
+        let below = !Arc::ptr_eq(&self.configs, &image.configs)
+            || !Arc::ptr_eq(&self.brokers, &image.brokers);
         self.configs = Arc::clone(&image.configs);
+        self.brokers = Arc::clone(&image.brokers);
+        let moves = Moves::of(image, self.epoch.id);
         for (id, topic) in image.topics_by_id.iter() {
             let same = self
                 .seen
@@ -89,7 +120,7 @@ impl Follower {
                 .is_some_and(|seen| Arc::ptr_eq(seen, topic));
             if !same || below {
                 self.seen.insert(*id, Arc::clone(topic));
-                self.topic(image, topic, &mut wanted);
+                self.topic(image, topic, &moves, &mut wanted);
             }
         }
         // Once each: what waited may have been gathered anew, with a newer topic.
@@ -112,7 +143,13 @@ impl Follower {
     }
 
     /// Closes what is no longer ours, and gathers what is new.
-    fn topic(&mut self, image: &Image, topic: &Arc<TopicImage>, wanted: &mut Vec<Wanted>) {
+    fn topic(
+        &mut self,
+        image: &Image,
+        topic: &Arc<TopicImage>,
+        moves: &Moves,
+        wanted: &mut Vec<Wanted>,
+    ) {
         let settings = self.broker.settings(image, topic);
         for (partition, index) in topic.partitions.iter().zip(0i32..) {
             let tp = TopicPartition::new(topic.id, index);
@@ -121,6 +158,7 @@ impl Follower {
                 Some(at) if ours && at == partition.leader_epoch => {
                     if let Some(open) = self.epoch.storage.partition(tp) {
                         open.set_config(settings.storage.clone());
+                        open.set_leaving(moves.wants(partition));
                     }
                 }
                 held => {
@@ -204,5 +242,7 @@ async fn open(
     }
     let settings = broker.settings(image, &wanted.topic);
     epoch.storage.open(view, settings.storage.clone()).await?;
+    // Whoever waits for it need not wait for the others.
+    broker.tell_opened();
     Ok(true)
 }

@@ -12,18 +12,20 @@ use controller::{Client, ConfigResource, Image, Lease, Listener, TopicImage};
 use env::Env;
 use parking_lot::RwLock;
 use protocol::messages::StrBytes;
-use protocol::{BrokerEpoch, LeaderEpoch, NodeId, TopicPartition};
+use protocol::{BrokerEpoch, NodeId, TopicPartition};
 use storage::{Partition, Storage};
-use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::Instant;
 
 use crate::auth::{Authorizer, Operation, Resource};
 use crate::config::{Config, keys};
 use crate::context::RequestContext;
 use crate::groups::{Coordinator, GroupConfig};
 use crate::handlers::Sessions;
-use crate::limits::{OPENING_PATIENCE, POOLED_CHECKS};
+use crate::limits::POOLED_CHECKS;
 use crate::metrics::BrokerMetrics;
+use crate::opening::NotLed;
 use crate::producer_ids::ProducerIds;
 use crate::quotas::Quota;
 use crate::topics::{TopicCache, TopicSettings};
@@ -64,25 +66,8 @@ pub(crate) struct Broker {
     epoch: RwLock<Option<Arc<Epoch>>>,
     /// Image up to which partitions are opened and closed here.
     assigned: watch::Sender<u64>,
-}
-
-/// A partition that is not led here, and who leads it as far as we know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NotLed {
-    /// Its leader, when there is one.
-    pub(crate) leader: Option<NodeId>,
-    /// At which epoch.
-    pub(crate) leader_epoch: LeaderEpoch,
-}
-
-impl NotLed {
-    fn of(image: &Image, tp: TopicPartition) -> Self {
-        let known = image.partition(tp);
-        Self {
-            leader: known.and_then(|partition| partition.leader),
-            leader_epoch: known.map_or(LeaderEpoch(-1), |partition| partition.leader_epoch),
-        }
-    }
+    /// Told of every opening.
+    opened: Notify,
 }
 
 /// Where a node is reached by clients of one listener.
@@ -125,6 +110,7 @@ impl Broker {
             checks: Arc::new(Semaphore::new(POOLED_CHECKS)),
             epoch: RwLock::new(None),
             assigned: watch::Sender::new(0),
+            opened: Notify::new(),
             env: parts.env,
             config: parts.config,
             controller: parts.controller,
@@ -158,6 +144,7 @@ impl Broker {
     /// Says that partitions are opened and closed here as the image at `applied` wants.
     pub(crate) fn set_assigned(&self, applied: u64) {
         self.assigned.send_replace(applied);
+        self.tell_opened();
     }
 
     /// The image up to which partitions are opened and closed here, to be followed.
@@ -205,37 +192,31 @@ impl Broker {
         {
             return Ok(partition);
         }
-        Err(NotLed::of(image, tp))
+        Err(NotLed::of(image, self.config.node_id, tp))
     }
 
-    /// As [`Broker::led`], but waits a moment for a partition that has just been given to this
-    /// broker and is not open yet: its clients are faster than its opening.
-    pub(crate) async fn led_soon(
-        &self,
-        tp: TopicPartition,
-        deadline: Instant,
-    ) -> Result<Partition, NotLed> {
-        let deadline = deadline.min(Instant::now() + OPENING_PATIENCE);
-        let mut assigned = self.assigned.subscribe();
-        loop {
-            assigned.mark_unchanged();
-            let image = self.image();
-            let not_led = match self.led(&image, tp) {
-                Ok(partition) => return Ok(partition),
-                Err(not_led) => not_led,
-            };
-            let given = image.partition(tp).and_then(|partition| partition.broker);
-            let epoch = self.epoch().filter(|epoch| epoch.lease.valid_now());
-            let opening = epoch.is_some_and(|epoch| Some(epoch.id) == given);
-            if !opening || timeout_at(deadline, assigned.changed()).await.is_err() {
-                return Err(not_led);
-            }
-        }
+    /// Whether it has been given to this broker and is not open here yet.
+    pub(crate) fn is_opening(&self, image: &Image, tp: TopicPartition) -> bool {
+        let given = image.partition(tp).and_then(|partition| partition.broker);
+        let epoch = self.epoch.read();
+        let epoch = epoch.as_ref().filter(|epoch| epoch.lease.valid_now());
+        epoch.is_some_and(|epoch| Some(epoch.id) == given && epoch.storage.partition(tp).is_none())
+    }
+
+    /// Resolves when a partition has been opened, or assignments have been acted upon, after it was
+    /// enabled.
+    pub(crate) fn opened(&self) -> Notified<'_> {
+        self.opened.notified()
+    }
+
+    /// Says that a partition has been opened.
+    pub(crate) fn tell_opened(&self) {
+        self.opened.notify_waiters();
     }
 
     /// Who leads a partition as of now, for those who are told that it is not led here (KIP-951).
     pub(crate) fn not_led(&self, tp: TopicPartition) -> NotLed {
-        NotLed::of(&self.image(), tp)
+        NotLed::of(&self.image(), self.config.node_id, tp)
     }
 
     /// A topic's settings.

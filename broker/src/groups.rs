@@ -51,7 +51,7 @@ pub use error::GroupError;
 pub(crate) use follow::{follow, sync};
 pub use limits::*;
 pub use load::{LoadCounts, Loader};
-pub use log::{GroupLog, LogBounds, LogError};
+pub use log::{GroupLog, LogBounds, LogError, Standing};
 pub use metrics::GroupMetrics;
 pub use record::{
     GroupKey, GroupMetadataValue, MemberValue, OffsetKey, OffsetValue, RecordError, RecordKey,

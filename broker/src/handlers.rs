@@ -48,7 +48,7 @@ pub(crate) use topic_names::CONSUMER_OFFSETS;
 
 use std::sync::Arc;
 
-use controller::{Image, TopicImage};
+use controller::TopicImage;
 use protocol::messages::StrBytes;
 use protocol::{ErrorCode, LeaderEpoch, TopicPartition};
 use storage::Partition;
@@ -56,17 +56,19 @@ use storage::Partition;
 use crate::auth::{Operation, Resource};
 use crate::broker::Broker;
 use crate::context::RequestContext;
+use crate::opening::Patience;
 
 /// A text for a response.
 pub(crate) fn text(text: impl Into<String>) -> StrBytes {
     StrBytes::from_string(text.into())
 }
 
-/// The partition that a reader asks for, led here, at the epoch that it believes in.
-fn readable(
+/// The partition that a reader asks for, led here, at the epoch that it believes in; one that is
+/// opening is waited for.
+async fn readable(
     broker: &Broker,
     context: &RequestContext,
-    image: &Image,
+    patience: &mut Patience,
     name: &str,
     partition: i32,
     leader_epoch: i32,
@@ -74,13 +76,13 @@ fn readable(
     if !broker.allows(context, Operation::Describe, Resource::Topic(name)) {
         return Err(ErrorCode::TopicAuthorizationFailed);
     }
-    let topic = image
+    let tp = broker
+        .image()
         .topic(name)
+        .and_then(|topic| partition_of(topic, partition))
         .ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    let tp = partition_of(topic, partition).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    let led = broker
-        .led(image, tp)
-        .map_err(|_| ErrorCode::NotLeaderOrFollower)?;
+    let led = patience.led(broker, tp).await;
+    let led = led.map_err(|_| ErrorCode::NotLeaderOrFollower)?;
     check_epoch(&led, leader_epoch)?;
     Ok(led)
 }

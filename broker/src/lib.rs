@@ -30,6 +30,7 @@ mod memory;
 mod metrics;
 mod mover;
 mod node;
+mod opening;
 mod producer_ids;
 mod quotas;
 mod router;

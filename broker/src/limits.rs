@@ -35,6 +35,9 @@ pub(crate) const ADMIN_CONNECTIONS: usize = 64;
 /// Longest time an admin connection may stay.
 pub(crate) const ADMIN_CONNECTION: Duration = Duration::from_secs(60);
 
+/// How long what the balancer would do is told again without a new look.
+pub(crate) const BALANCE_PAGE_AGE: Duration = Duration::from_secs(1);
+
 /// Producer ids taken from the controller at once.
 pub(crate) const PRODUCER_ID_BLOCK: u32 = 1000;
 
@@ -53,7 +56,7 @@ pub(crate) const RETRY_FIRST: Duration = Duration::from_millis(50);
 /// Longest such pause.
 pub(crate) const RETRY_MOST: Duration = Duration::from_secs(5);
 
-/// How long a Produce waits for a partition that has just been given to this broker.
+/// How long a request waits for partitions that have just been given to this broker.
 pub(crate) const OPENING_PATIENCE: Duration = Duration::from_secs(1);
 /// Dead logs that one broker recovers at once: each holds an upload round in memory.
 pub(crate) const TAKEOVERS_AT_ONCE: usize = 4;

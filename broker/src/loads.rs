@@ -24,11 +24,9 @@ pub(crate) fn balancer(config: &Config) -> Option<BalancerSettings> {
 /// The same, whether it is on or not.
 pub(crate) fn settings(config: &Config) -> BalancerSettings {
     let number = |name: &str| u64::try_from(config.values.number(name)).unwrap_or(1);
-    let interval = interval(config);
-    let minutes_ms = u128::from(number("balancer.moves.per.minute")) * interval.as_millis();
     BalancerSettings {
-        interval,
-        moves: usize::try_from(minutes_ms / 60_000).unwrap_or(1).max(1),
+        interval: interval(config),
+        moves: usize::try_from(number("balancer.moves.per.minute")).unwrap_or(usize::MAX),
         threshold_percent: number("balancer.threshold.percent"),
     }
 }
@@ -99,7 +97,7 @@ impl Meter {
                     then.requests.saturating_mul(1000),
                 ),
             };
-            if load.bytes_in + load.bytes_out + load.requests > 0 {
+            if [load.bytes_in, load.bytes_out, load.requests] != [0; 3] {
                 loads.push(load);
             }
         }

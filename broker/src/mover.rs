@@ -11,20 +11,21 @@
 
 mod plan;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use controller::{
     Command, CommandId, Error, ErrorKind, Image, MoveCommand, Refusal, Release, Response,
 };
-use protocol::{LeaderEpoch, NodeId, TopicPartition};
+use protocol::NodeId;
 use storage::{HandOverBounds, Held};
 use tokio::time::{Instant, sleep};
 
 use crate::broker::{Broker, Epoch};
 use crate::limits::{MOVE_HELD, MOVE_SERVING, MOVES_AT_ONCE, RETRY_FIRST, RETRY_MOST};
-pub(crate) use plan::{Plan, plan};
+use plan::{Key, Plan, plan};
+
+pub(crate) use plan::at_changes;
 
 /// Runs until the broker is gone, or the epoch can do nothing any more.
 pub(crate) async fn follow(broker: Arc<Broker>, epoch: Arc<Epoch>) {
@@ -33,6 +34,8 @@ pub(crate) async fn follow(broker: Arc<Broker>, epoch: Arc<Epoch>) {
     let mover = Mover { broker, epoch };
     let mut pause = Pause::default();
     let mut seen: Option<Arc<Image>> = None;
+    // Behind which the next batch begins.
+    let mut after: Option<Key> = None;
     // Something that the image gives to this broker was not open yet when it was looked at.
     let mut waiting = false;
     loop {
@@ -52,13 +55,14 @@ pub(crate) async fn follow(broker: Arc<Broker>, epoch: Arc<Epoch>) {
             if plan.is_empty() {
                 pause.over();
             } else {
-                let batch: Plan = plan.into_iter().take(MOVES_AT_ONCE).collect();
+                let (batch, last) = plan::turn(&plan, after, MOVES_AT_ONCE);
                 let begun = batch.len();
-                match mover.give_away(batch).await {
+                let gone = match mover.give_away(batch).await {
                     None => return,
-                    Some(gone) if gone == begun => pause.over(),
-                    Some(_) => pause.longer(),
-                }
+                    Some(gone) => gone,
+                };
+                after = last;
+                pause.after(begun, gone);
                 seen = None;
             }
         }
@@ -96,8 +100,16 @@ impl Pause {
         self.length = Duration::ZERO;
     }
 
-    fn longer(&mut self) {
-        self.length = (2 * self.length).clamp(RETRY_FIRST, RETRY_MOST);
+    /// Of so many that `begun`, so many have `gone`.
+    fn after(&mut self, begun: usize, gone: usize) {
+        if gone == begun {
+            self.over();
+        } else if gone > 0 {
+            // Store and controllers answer: the others have their turn soon.
+            self.length = RETRY_FIRST;
+        } else {
+            self.length = (2 * self.length).clamp(RETRY_FIRST, RETRY_MOST);
+        }
     }
 }
 
@@ -134,8 +146,11 @@ impl Mover {
             match answer {
                 Ok(_) => {
                     gone += 1;
-                    let storage = &self.epoch.storage;
-                    storage.released(one.topic_partition, one.leader_epoch);
+                    let (tp, epoch) = (one.topic_partition, one.leader_epoch);
+                    self.epoch.storage.released(tp, epoch);
+                    // Its groups are somebody else's from this moment on.
+                    let version = (tp.topic, epoch);
+                    self.broker.groups.released(tp.partition, version);
                 }
                 // Somebody else's by now, or deleted: the image says so, and it is closed by it.
                 Err(Refusal::StaleLeader { .. } | Refusal::UnknownPartition { .. }) => {}
@@ -215,6 +230,3 @@ fn release(held: &Held, to: Option<NodeId>) -> Release {
         to,
     }
 }
-
-/// What is to be given away, at which leader epoch, and to whom; `None`: placed.
-pub(crate) type Wanted = BTreeMap<(TopicPartition, LeaderEpoch), Option<NodeId>>;

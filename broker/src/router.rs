@@ -99,7 +99,7 @@ dispatch! {
     DeleteTopics => delete_topics waits;
     DeleteRecords => delete_records waits;
     InitProducerId => init_producer_id waits;
-    OffsetForLeaderEpoch => offset_for_leader_epoch;
+    OffsetForLeaderEpoch => offset_for_leader_epoch waits;
     DescribeConfigs => describe_configs;
     AlterConfigs => alter_configs waits;
     DescribeLogDirs => describe_log_dirs waits;

@@ -2,6 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "moves/measured.rs"]
+mod measured;
+#[path = "moves/opening.rs"]
+mod opening;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -13,6 +18,7 @@ use broker::config::Config;
 use broker::{Node, NodeParts};
 use env::sim::{NetworkFaults, SimHost, SimNetwork};
 use object_store::memory::InMemory;
+use object_store::throttle::{ThrottleConfig, ThrottledStore};
 use protocol::messages::alter_partition_reassignments_request::{
     ReassignablePartition, ReassignableTopic,
 };
@@ -39,7 +45,8 @@ struct Nodes {
     network: SimNetwork,
     hosts: BTreeMap<u8, SimHost>,
     running: BTreeMap<u8, Node>,
-    store: Arc<InMemory>,
+    /// Answers at once, until it is told otherwise.
+    store: Arc<ThrottledStore<InMemory>>,
     balancer: &'static str,
 }
 
@@ -60,7 +67,10 @@ impl Nodes {
             hosts: (1..=3).map(|node| (node, host(node))).collect(),
             network,
             running: BTreeMap::new(),
-            store: Arc::default(),
+            store: Arc::new(ThrottledStore::new(
+                InMemory::new(),
+                ThrottleConfig::default(),
+            )),
             balancer,
         };
         for node in 1..=3 {

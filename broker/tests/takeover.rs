@@ -641,7 +641,8 @@ async fn post(nodes: &Nodes, node: u8, path: &str, body: &str) -> (u16, String) 
     let at = SocketAddr::new(ip(node), 9644);
     let mut stream = net.connect(at).await.unwrap();
     let length = body.len();
-    let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n");
+    let head = format!("POST {path} HTTP/1.1\r\nhost: {at}\r\nconnection: close\r\n");
+    let head = format!("{head}content-type: application/json\r\n");
     let request = format!("{head}content-length: {length}\r\n\r\n{body}");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();

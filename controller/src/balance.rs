@@ -6,7 +6,8 @@
 //!
 //! **Invariants:** every move lessens the sum of squares of the nodes' weights, so that constant
 //! load comes to rest; a move is made only while a node stands out by more than the threshold, and
-//! only if it takes a good part of that away; nothing moves while any partition waits for a log.
+//! only if it takes a good part of that away; nothing moves while any partition waits for a log, and
+//! never what an operator has placed where it is.
 
 mod keeper;
 #[cfg(test)]
@@ -20,6 +21,8 @@ use protocol::{NodeId, TopicPartition};
 pub use keeper::Balancer;
 
 use crate::command::Load;
+use crate::image::Image;
+use crate::limits::MAX_BALANCE_MOVES;
 use crate::state::State;
 
 /// The weight of all load together: weights are parts of it.
@@ -32,7 +35,7 @@ const SHARES: [u64; 4] = [30, 25, 15, 30];
 pub struct BalancerSettings {
     /// Time between two decisions: long enough for loads to be measured anew.
     pub interval: std::time::Duration,
-    /// Moves of one decision.
+    /// Moves that may begin within any minute.
     pub moves: usize,
     /// Percent of the mean by which a node must stand out before anything moves.
     pub threshold_percent: u64,
@@ -65,11 +68,11 @@ pub(crate) struct View {
 pub(crate) struct Part {
     /// Its load; none when nobody reported it.
     pub(crate) load: [u64; 3],
-    /// It is on its way already.
-    pub(crate) moving: bool,
+    /// It is on its way already, or an operator has placed it where it is.
+    pub(crate) stays: bool,
 }
 
-/// What is best done now: at most `settings.moves` moves.
+/// What is best done now: at most `settings.moves` moves, and no more than a command takes.
 pub(crate) fn decide(view: &View, settings: BalancerSettings) -> Vec<BalanceMove> {
     let mut moves = Vec::new();
     if view.waiting > 0 || view.nodes.len() < 2 {
@@ -79,7 +82,7 @@ pub(crate) fn decide(view: &View, settings: BalancerSettings) -> Vec<BalanceMove
     let total: u64 = nodes.values().map(|node| node.total).sum();
     let mean = total / nodes.len() as u64;
     let threshold = mean * settings.threshold_percent / 100;
-    while moves.len() < settings.moves {
+    while moves.len() < settings.moves.min(MAX_BALANCE_MOVES) {
         let Some(one) = best(&nodes, mean, threshold) else {
             break;
         };
@@ -147,7 +150,7 @@ fn weigh(view: &View) -> BTreeMap<NodeId, Node> {
         total: parts.values().map(weight).sum(),
         parts: parts
             .iter()
-            .filter(|(_, part)| !part.moving)
+            .filter(|(_, part)| !part.stays)
             .map(|(tp, part)| (*tp, weight(part)))
             .collect(),
     };
@@ -191,44 +194,56 @@ fn best(nodes: &BTreeMap<NodeId, Node>, mean: u64, threshold: u64) -> Option<Can
 }
 
 impl State {
-    /// What the balancer sees.
-    pub(crate) fn balance_view(&self) -> View {
-        let mut view = View::default();
-        for (node, _) in self.willing() {
-            view.nodes.insert(node, BTreeMap::new());
-        }
-        let mut loads: BTreeMap<TopicPartition, [u64; 3]> = BTreeMap::new();
-        for broker in self.brokers.values().filter(|broker| !broker.fenced) {
-            for load in &broker.loads {
-                let Load {
-                    topic_partition,
-                    bytes_in,
-                    bytes_out,
-                    requests,
-                } = *load;
-                // Two reporters: one of them led it before. The larger is the safer guess.
-                let known = loads.entry(topic_partition).or_default();
-                let told = [bytes_in, bytes_out, requests];
-                if told.iter().sum::<u64>() > known.iter().sum::<u64>() {
-                    *known = told;
-                }
-            }
-        }
-        for topic in self.topics.iter() {
-            for (tp, partition) in topic.iter() {
+    /// What brokers that live reported.
+    pub(crate) fn reported_loads(&self) -> Vec<Load> {
+        let live = self.brokers.values().filter(|broker| !broker.fenced);
+        live.flat_map(|broker| broker.loads.iter().copied())
+            .collect()
+    }
+}
+
+impl View {
+    /// What the balancer sees of `image`, with `loads` as reported.
+    pub(crate) fn new(image: &Image, loads: &[Load]) -> Self {
+        let takers = image.takers();
+        let nodes = takers.iter().map(|node| (*node, BTreeMap::new()));
+        let mut view = Self {
+            nodes: nodes.collect(),
+            waiting: 0,
+        };
+        let loads = known(loads);
+        for topic in image.topics_by_id.values() {
+            for (partition, index) in topic.partitions.iter().zip(0i32..) {
                 view.waiting += usize::from(partition.awaits.is_some());
-                let led_by = partition.leader.and_then(|epoch| self.brokers.get(&epoch));
-                let led_by = led_by.map(|broker| broker.register.node);
-                let Some(node) = partition.target.or(led_by) else {
+                // Until its target takes partitions, whoever leads it carries it.
+                let target = partition.target.filter(|node| takers.contains(node));
+                let Some(node) = target.or(partition.leader) else {
                     continue;
                 };
                 if let Some(parts) = view.nodes.get_mut(&node) {
+                    let tp = TopicPartition::new(topic.id, index);
                     let load = loads.get(&tp).copied().unwrap_or_default();
-                    let moving = partition.target.is_some();
-                    parts.insert(tp, Part { load, moving });
+                    let placed = partition.preferred == Some(node);
+                    let stays = partition.target.is_some() || placed;
+                    parts.insert(tp, Part { load, stays });
                 }
             }
         }
         view
     }
+}
+
+/// The load of each partition. Two reporters: one of them led it before, and the larger is the safer
+/// guess.
+fn known(reported: &[Load]) -> BTreeMap<TopicPartition, [u64; 3]> {
+    let sum = |load: &[u64; 3]| load.iter().fold(0u64, |sum, one| sum.saturating_add(*one));
+    let mut loads: BTreeMap<TopicPartition, [u64; 3]> = BTreeMap::new();
+    for load in reported {
+        let told = [load.bytes_in, load.bytes_out, load.requests];
+        let known = loads.entry(load.topic_partition).or_default();
+        if sum(&told) > sum(known) {
+            *known = told;
+        }
+    }
+    loads
 }

@@ -138,6 +138,7 @@ impl Inner {
     fn wants_rewrite(&self) -> bool {
         let state = self.state.lock();
         state.status == Status::Open
+            && !self.is_leaving()
             && state.config.internal
             && state.config.compact
             && state.dirty_bytes >= DIRTY_BYTES

@@ -20,8 +20,8 @@ pub struct HookBatch<'a> {
     pub bytes: &'a Bytes,
 }
 
-/// Called on the write path. All calls are synchronous and must be short: [`Hooks::validate`] runs
-/// under the partition's lock, [`Hooks::durable`] on the log's own task.
+/// Called on the write path. All calls are synchronous and must be short: [`Hooks::validate`]
+/// and [`Hooks::finished`] under the partition's lock, [`Hooks::durable`] on the log's own task.
 pub trait Hooks: Send + Sync + 'static {
     /// Judges a batch before it gets its place; calls for one partition come in order of offsets.
     /// Base offset and leader epoch are set in the bytes as they will be served.
@@ -38,7 +38,8 @@ pub trait Hooks: Send + Sync + 'static {
         let _ = batch;
     }
 
-    /// A slice is committed; in order of offsets, once each.
+    /// A slice is committed; in order of offsets, once each, also when the owner learns of it only
+    /// later.
     fn finished(&self, slice: &SliceRef) {
         let _ = slice;
     }

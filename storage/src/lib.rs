@@ -51,7 +51,9 @@ pub use error::{Error, ErrorKind, RecordError};
 pub use hooks::{HookBatch, Hooks};
 pub use keys::{DataKey, KeySpace};
 pub use metrics::StorageMetrics;
-pub use partition::{AppendContext, Appended, Partition, Position, Reservation, Traffic};
+pub use partition::{
+    AppendContext, Appended, Partition, Position, Reservation, Status as PartitionStatus, Traffic,
+};
 pub use reader::{AbortedTransaction, Isolation, ReadResult, RecordAt};
 pub use recovery::{ClaimedPartition, Recovered, TailClaim};
 pub use settings::{DiskReserve, ReadBudget, StorageSettings, TopicConfig};

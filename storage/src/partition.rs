@@ -19,7 +19,7 @@ mod wait;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use protocol::{LeaderEpoch, TopicPartition};
@@ -59,6 +59,8 @@ pub(crate) struct Inner {
     pub(crate) leader_epoch: LeaderEpoch,
     pub(crate) state: Mutex<State>,
     pub(crate) traffic: Counted,
+    /// It is about to be given away.
+    pub(crate) leaving: AtomicBool,
     /// Who reads sequentially; never locked together with `state`.
     pub(crate) tracker: Mutex<Tracker>,
 }
@@ -98,7 +100,7 @@ impl Counted {
 
 /// Whether the partition takes appends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Status {
+pub enum Status {
     /// Appends and reads.
     Open,
     /// Reads; appends wait, since it is being given away.
@@ -138,6 +140,8 @@ pub(crate) struct State {
     /// Where the last rewriting ended: what lies below has no superseded records but by what lies
     /// above.
     pub(crate) clean_end: i64,
+    /// Up to here hooks were told of committed slices.
+    pub(crate) finished_end: i64,
 }
 
 /// Producer state where the last upload round ended.
@@ -217,6 +221,7 @@ impl Inner {
             producers,
             dirty_bytes: view.slices.iter().map(|slice| slice.bytes).sum(),
             clean_end: view.log_start,
+            finished_end: end,
             slices: view.slices.into_iter().map(Slice::new).collect(),
             gaps: view.gaps,
             pending: VecDeque::new(),
@@ -230,6 +235,7 @@ impl Inner {
             leader_epoch: view.leader_epoch,
             state: Mutex::new(state),
             traffic: Counted::default(),
+            leaving: AtomicBool::new(false),
             tracker: Mutex::default(),
         })
     }
@@ -431,6 +437,11 @@ impl Partition {
     /// Takes a changed topic configuration.
     pub fn set_config(&self, config: TopicConfig) {
         self.inner.state.lock().config = config;
+    }
+
+    /// Says whether it is about to be given away: nothing of it is rewritten then.
+    pub fn set_leaving(&self, leaving: bool) {
+        self.inner.leaving.store(leaving, Ordering::Relaxed);
     }
 
     /// Its topic configuration.

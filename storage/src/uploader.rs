@@ -230,18 +230,22 @@ impl Worker {
     /// What the catalog took of a round is here too from now on.
     async fn apply_parts(&self, finished: &Finished) {
         for part in &finished.parts {
-            let (Some(inner), Some(committed)) = (&part.partition, &part.committed) else {
+            let hooks = self.shared.hooks.as_deref();
+            let Some(inner) = &part.partition else {
+                if let Some(hooks) = hooks {
+                    part.slices.iter().for_each(|slice| hooks.finished(slice));
+                }
+                continue;
+            };
+            let Some(committed) = &part.committed else {
+                inner.finish(&part.slices, hooks);
                 continue;
             };
             let tp = inner.topic_partition;
-            let applied = inner.apply_commit(&part.slices, part.bytes, committed.clone());
+            let applied = inner.apply_commit(&part.slices, part.bytes, committed.clone(), hooks);
             if !applied || finished.moved.contains(&tp) {
                 self.refresh(tp).await;
             }
-        }
-        if let Some(hooks) = &self.shared.hooks {
-            let slices = finished.parts.iter().flat_map(|part| &part.slices);
-            slices.for_each(|slice| hooks.finished(slice));
         }
         let uploaded = finished
             .parts

@@ -7,17 +7,32 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 use controller::{BalanceMove, Client, Image};
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::Admin;
+use crate::limits::BALANCE_PAGE_AGE;
+
+/// The last page, and when it was made: it weighs every partition, and anybody may ask for it.
+pub(super) type Cached = Mutex<Option<(Instant, Option<Value>)>>;
 
 pub(super) async fn look(State(admin): State<Arc<Admin>>) -> Response {
     let Some(client) = client(&admin) else {
         return not_here();
     };
-    match client.balance(admin.balancer) {
-        Some(moves) => page(&client, &moves).into_response(),
-        None => not_here(),
-    }
+    // One at a time makes it, the others wait for that one.
+    let mut cached = admin.balance.lock().await;
+    let page = match &*cached {
+        Some((at, page)) if at.elapsed() < BALANCE_PAGE_AGE => page.clone(),
+        _ => {
+            let moves = client.balance(admin.balancer);
+            let page = moves.map(|moves| page(&client, &moves));
+            *cached = Some((Instant::now(), page.clone()));
+            page
+        }
+    };
+    drop(cached);
+    page.map_or_else(not_here, |page| Json(page).into_response())
 }
 
 pub(super) async fn run(State(admin): State<Arc<Admin>>) -> Response {
@@ -25,7 +40,7 @@ pub(super) async fn run(State(admin): State<Arc<Admin>>) -> Response {
         return not_here();
     };
     match client.balance_now(admin.balancer).await {
-        Ok(Some(moves)) => page(&client, &moves).into_response(),
+        Ok(Some(moves)) => Json(page(&client, &moves)).into_response(),
         Ok(None) => not_here(),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
     }
@@ -36,9 +51,9 @@ fn client(admin: &Admin) -> Option<Client> {
     cluster.as_ref().map(|(client, _)| client.clone())
 }
 
-fn page(client: &Client, moves: &[BalanceMove]) -> Json<Value> {
+fn page(client: &Client, moves: &[BalanceMove]) -> Value {
     let image = Arc::clone(&client.image().borrow());
-    Json(moves.iter().map(|one| told(&image, one)).collect())
+    moves.iter().map(|one| told(&image, one)).collect()
 }
 
 fn told(image: &Image, one: &BalanceMove) -> Value {

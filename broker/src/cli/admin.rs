@@ -60,7 +60,9 @@ impl Admin {
         let request = Request::builder()
             .method(method)
             .uri(path)
-            .header("host", &self.admin)
+            // The address, not the name it was found by: a node knows few names of itself.
+            .header("host", address.to_string())
+            .header("content-type", "application/json")
             .body(Body::empty())?;
         let asking = async {
             let answer = sender.send_request(request).await?;

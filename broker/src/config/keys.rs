@@ -146,7 +146,7 @@ static KEYS: &[Key] = &[
     Key::new("controller.checkpoint.interval.ms", long(1000), "300000", "How often the cluster's state is written to the object store."),
     Key::new("balancer.enable", Kind::Bool, "true", "Whether partitions are moved by measured load, where the controllers are led. Says so per node; have it alike on all controllers."),
     Key::new("balancer.interval.ms", long(1_000), "60000", "Time between two decisions of the balancer; loads are reported four times as often."),
-    Key::new("balancer.moves.per.minute", int(1), "20", "Most moves that the balancer begins in a minute."),
+    Key::new("balancer.moves.per.minute", int(1), "20", "Most moves that the balancer begins by itself within any minute. It leaves alone what an operator has placed (kafka-reassign-partitions)."),
     Key::new("balancer.threshold.percent", int(1), "10", "How far a broker's load must be from the mean before the balancer moves anything."),
     Key::new("shutdown.timeout.ms", long(0), "30000", "How long an ordered stop may take; what is not uploaded then is recovered at the next start."),
     Key::new("request.timeout.ms", int(1), "30000", "How long a request that names no time-out may wait."),

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! **Invariant:** an answer about a group leaves only when every record that its state rests on is
-//! durable. **Invariant:** memory is never rolled back: a write is tried until it is done or the
+//! durable; one that rests on none, only while nobody else can lead the log. **Invariant:** memory is never rolled back: a write is tried until it is done or the
 //! partition is lost, and then everything here is forgotten with it.
 
 mod load;
@@ -24,8 +24,9 @@ use tracing::{error, info, warn};
 
 use super::api::{Answer, Effects, Input, Name, Now, Reply, Request, WaiterId};
 use super::config::GroupConfig;
+use super::error::GroupError;
 use super::limits::{MAX_UNWRITTEN_BYTES, RELOAD_MS, STALL_MS};
-use super::log::{GroupLog, LogError};
+use super::log::{GroupLog, LogError, Standing};
 use super::metrics::GroupMetrics;
 use super::shard::Shard;
 use write::Writer;
@@ -280,8 +281,25 @@ impl<'a> Actor<'a> {
                 Some(number) => {
                     self.held.insert((number, waiter), reply);
                 }
-                None => self.send(waiter, reply),
+                None => self.tell(waiter, reply),
             }
+        }
+    }
+
+    /// Answers what rests on nothing but memory, if nobody else can know more.
+    fn tell(&mut self, waiter: WaiterId, reply: Reply) {
+        match (self.parts.log.standing(), reply) {
+            (Standing::Led, reply) => self.send(waiter, reply),
+            (Standing::Leaving, Reply::FetchOffsets(_)) => {
+                self.send(waiter, Reply::FetchOffsets(Err(GroupError::LoadInProgress)));
+            }
+            (Standing::Leaving, Reply::Describe(_)) => {
+                self.send(waiter, Reply::Describe(Err(GroupError::LoadInProgress)));
+            }
+            // The rest decides nothing: who is heard here once more is heard there, too.
+            (Standing::Leaving, reply) => self.send(waiter, reply),
+            // A dropped reply says that this is the wrong broker.
+            (Standing::Gone, _) => drop(self.waiting.remove(&waiter)),
         }
     }
 

@@ -132,6 +132,15 @@ impl Coordinator {
         self.inner.partitions.lock().remove(&partition);
     }
 
+    /// As [`Coordinator::closed`], if it is open at that version.
+    pub fn released(&self, partition: i32, version: (TopicId, LeaderEpoch)) {
+        let mut partitions = self.inner.partitions.lock();
+        let same = |slot: &Slot| slot.version == version;
+        if partitions.get(&partition).is_some_and(same) {
+            partitions.remove(&partition);
+        }
+    }
+
     /// Closes every partition: the lease lapsed, or this broker was fenced.
     pub fn close_all(&self) {
         self.inner.partitions.lock().clear();

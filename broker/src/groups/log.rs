@@ -13,6 +13,17 @@ pub struct LogBounds {
     pub end: i64,
 }
 
+/// Whether what memory holds of a log is all that anybody may have been told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is led here.
+    Led,
+    /// It is being given away: the next owner may serve before this one hears of it.
+    Leaving,
+    /// It is no longer led here.
+    Gone,
+}
+
 /// Why the log did not do it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum LogError {
@@ -41,6 +52,9 @@ pub enum LogError {
 pub trait GroupLog: Send + Sync + 'static {
     /// Where it starts and ends now.
     fn bounds(&self) -> LogBounds;
+
+    /// Whether it is led here at this moment.
+    fn standing(&self) -> Standing;
 
     /// Whole batches from the one that holds `offset` on, durable ones only, about `max_bytes` of
     /// them but at least one if there is any. None are left out in between.

@@ -2,10 +2,10 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use storage::{AppendContext, Error, ErrorKind, Isolation, Partition};
+use storage::{AppendContext, Error, ErrorKind, Isolation, Partition, PartitionStatus};
 use tokio::time::{Duration, Instant};
 
-use super::log::{GroupLog, LogBounds, LogError};
+use super::log::{GroupLog, LogBounds, LogError, Standing};
 
 /// How long one try waits for memory and a queue slot.
 const APPEND_PATIENCE: Duration = Duration::from_secs(5);
@@ -30,6 +30,14 @@ impl GroupLog for StorageLog {
             start: self.partition.log_start(),
             // Whoever replays would wait for ever for what a gap at the end never gives.
             end: self.partition.data_end(),
+        }
+    }
+
+    fn standing(&self) -> Standing {
+        match self.partition.status() {
+            PartitionStatus::Open => Standing::Led,
+            PartitionStatus::Held => Standing::Leaving,
+            PartitionStatus::Closed => Standing::Gone,
         }
     }
 

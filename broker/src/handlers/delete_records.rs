@@ -15,6 +15,7 @@ use crate::auth::{Operation, Resource};
 use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::error::storage_code;
+use crate::opening::Patience;
 
 pub(crate) async fn handle(
     broker: &Broker,
@@ -63,7 +64,8 @@ async fn delete(
     if topic_names::is_internal(name) {
         return Err(ErrorCode::InvalidTopicException);
     }
-    let partition = readable(broker, context, &broker.image(), name, index, -1)?;
+    let mut patience = Patience::until(deadline);
+    let partition = readable(broker, context, &mut patience, name, index, -1).await?;
     let offset = match offset {
         -1 => partition.high_watermark(),
         offset if offset < -1 => return Err(ErrorCode::OffsetOutOfRange),

@@ -20,6 +20,7 @@ use super::text;
 use crate::auth::{Operation, Resource};
 use crate::broker::Broker;
 use crate::context::RequestContext;
+use crate::mover::at_changes;
 
 /// The election type that asks for preferred leaders.
 const PREFERRED: i8 = 0;
@@ -135,11 +136,14 @@ async fn elect(broker: &Broker, asked: &mut [Asked], deadline: Instant) {
         let partition = image.partition(one.topic_partition);
         partition.is_none_or(|partition| partition.leader == Some(one.node))
     };
-    let wanted: Vec<Elected> = moving
+    let mut wanted: Vec<Elected> = moving
         .iter()
         .filter_map(|a| a.outcome.clone().ok())
         .collect();
-    let all_there = |image: &Image| wanted.iter().all(|one| there(image, one));
+    let all_there = at_changes(|image| {
+        wanted.retain(|one| !there(image, one));
+        wanted.is_empty()
+    });
     if broker.wait_for(deadline, all_there).await {
         return;
     }

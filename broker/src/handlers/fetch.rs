@@ -5,12 +5,14 @@
 //!   leader epochs (KIP-320). 12+: divergence (KIP-595). 13+: topics by id (KIP-516). 16+: the leader
 //!   in the error itself (KIP-951).
 //! - Waits for `min_bytes` or `max_wait_ms`, and wakes on append and on movement of the high
-//!   watermark. An error or a divergence is answered at once.
+//!   watermark. An error or a divergence is answered at once; a partition that has just been given to
+//!   this broker and is not open yet is waited for, a moment.
 //! - Batches go out as they lie: whole, from the one that holds the offset.
 
 mod session;
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,15 +25,16 @@ use protocol::messages::{BrokerId, FetchRequest, ProducerId, TopicName};
 use protocol::{Batches, ErrorCode, LeaderEpoch, NodeId, Records, TopicId};
 use storage::{Isolation, Partition, ReadResult};
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{check_epoch, partition_of, text};
 use crate::auth::{Operation, Resource};
-use crate::broker::{Broker, NotLed};
+use crate::broker::Broker;
 use crate::connection::Answer;
 use crate::context::RequestContext;
 use crate::error::storage_code;
 use crate::limits::FETCH_WAIT_MOST;
+use crate::opening::{NotLed, Patience};
 use crate::quotas::{Use, throttle_ms};
 pub(crate) use session::Sessions;
 use session::{SessionRequest, TopicKey, Wanted};
@@ -115,6 +118,8 @@ struct Round {
     bytes: usize,
     /// An error or a divergence: answered at once.
     urgent: bool,
+    /// A partition is not open yet.
+    opening: bool,
     leaders: BTreeSet<NodeId>,
 }
 
@@ -122,12 +127,15 @@ struct Round {
 enum Failed {
     Code(ErrorCode),
     NotLed(NotLed),
+    /// Given to this broker, and not open yet.
+    Opening(NotLed),
     Storage(storage::Error, Partition),
     Diverged(LeaderEpoch, i64, Partition),
 }
 
 impl Fetching<'_> {
     async fn long_poll(&self, wanted: Vec<Wanted>) -> Round {
+        let mut patience = Patience::until(self.deadline);
         let image = self.broker.image();
         let round = self.round(&image, &wanted).await;
         if self.is_enough(&round) {
@@ -137,6 +145,8 @@ impl Fetching<'_> {
             // A new one each turn: partitions that did not wake us forget the old one.
             let notify = Arc::new(Notify::new());
             // Subscribed before looking, so that nothing slips through between.
+            let mut opened = pin!(self.broker.opened());
+            opened.as_mut().enable();
             let image = self.broker.image();
             for one in &wanted {
                 if let Ok(partition) = self.locate(&image, one) {
@@ -147,8 +157,22 @@ impl Fetching<'_> {
             if self.is_enough(&round) {
                 return round;
             }
-            if timeout_at(self.deadline, notify.notified()).await.is_err() {
+            if !round.opening {
+                if timeout_at(self.deadline, notify.notified()).await.is_err() {
+                    return round;
+                }
+                continue;
+            }
+            let over = patience.over_at();
+            if Instant::now() >= over {
                 return round;
+            }
+            // Once more, whichever it is.
+            tokio::select! {
+                biased;
+                () = notify.notified() => {}
+                () = opened => {}
+                () = sleep_until(over) => {}
             }
         }
     }
@@ -173,7 +197,9 @@ impl Fetching<'_> {
                     found(read)
                 }
                 Err(failed) => {
-                    round.urgent = true;
+                    let opening = matches!(failed, Failed::Opening(_));
+                    round.opening |= opening;
+                    round.urgent |= !opening;
                     self.failed(failed, &mut round.leaders)
                 }
             };
@@ -201,7 +227,13 @@ impl Fetching<'_> {
         }
         let unknown = Failed::Code(ErrorCode::UnknownTopicOrPartition);
         let tp = partition_of(topic, wanted.partition).ok_or(unknown)?;
-        self.broker.led(image, tp).map_err(Failed::NotLed)
+        self.broker.led(image, tp).map_err(|not_led| {
+            if self.broker.is_opening(image, tp) {
+                Failed::Opening(not_led)
+            } else {
+                Failed::NotLed(not_led)
+            }
+        })
     }
 
     async fn read(
@@ -226,6 +258,11 @@ impl Fetching<'_> {
         let read = partition.read(wanted.fetch_offset, limit, min_one, self.isolation);
         match read.await {
             Ok(read) => Ok(read),
+            // Given away since it was looked up.
+            Err(storage::Error::NotLeader { .. }) => {
+                let not_led = self.broker.not_led(partition.topic_partition());
+                Err(Failed::NotLed(not_led))
+            }
             Err(error) => Err(Failed::Storage(error, partition)),
         }
     }
@@ -234,7 +271,7 @@ impl Fetching<'_> {
         let data = PartitionData::default().with_high_watermark(-1);
         match failed {
             Failed::Code(code) => data.with_error_code(code.code()),
-            Failed::NotLed(not_led) => {
+            Failed::NotLed(not_led) | Failed::Opening(not_led) => {
                 let data = data.with_error_code(ErrorCode::NotLeaderOrFollower.code());
                 let (Some(leader), true) = (not_led.leader, self.context.version >= 16) else {
                     return data;

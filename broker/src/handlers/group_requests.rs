@@ -75,7 +75,7 @@ pub(super) async fn ask(
     }
     let reply = match broker.groups.ask(partition, request, patience).await {
         // Led here, and about to be opened.
-        Err(GroupError::NotCoordinator) if is_led(broker, partition) => {
+        Err(GroupError::NotCoordinator) if is_ours(broker, partition) => {
             return Err(GroupError::LoadInProgress);
         }
         reply => reply?,
@@ -87,12 +87,11 @@ pub(super) async fn ask(
     }
 }
 
-fn is_led(broker: &Broker, partition: i32) -> bool {
+fn is_ours(broker: &Broker, partition: i32) -> bool {
     let image = broker.image();
     let topic = image.topic(CONSUMER_OFFSETS);
     topic.is_some_and(|topic| {
-        broker
-            .led(&image, TopicPartition::new(topic.id, partition))
-            .is_ok()
+        let tp = TopicPartition::new(topic.id, partition);
+        broker.led(&image, tp).is_ok() || broker.is_opening(&image, tp)
     })
 }

@@ -21,6 +21,7 @@ use super::readable;
 use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::error::storage_code;
+use crate::opening::Patience;
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -40,7 +41,7 @@ pub(crate) async fn handle(
     request: ListOffsetsRequest,
 ) -> ListOffsetsResponse {
     let committed = request.isolation_level == READ_COMMITTED;
-    let image = broker.image();
+    let mut patience = Patience::until(broker.deadline(context, -1));
     let repeated = repeated(&request);
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
@@ -50,7 +51,8 @@ pub(crate) async fn handle(
             let led = if repeated.contains(&(topic.name.clone(), index)) {
                 Err(ErrorCode::InvalidRequest)
             } else {
-                readable(broker, context, &image, &topic.name, index, epoch)
+                let patience = &mut patience;
+                readable(broker, context, patience, &topic.name, index, epoch).await
             };
             let found = match led {
                 Ok(partition) => find(&partition, &asked, context.version, committed).await,

@@ -15,36 +15,41 @@ use storage::Partition;
 use super::readable;
 use crate::broker::Broker;
 use crate::context::RequestContext;
+use crate::opening::Patience;
 
-pub(crate) fn handle(
+pub(crate) async fn handle(
     broker: &Broker,
     context: &RequestContext,
     request: OffsetForLeaderEpochRequest,
 ) -> OffsetForLeaderEpochResponse {
-    let image = broker.image();
-    let end = |name: &str, asked: &OffsetForLeaderPartition| {
-        let answer = EpochEndOffset::default().with_partition(asked.partition);
-        let epoch = asked.current_leader_epoch;
-        match readable(broker, context, &image, name, asked.partition, epoch) {
-            Err(code) => answer.with_error_code(code.code()),
-            Ok(partition) => match end_of(&partition, LeaderEpoch(asked.leader_epoch)) {
-                Some((epoch, end)) => answer.with_leader_epoch(epoch.0).with_end_offset(end),
-                // Kafka's "undefined".
-                None => answer.with_error_code(ErrorCode::None.code()),
-            },
+    let mut patience = Patience::until(broker.deadline(context, -1));
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for asked in &topic.partitions {
+            let (index, epoch) = (asked.partition, asked.current_leader_epoch);
+            let found = readable(broker, context, &mut patience, &topic.topic, index, epoch);
+            partitions.push(answer(asked, found.await));
         }
-    };
-    let topics = request.topics.into_iter().map(|topic| {
-        let partitions = topic
-            .partitions
-            .iter()
-            .map(|asked| end(&topic.topic, asked))
-            .collect();
-        OffsetForLeaderTopicResult::default()
-            .with_topic(topic.topic)
-            .with_partitions(partitions)
-    });
-    OffsetForLeaderEpochResponse::default().with_topics(topics.collect())
+        topics.push(
+            OffsetForLeaderTopicResult::default()
+                .with_topic(topic.topic)
+                .with_partitions(partitions),
+        );
+    }
+    OffsetForLeaderEpochResponse::default().with_topics(topics)
+}
+
+fn answer(asked: &OffsetForLeaderPartition, found: Result<Partition, ErrorCode>) -> EpochEndOffset {
+    let answer = EpochEndOffset::default().with_partition(asked.partition);
+    match found {
+        Err(code) => answer.with_error_code(code.code()),
+        Ok(partition) => match end_of(&partition, LeaderEpoch(asked.leader_epoch)) {
+            Some((epoch, end)) => answer.with_leader_epoch(epoch.0).with_end_offset(end),
+            // Kafka's "undefined".
+            None => answer.with_error_code(ErrorCode::None.code()),
+        },
+    }
 }
 
 fn end_of(partition: &Partition, asked: LeaderEpoch) -> Option<(LeaderEpoch, i64)> {

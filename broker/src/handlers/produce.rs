@@ -32,11 +32,12 @@ use uuid::Uuid;
 
 use super::{partition_of, text, topic_names};
 use crate::auth::{Operation, Resource};
-use crate::broker::{Broker, NotLed};
+use crate::broker::Broker;
 use crate::connection::{Answer, Frame, Hangup, Pending};
 use crate::context::RequestContext;
 use crate::error::storage_code;
 use crate::limits::{MAX_RECORD_ERRORS, POOLED_CHECK_BYTES};
+use crate::opening::{NotLed, Patience};
 use crate::quotas::{Use, throttle_ms};
 use crate::topics::TopicSettings;
 use check::{Checked, Refused, Terms};
@@ -61,6 +62,7 @@ pub(crate) async fn start(
         frame,
         acks: request.acks,
         deadline,
+        patience: Patience::until(deadline),
         named: if told { MAX_RECORD_ERRORS } else { 0 },
     };
     let transactional = request.transactional_id.is_some();
@@ -142,6 +144,7 @@ struct Producing<'a> {
     frame: &'a Arc<Frame>,
     acks: i16,
     deadline: Instant,
+    patience: Patience,
     /// Records that may still be named in the answer.
     named: usize,
 }
@@ -190,7 +193,7 @@ impl Producing<'_> {
             let code = ErrorCode::UnknownTopicOrPartition;
             return Err(Refused::new(code, code.message()).into());
         };
-        let led = self.broker.led_soon(tp, self.deadline).await;
+        let led = self.patience.led(self.broker, tp).await;
         let partition = led.map_err(Failed::NotLed)?;
         let records = data.records.unwrap_or_default();
         let checked = self.check(&records, settings).await;

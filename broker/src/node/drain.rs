@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use super::epoch::Serving;
 use super::life::Running;
 use super::{Context, NodeError};
+use crate::mover::at_changes;
 
 /// Stops a node that serves.
 pub(super) async fn in_order(context: &Context, running: &Running, mut serving: Serving) {
@@ -85,10 +86,10 @@ async fn give_away(running: &Running, own: BrokerEpoch) {
         tracing::warn!(%error, "leaving without giving partitions away");
         return;
     }
-    let done = |image: &Image| {
+    let mut done = at_changes(|image| {
         let live = image.brokers.get(&own).is_some_and(|broker| !broker.fenced);
         !live || !others(image) || !image.leads_any(own)
-    };
+    });
     // A controller that is gone ends it too.
     let _ = broker.watch_image().wait_for(|image| done(image)).await;
 }

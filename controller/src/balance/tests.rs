@@ -33,8 +33,8 @@ fn view(nodes: &[&[(i32, u64)]]) -> View {
     for (node, parts) in nodes.iter().enumerate() {
         let part = |(index, load): &(i32, u64)| {
             let load = [*load; 3];
-            let moving = false;
-            (tp(*index), Part { load, moving })
+            let stays = false;
+            (tp(*index), Part { load, stays })
         };
         let parts = parts.iter().map(part).collect();
         view.nodes.insert(NodeId(node as i32), parts);
@@ -69,9 +69,9 @@ fn constant_load_comes_to_rest_within_the_budget() {
             let node = NodeId(dice.below(most) as i32);
             let heavy = if dice.below(20) == 0 { 1000 } else { 10 };
             let load = [0; 3].map(|_: u64| dice.below(heavy));
-            let moving = false;
+            let stays = false;
             let parts = view.nodes.get_mut(&node).unwrap();
-            parts.insert(tp(index), Part { load, moving });
+            parts.insert(tp(index), Part { load, stays });
         }
         let squares = |view: &View| {
             let totals = totals(view).into_iter().map(u128::from);
@@ -138,7 +138,7 @@ fn nothing_moves_while_a_log_is_waited_for_or_alone() {
     assert_eq!(decide(&view(&[&full]), SETTINGS), []);
     let mut moving = view(&[&full, &[]]);
     for part in moving.nodes.get_mut(&NodeId(0)).unwrap().values_mut() {
-        part.moving = true;
+        part.stays = true;
     }
     assert_eq!(decide(&moving, SETTINGS), [], "all are on their way");
 }
@@ -155,4 +155,78 @@ fn load_counts_not_only_partitions() {
     apply(&mut view, &moves);
     let totals = totals(&view);
     assert!(totals[0].abs_diff(totals[1]) < WHOLE / 10, "{totals:?}");
+}
+
+#[test]
+fn what_is_reported_beyond_all_bounds_counts_as_much_and_no_decision_is_too_large() {
+    let load = |bytes_in| Load {
+        topic_partition: tp(0),
+        bytes_in,
+        bytes_out: u64::MAX,
+        requests: u64::MAX,
+    };
+    let loads = known(&[load(1), load(u64::MAX), load(7)]);
+    assert_eq!(loads[&tp(0)][1..], [u64::MAX; 2]);
+    let full: Vec<(i32, u64)> = (0..5_000).map(|index| (index, 1)).collect();
+    let greedy = BalancerSettings {
+        moves: usize::MAX,
+        ..SETTINGS
+    };
+    let moves = decide(&view(&[&full, &[]]), greedy);
+    assert_eq!(moves.len(), MAX_BALANCE_MOVES);
+}
+
+/// Nodes 1 to 3; partitions (leader, target, preferred).
+fn image(partitions: &[(i32, Option<i32>, Option<i32>)]) -> Image {
+    let broker = |node: i32| crate::image::BrokerImage {
+        node: NodeId(node),
+        wal: Some(wal::WalId(Uuid::from_u128(9))),
+        fenced: node == 3,
+        ..Default::default()
+    };
+    let partition = |(leader, target, preferred): &(i32, Option<i32>, Option<i32>)| {
+        crate::image::PartitionImage {
+            leader: Some(NodeId(*leader)),
+            target: target.map(NodeId),
+            preferred: preferred.map(NodeId),
+            ..Default::default()
+        }
+    };
+    let topic = crate::image::TopicImage {
+        name: "t".into(),
+        id: tp(0).topic,
+        internal: false,
+        created_ms: 0,
+        configs: BTreeMap::new(),
+        partitions: partitions.iter().map(partition).collect(),
+    };
+    let brokers = (1..=3).map(|node| (protocol::BrokerEpoch(node as u64), broker(node)));
+    Image {
+        brokers: brokers.collect::<BTreeMap<_, _>>().into(),
+        topics_by_id: BTreeMap::from([(topic.id, topic.into())]).into(),
+        ..Image::default()
+    }
+}
+
+#[test]
+fn what_an_operator_placed_stays_and_who_carries_it_counts() {
+    let placed = [
+        (1, None, None),
+        (1, None, Some(1)),
+        (1, None, Some(2)),
+        (1, Some(2), None),
+        // Its target is away.
+        (1, Some(3), None),
+    ];
+    let view = View::new(&image(&placed), &[]);
+    assert_eq!(
+        view.nodes.keys().copied().collect::<Vec<_>>(),
+        [NodeId(1), NodeId(2)]
+    );
+    let stays = |node: i32| -> Vec<(i32, bool)> {
+        let parts = view.nodes[&NodeId(node)].iter();
+        parts.map(|(tp, part)| (tp.partition, part.stays)).collect()
+    };
+    assert_eq!(stays(1), [(0, false), (1, true), (2, false), (4, true)]);
+    assert_eq!(stays(2), [(3, true)]);
 }

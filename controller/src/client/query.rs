@@ -13,6 +13,13 @@ use crate::state::{Condemned, PartitionState, State};
 use crate::types::CommandId;
 
 impl Client {
+    /// Waits until the image here holds all that was committed before the call.
+    pub(crate) async fn catch_up(&self) -> Result<(), Error> {
+        let deadline = Instant::now() + SUBMIT_TIMEOUT;
+        let asked = self.ask(deadline, true, || Ok(wire::Ask::default()));
+        asked.await.map(drop)
+    }
+
     /// Everything about one partition, slices included; linearizable. `None` when it is not there.
     ///
     /// # Errors

@@ -567,3 +567,21 @@ async fn a_busy_offsets_partition_stays_small_by_itself() {
     }
     storage.shutdown().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_about_to_be_given_away_is_left_out() {
+    let world = World::new();
+    let storage = world.storage();
+    let partitions = bundled(&world, &storage, 20).await;
+    let before = read_everything(&partitions).await;
+    partitions[1].set_leaving(true);
+    assert_eq!(merge_all(&storage, 16).await, 1);
+    let slices = |at: usize| partitions[at].slices().len();
+    assert_eq!([slices(0), slices(1), slices(2)], [1, 20, 1]);
+    // It stays after all.
+    partitions[1].set_leaving(false);
+    assert_eq!(merge_all(&storage, 16).await, 1);
+    assert_eq!(slices(1), 1);
+    assert_eq!(read_everything(&partitions).await, before);
+    storage.shutdown().await;
+}

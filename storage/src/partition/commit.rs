@@ -1,12 +1,13 @@
 //! What the owner does with its own commits: applies them to its slice list (R7).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use protocol::{Batches, LeaderEpoch};
 
 use super::append::producer_batch;
 use super::{Committed, Inner, Slice, State, Status};
-use crate::{Error, PartitionView, SliceRef, StorageSettings};
+use crate::{Error, Hooks, PartitionView, SliceRef, StorageSettings};
 
 /// What an upload round needs of a partition to cut its slice.
 #[derive(Clone, Debug)]
@@ -69,9 +70,11 @@ impl Inner {
         slices: &[SliceRef],
         bytes: u64,
         committed: Committed,
+        hooks: Option<&dyn Hooks>,
     ) -> bool {
         let mut state = self.state.lock();
         if state.status == Status::Closed {
+            slices.iter().for_each(|slice| state.finish(slice, hooks));
             return true;
         }
         state.committed = committed;
@@ -86,6 +89,7 @@ impl Inner {
                 "only durable data is committed"
             );
             state.committed_end = slice.end_offset;
+            state.finish(slice, hooks);
             // Below log start already: DeleteRecords was faster.
             if slice.end_offset > state.log_start {
                 state.slices.push(Slice::new(slice.clone()));
@@ -95,8 +99,14 @@ impl Inner {
         true
     }
 
+    /// Tells of slices of ours that were committed after it was closed.
+    pub(crate) fn finish(&self, slices: &[SliceRef], hooks: Option<&dyn Hooks>) {
+        let mut state = self.state.lock();
+        slices.iter().for_each(|slice| state.finish(slice, hooks));
+    }
+
     /// Takes what the catalog says of a partition led here, when it knows more than we.
-    pub(crate) fn refresh(&self, view: PartitionView) {
+    pub(crate) fn refresh(&self, view: PartitionView, hooks: Option<&dyn Hooks>) {
         if view.leader_epoch != self.leader_epoch {
             return;
         }
@@ -105,6 +115,10 @@ impl Inner {
             return;
         }
         state.committed_end = view.committed_end.min(state.high_watermark);
+        // Commits of ours whose answers nobody here waited for.
+        for slice in &view.slices {
+            state.finish(slice, hooks);
+        }
         state.slices = view.slices.into_iter().map(Slice::new).collect();
         state.gaps = view.gaps;
         let log_start = view.log_start.min(state.high_watermark);
@@ -136,7 +150,27 @@ impl Inner {
         let above = state.gaps.last().map_or(0, |(_, end)| *end);
         let slices = state.slices.iter();
         let slices = slices.filter(|slice| slice.reference.first_offset >= above);
-        (state.status == Status::Open).then(|| (self.leader_epoch, slices.cloned().collect()))
+        let stays = state.status == Status::Open && !self.is_leaving();
+        stays.then(|| (self.leader_epoch, slices.cloned().collect()))
+    }
+
+    /// True when it is about to be given away: what is rewritten now would be thrown away.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+}
+
+impl State {
+    /// Tells of a slice that is committed, unless that was told before. Under the lock, so that
+    /// they are told in order.
+    fn finish(&mut self, slice: &SliceRef, hooks: Option<&dyn Hooks>) {
+        if slice.end_offset <= self.finished_end {
+            return;
+        }
+        self.finished_end = slice.end_offset;
+        if let Some(hooks) = hooks {
+            hooks.finished(slice);
+        }
     }
 }
 

@@ -74,6 +74,11 @@ impl Inner {
 }
 
 impl Partition {
+    /// Whether it serves here at this moment.
+    pub fn status(&self) -> Status {
+        self.inner.state.lock().status
+    }
+
     /// Waits until appends are not held, or the partition is closed.
     ///
     /// # Errors

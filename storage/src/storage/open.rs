@@ -109,7 +109,7 @@ impl Shared {
         let view = self.catalog.partition(tp).await?;
         let inner = self.partitions.read().led.get(&tp).cloned();
         if let (Some(view), Some(inner)) = (view, inner) {
-            inner.refresh(view);
+            inner.refresh(view, self.hooks.as_deref());
         }
         Ok(())
     }

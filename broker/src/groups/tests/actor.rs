@@ -34,6 +34,7 @@ struct FakeLog {
     /// Errors for the next appends, and whether the batch stands there all the same.
     append_errors: Mutex<Vec<(LogError, bool)>>,
     read_errors: Mutex<Vec<LogError>>,
+    standing: Mutex<Option<Standing>>,
     appends: AtomicUsize,
 }
 
@@ -68,6 +69,10 @@ impl GroupLog for FakeLog {
             start: 0,
             end: self.end(),
         }
+    }
+
+    fn standing(&self) -> Standing {
+        self.standing.lock().unwrap_or(Standing::Led)
     }
 
     async fn read(&self, offset: i64, _max_bytes: usize) -> Result<Vec<Bytes>, LogError> {
@@ -439,6 +444,10 @@ impl GroupLog for BrokenLog {
         panic!("a bug, for the test");
     }
 
+    fn standing(&self) -> Standing {
+        Standing::Led
+    }
+
     async fn read(&self, _: i64, _: usize) -> Result<Vec<Bytes>, LogError> {
         Err(retry())
     }
@@ -461,4 +470,38 @@ async fn a_coordinator_that_panicked_is_opened_anew() {
     };
     let ready = timeout(Duration::from_secs(1), ready).await;
     assert!(ready.is_ok(), "a panic must not hold the partition");
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_answers_nobody_when_another_may_know_more() {
+    let log = Arc::new(FakeLog::default());
+    let (coordinator, _) = opened(&log).await;
+    let offsets = async || {
+        let request = Request::FetchOffsets(FetchOffsetsRequest {
+            group: name("g"),
+            partitions: None,
+        });
+        match coordinator.ask(0, request, None).await {
+            Ok(Reply::FetchOffsets(found)) => found.map(|found| found[0].offset),
+            Ok(_) => panic!("not offsets"),
+            Err(error) => Err(error),
+        }
+    };
+    let committed = coordinator.ask(0, commit_request("g", 7), None).await;
+    assert!(matches!(committed, Ok(Reply::Commit(Ok(_)))));
+    assert_eq!(offsets().await, Ok(7));
+    *log.standing.lock() = Some(Standing::Leaving);
+    assert_eq!(offsets().await, Err(GroupError::LoadInProgress));
+    *log.standing.lock() = None;
+    assert_eq!(offsets().await, Ok(7), "it stays after all");
+    *log.standing.lock() = Some(Standing::Gone);
+    assert_eq!(offsets().await, Err(GroupError::NotCoordinator));
+    let described = coordinator.ask(0, Request::Describe(name("g")), None).await;
+    assert_eq!(described, Err(GroupError::NotCoordinator));
+    // At another version it is not this one that was released.
+    coordinator.released(0, (VERSION.0, LeaderEpoch(1)));
+    assert!(coordinator.unready().is_empty());
+    coordinator.released(0, VERSION);
+    *log.standing.lock() = None;
+    assert_eq!(offsets().await, Err(GroupError::NotCoordinator));
 }

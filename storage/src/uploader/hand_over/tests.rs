@@ -410,3 +410,48 @@ async fn producers_of_what_the_catalog_told_the_owner_are_given_along() {
     storage.shutdown().await;
     heir.shutdown().await;
 }
+
+/// Slices of which it was told.
+#[derive(Default)]
+struct Told(parking_lot::Mutex<Vec<(i64, i64)>>);
+
+impl crate::Hooks for Told {
+    fn finished(&self, slice: &crate::SliceRef) {
+        self.0.lock().push((slice.first_offset, slice.end_offset));
+    }
+}
+
+/// Cut off before and after every step: whichever round comes to know of a commit tells of it.
+#[tokio::test(start_paused = true)]
+async fn every_slice_is_told_of_once_wherever_it_is_cut_off() {
+    for step in 1..=4 {
+        for after in [false, true] {
+            let mut world = World::new();
+            let told = Arc::new(Told::default());
+            world.hooks = Some(told.clone());
+            let (gate, _store) = gated(&mut world);
+            let storage = world.storage();
+            let moving = world.open(&storage, 0, 0).await;
+            for n in 0..3 {
+                put(&moving, &sequenced(9, 0, 2 * n, 2)).await.unwrap();
+            }
+            gate.stop_at(step, after);
+            let moves = all(std::slice::from_ref(&moving));
+            let held = storage.hand_over(&moves, BOUNDS).await.unwrap();
+            gate.open();
+            held.iter()
+                .for_each(|held| storage.keep(held.topic_partition, held.leader_epoch));
+            put(&moving, &sequenced(9, 0, 6, 1)).await.unwrap();
+            storage.drain().await.unwrap();
+            storage.drain().await.unwrap();
+            let told = told.0.lock().clone();
+            let mut next = 0;
+            for (first, end) in &told {
+                assert_eq!(*first, next, "step {step}, after {after}: {told:?}");
+                next = *end;
+            }
+            assert_eq!(next, 7, "step {step}, after {after}: {told:?}");
+            storage.shutdown().await;
+        }
+    }
+}
