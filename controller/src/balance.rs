@@ -6,8 +6,8 @@
 //!
 //! **Invariants:** every move lessens the sum of squares of the nodes' weights, so that constant
 //! load comes to rest; a move is made only while a node stands out by more than the threshold, and
-//! only if it takes a good part of that away; nothing moves while any partition waits for a log, and
-//! never what an operator has placed where it is.
+//! only if it takes a good part of that away, or of a partition's mean weight; nothing moves while
+//! any partition waits for a log, and never what an operator has placed where it is.
 
 mod keeper;
 #[cfg(test)]
@@ -82,8 +82,11 @@ pub(crate) fn decide(view: &View, settings: BalancerSettings) -> Vec<BalanceMove
     let total: u64 = nodes.values().map(|node| node.total).sum();
     let mean = total / nodes.len() as u64;
     let threshold = mean * settings.threshold_percent / 100;
+    let parts = view.nodes.values().map(BTreeMap::len).sum::<usize>();
+    // Of very many partitions none does much, and together they do.
+    let least = (threshold / 4).min(total / parts.max(1) as u64 / 4);
     while moves.len() < settings.moves.min(MAX_BALANCE_MOVES) {
-        let Some(one) = best(&nodes, mean, threshold) else {
+        let Some(one) = best(&nodes, mean, (threshold, least)) else {
             break;
         };
         let (from, to) = (&nodes[&one.from], &nodes[&one.to]);
@@ -161,7 +164,11 @@ fn weigh(view: &View) -> BTreeMap<NodeId, Node> {
 }
 
 /// The move that brings the heaviest node that can give something nearest to the lightest.
-fn best(nodes: &BTreeMap<NodeId, Node>, mean: u64, threshold: u64) -> Option<Candidate> {
+fn best(
+    nodes: &BTreeMap<NodeId, Node>,
+    mean: u64,
+    (threshold, least): (u64, u64),
+) -> Option<Candidate> {
     let (to, lightest) = nodes.iter().min_by_key(|(id, node)| (node.total, **id))?;
     let mut heavy: Vec<_> = nodes.iter().filter(|(id, _)| *id != to).collect();
     heavy.sort_by_key(|(id, node)| (Reverse(node.total), **id));
@@ -180,7 +187,7 @@ fn best(nodes: &BTreeMap<NodeId, Node>, mean: u64, threshold: u64) -> Option<Can
             // Of two that do as much, the one that carries less.
             .max_by_key(|(tp, weight)| (gain(**weight), Reverse(**weight), Reverse(**tp)));
         if let Some((tp, weight)) = best
-            && gain(*weight) > threshold / 4
+            && gain(*weight) > least
         {
             return Some(Candidate {
                 topic_partition: *tp,

@@ -27,7 +27,7 @@ pub(crate) struct ClusterArgs {
 
 #[derive(Subcommand, Debug)]
 enum ClusterCommand {
-    /// Have the balancer decide now, and say why it moves what.
+    /// Have the balancer decide now, beyond its budget a minute, and say why it moves what.
     Balance {
         #[command(flatten)]
         admin: Admin,
