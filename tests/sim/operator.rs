@@ -69,7 +69,8 @@ impl Operator {
     async fn post(&self, at: SocketAddr, path: &str) -> std::io::Result<u16> {
         let mut stream = self.env.net.connect(at).await?;
         let request = format!(
-            "POST {path} HTTP/1.1\r\nHost: {at}\r\nContent-Type: application/json\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            "POST {path} HTTP/1.1\r\nHost: {at}\r\nContent-Type: application/json\r\n\
+             Content-Length: 0\r\nConnection: close\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();
