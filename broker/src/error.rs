@@ -12,7 +12,7 @@ pub(crate) fn storage_code(error: &storage::Error) -> ErrorCode {
         Error::NotLeader { .. } | Error::Held { .. } | Error::NotOpen => {
             ErrorCode::NotLeaderOrFollower
         }
-        Error::Timeout { .. } => ErrorCode::RequestTimedOut,
+        Error::Timeout { .. } | Error::Ahead { .. } => ErrorCode::RequestTimedOut,
         Error::DiskFull { .. } => ErrorCode::KafkaStorageError,
         Error::TooLarge { .. } => ErrorCode::MessageTooLarge,
         Error::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,

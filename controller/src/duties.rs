@@ -17,7 +17,7 @@ impl Image {
     /// Who recovers the dead log `id`: whoever claimed it, while it lives; else its own node, once
     /// that is back; else, for a log in the object store, one of the brokers that can lead, by
     /// rendezvous hash, so that the logs of several dead brokers spread. Each heir that gives a log
-    /// of the object store up passes it to the next in that order. `None` while nobody may: a log
+    /// of the object store up, or dies at it, passes it to the next in that order. `None` while nobody may: a log
     /// that is not dead, that is set aside, or whose node is the only one that can.
     pub fn heir(&self, id: WalId) -> Option<BrokerEpoch> {
         let wal = self.wals.get(&id)?;
@@ -36,7 +36,7 @@ impl Image {
             .max();
         match wal.backend {
             WalBackend::Disk | WalBackend::Memory => own,
-            WalBackend::Object => self.drawn(id, own, wal.yields),
+            WalBackend::Object => self.drawn(id, own, wal.yields.wrapping_add(wal.deaths)),
         }
     }
 
@@ -47,8 +47,8 @@ impl Image {
         able.min().map(|(_, epoch)| epoch)
     }
 
-    /// `own` first, those that are about to leave last; the one after `yields` others.
-    fn drawn(&self, id: WalId, own: Option<BrokerEpoch>, yields: u32) -> Option<BrokerEpoch> {
+    /// `own` first, those that are about to leave last; the one after `passed` others.
+    fn drawn(&self, id: WalId, own: Option<BrokerEpoch>, passed: u32) -> Option<BrokerEpoch> {
         let others = self.able().filter(|(epoch, _)| Some(*epoch) != own);
         let mut others: Vec<_> = others
             .map(|(epoch, broker)| (broker.draining, Reverse(weight(id, broker.node)), epoch))
@@ -56,7 +56,7 @@ impl Image {
         others.sort_unstable();
         let others = others.into_iter().map(|(_, _, epoch)| epoch);
         let heirs: Vec<BrokerEpoch> = own.into_iter().chain(others).collect();
-        let turn = (yields as usize).checked_rem(heirs.len())?;
+        let turn = (passed as usize).checked_rem(heirs.len())?;
         heirs.get(turn).copied()
     }
 
@@ -134,6 +134,7 @@ mod tests {
             phase: WalPhase::Active,
             quarantine: None,
             yields: 0,
+            deaths: 0,
         };
         Arc::make_mut(&mut image.wals).insert(id, wal);
     }

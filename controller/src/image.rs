@@ -87,6 +87,8 @@ pub struct WalImage {
     pub quarantine: Option<String>,
     /// How often an heir gave it up for another one to try.
     pub yields: u32,
+    /// How many heirs died at it where it stands now.
+    pub deaths: u32,
 }
 
 /// A closed log of the object store whose objects are not known to be gone.
@@ -260,6 +262,7 @@ fn wals(state: &State) -> BTreeMap<WalId, WalImage> {
         phase: wal.phase,
         quarantine: wal.quarantine.clone(),
         yields: wal.yields,
+        deaths: u32::try_from(wal.deaths.len()).unwrap_or(u32::MAX),
     };
     let open = state.wals.iter().filter(|(_, wal)| !wal.phase.is_closed());
     open.map(|(id, wal)| (*id, image(wal))).collect()

@@ -190,6 +190,12 @@ pub trait Marks: Send + 'static {
     /// `marks` stand in the controller. What [`moved`](Self::moved) gave and what did not come to
     /// this is told again.
     fn reported(&mut self, marks: &[HighWatermark]);
+
+    /// Resolves when the next renewal should not wait for its time: a partition is far ahead of
+    /// what was reported of it.
+    fn wanted(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
 }
 
 /// Of a broker that leads nothing.

@@ -38,6 +38,8 @@ pub const MAX_PRODUCER_ID_BLOCK: u32 = 1000;
 /// Offsets that an abandoned log's partitions skip: no acknowledgement passes the last reported
 /// high watermark by more than this.
 pub const ABANDON_OFFSET_GAP: i64 = 1_000_000;
+/// Heirs, of more than one node, that died at the same place of a log: it is set aside.
+pub const HEIR_DEATHS: usize = 3;
 /// Closed logs remembered; older ones are forgotten, their commands then being refused as fenced.
 pub const MAX_CLOSED_WALS: usize = 1024;
 /// Closed logs of the object store remembered while something of them may be left there.

@@ -8,6 +8,7 @@
 mod brokers;
 mod commit;
 mod configs;
+mod heirs;
 mod moves;
 mod objects;
 mod partitions;
@@ -39,6 +40,7 @@ use crate::types::ClusterId;
 
 pub(crate) use brokers::Broker;
 pub(crate) use configs::Configs;
+use heirs::Ending;
 pub(crate) use objects::{ObjectId, Objects};
 pub(crate) use partitions::{Partition, Slice};
 pub(crate) use recent::Recent;
@@ -148,9 +150,8 @@ impl State {
                 generation,
             } => self.init_cluster(*cluster, *generation, effects),
             Command::RegisterBroker(register) => self.register_broker(register, now_ms, effects),
-            Command::Goodbye { broker } | Command::FenceBroker { broker } => {
-                self.fence_broker(*broker, effects)
-            }
+            Command::Goodbye { broker } => self.fence_broker(*broker, Ending::Goodbye, effects),
+            Command::FenceBroker { broker } => self.fence_broker(*broker, Ending::Death, effects),
             Command::ReportHighWatermarks { broker, marks } => {
                 self.report_high_watermarks(*broker, marks)
             }

@@ -48,6 +48,12 @@ pub enum Error {
         /// The partition.
         topic_partition: TopicPartition,
     },
+    /// Appends wait, since the controllers do not know of enough of what is durable.
+    #[error("{topic_partition} is too far ahead of what the controllers know of it")]
+    Ahead {
+        /// The partition.
+        topic_partition: TopicPartition,
+    },
     /// No memory or no queue slot before the deadline; nothing was queued.
     #[error("no room for {bytes} bytes before the deadline")]
     Timeout {
@@ -224,6 +230,7 @@ impl Error {
         match self {
             Self::Timeout { .. }
             | Self::Held { .. }
+            | Self::Ahead { .. }
             | Self::DiskFull { .. }
             | Self::Missing { .. }
             | Self::Lost { .. }

@@ -13,6 +13,7 @@ mod append;
 mod commit;
 mod durable;
 mod hold;
+mod report;
 #[cfg(test)]
 mod tests;
 mod wait;
@@ -34,6 +35,7 @@ use crate::reader::Tracker;
 use crate::storage::Shared;
 use crate::{Error, PartitionView, SliceRef, TopicConfig};
 use append::Pending;
+use report::Reported;
 
 /// A partition led here at one leader epoch. Cheap to clone.
 #[derive(Clone)]
@@ -129,6 +131,8 @@ pub(crate) struct State {
     pub(crate) slices: Vec<Arc<Slice>>,
     /// Offsets (first, end) that hold nothing, in order: of logs that were given up.
     pub(crate) gaps: Vec<(i64, i64)>,
+    /// What the controllers know of it.
+    reported: Reported,
     /// Queued in the log, not yet durable, in order of offsets.
     pending: VecDeque<Pending>,
     pub(crate) hot: HotLog,
@@ -224,6 +228,7 @@ impl Inner {
             finished_end: end,
             slices: view.slices.into_iter().map(Slice::new).collect(),
             gaps: view.gaps,
+            reported: Reported::default(),
             pending: VecDeque::new(),
             hot: HotLog::default(),
             wakers: Wakers::default(),
@@ -252,6 +257,12 @@ impl Inner {
 
     pub(crate) fn held(&self) -> Error {
         Error::Held {
+            topic_partition: self.topic_partition,
+        }
+    }
+
+    pub(crate) fn ahead(&self) -> Error {
+        Error::Ahead {
             topic_partition: self.topic_partition,
         }
     }

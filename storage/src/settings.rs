@@ -38,6 +38,8 @@ pub struct StorageSettings {
     pub read_requests: ReadBudget<usize>,
     /// Bytes a second for readers far from the end; 0 for no limit.
     pub catch_up_bytes_per_second: u64,
+    /// Offsets given out beyond what the controllers know to be durable; appends wait then.
+    pub unreported_offsets: i64,
     /// `producer.id.expiration.ms`.
     pub producer_expiration_ms: i64,
     /// Bytes of a partition after which a slice carries its whole producer state.
@@ -92,6 +94,7 @@ impl StorageSettings {
                 catch_up: 16,
             },
             catch_up_bytes_per_second: 0,
+            unreported_offsets: i64::MAX,
             producer_expiration_ms: 86_400_000,
             checkpoint_bytes: 64 << 20,
             checkpoint_age: Duration::from_secs(600),

@@ -15,7 +15,7 @@ use env::Env;
 use object_store::ObjectStore;
 use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
 use protocol::{BrokerEpoch, LeaderEpoch, NodeId, TopicPartition};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -88,6 +88,8 @@ pub(crate) struct Shared {
     log: RwLock<Option<wal::Log>>,
     partitions: RwLock<Partitions>,
     failure: watch::Sender<Option<Error>>,
+    /// The controllers should be told soon of what is durable.
+    pub(crate) report_wanted: Notify,
     /// Bytes left on the disk of the object store, `u64::MAX` when nobody looks.
     disk_available: AtomicU64,
     uploader: OnceLock<Uploader>,
@@ -153,6 +155,7 @@ impl Storage {
             log: RwLock::default(),
             partitions: RwLock::default(),
             failure: watch::Sender::new(None),
+            report_wanted: Notify::new(),
             disk_available: AtomicU64::new(u64::MAX),
             uploader: OnceLock::new(),
             compactor: OnceLock::new(),
@@ -245,6 +248,20 @@ impl Storage {
             Some(uploader) => uploader.drain().await,
             None => Ok(()),
         }
+    }
+
+    /// The controllers know that a partition led here is durable up to `offset`.
+    pub fn reported(&self, tp: TopicPartition, epoch: LeaderEpoch, offset: i64) {
+        let led = self.shared.partitions.read().led.get(&tp).cloned();
+        if let Some(inner) = led.filter(|inner| inner.leader_epoch == epoch) {
+            inner.reported(offset);
+        }
+    }
+
+    /// Resolves when the controllers should be told soon of what is durable: appends come near
+    /// [`StorageSettings::unreported_offsets`].
+    pub async fn report_wanted(&self) {
+        self.shared.report_wanted.notified().await;
     }
 
     /// Ends the background work at once, uploaded or not: what is not committed is recovered from

@@ -209,6 +209,7 @@ mod tests {
             backend,
             phase,
             yields: 0,
+            deaths: 0,
             quarantine: None,
         }
     }

@@ -210,8 +210,9 @@ impl Producing<'_> {
                 partition.append(reservation, &checked.keep(records.clone()))
             });
             match appended {
-                // It has begun to move: wait for what comes of it.
-                Err(storage::Error::Held { .. }) if Instant::now() < self.deadline => {}
+                // It has begun to move, or is far ahead: wait for what comes of it.
+                Err(storage::Error::Held { .. } | storage::Error::Ahead { .. })
+                    if Instant::now() < self.deadline => {}
                 done => break done.map_err(|error| self.failed(tp, &error))?,
             }
         };

@@ -115,6 +115,7 @@ mod tests {
                 backend,
                 phase: WalPhase::Fenced,
                 yields: 0,
+                deaths: 0,
                 quarantine: quarantine.map(str::to_owned),
             };
             let wals = backend.map(|backend| (wal::WalId(Uuid::nil()), wal(backend)));

@@ -287,6 +287,7 @@ fn storage_settings(context: &Context, objects: Option<PathBuf>) -> StorageSetti
     if let Some(interval) = config.time("log.retention.check.interval.ms") {
         settings.retention_interval = interval;
     }
+    settings.unreported_offsets = controller::limits::ABANDON_OFFSET_GAP;
     settings.producer_expiration_ms = config.values.number("producer.id.expiration.ms");
     settings.disk_reserve = objects.map(|path| DiskReserve {
         path,

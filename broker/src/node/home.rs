@@ -31,7 +31,7 @@ const SINCE_LEVEL: u16 = 2;
 ///
 /// # Errors
 /// Why not, or not yet.
-pub(super) async fn check(
+pub(crate) async fn check(
     env: &Env,
     client: &Client,
     node: NodeId,

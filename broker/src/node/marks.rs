@@ -39,6 +39,14 @@ impl Marks for HighWatermarks {
 
     fn reported(&mut self, marks: &[HighWatermark]) {
         self.told.remember(marks);
+        for mark in marks {
+            let (tp, epoch) = (mark.topic_partition, mark.leader_epoch);
+            self.storage.reported(tp, epoch, mark.offset);
+        }
+    }
+
+    async fn wanted(&mut self) {
+        self.storage.report_wanted().await;
     }
 }
 

@@ -11,7 +11,7 @@ use wal::{Tail, WalId};
 
 use super::Takeover;
 use crate::limits::{HEIR_PATIENCE, RETRY_MOST};
-use crate::node::{NodeError, Pause, wal_dir, wal_prefix};
+use crate::node::{NodeError, Pause, home, wal_dir, wal_prefix};
 
 /// Why a log was not recovered here.
 pub(super) enum Ended {
@@ -39,13 +39,20 @@ impl Takeover {
         let mut pause = Pause::default();
         let mut doubted = false;
         let began = Instant::now();
+        let own = wal.node == self.config.node_id;
         loop {
+            // Who dies under a claim is held against the log: not for a store that is away.
+            let answers = self.store_answers(id, wal, began).await;
             let heir = self.broker;
             let claim = self.submit(Command::ClaimWal { wal: id, heir }).await?;
             let Response::Claimed(claimed) = claim else {
                 let what = format!("no claim on log {id}");
                 return Err(Ended::Failed(NodeError::Failed(what)));
             };
+            if !answers {
+                self.give_up(id, claimed.claim, Ok(())).await?;
+                continue;
+            }
             match self.read(id, wal, &claimed).await {
                 Ok(()) => return Ok(()),
                 // One wrong bit on the way from a disk that is sound would set the log aside.
@@ -56,7 +63,6 @@ impl Takeover {
                 }
                 Err(error) => {
                     let judged = self.judge_failed(id, &claimed, error, &mut pause).await;
-                    let own = wal.node == self.config.node_id;
                     match judged {
                         Ok(()) if own || began.elapsed() < HEIR_PATIENCE => {}
                         Err(ended) if own => return Err(ended),
@@ -64,6 +70,25 @@ impl Takeover {
                     }
                 }
             }
+        }
+    }
+
+    /// Waits until the cluster's own store answers here; false when another broker may fare better.
+    async fn store_answers(&self, id: WalId, wal: &WalImage, began: Instant) -> bool {
+        if wal.backend != Backend::Object {
+            return true;
+        }
+        let (node, mut pause) = (self.config.node_id, Pause::default());
+        loop {
+            let Err(why) = home::check(&self.env, &self.client, node, &self.store).await else {
+                return true;
+            };
+            self.counts.failures.inc();
+            tracing::warn!(wal = %id, why, "recovery waits for the store");
+            if wal.node != node && began.elapsed() >= HEIR_PATIENCE {
+                return false;
+            }
+            sleep(pause.next()).await;
         }
     }
 

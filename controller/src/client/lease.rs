@@ -76,7 +76,11 @@ async fn keep(client: Client, lease: Lease, mut marks: impl Marks) {
         // From one sending to the next: after a renewal that came to nothing in its time there is
         // time for another one before the lease lapses.
         due = (due + third).max(Instant::now());
-        sleep_until(due).await;
+        tokio::select! {
+            biased;
+            () = sleep_until(due) => {}
+            () = marks.wanted() => due = Instant::now(),
+        }
         lease.note();
         // Waiting longer than the lease would only hide that it lapsed.
         let deadline = Instant::now() + third;

@@ -126,6 +126,7 @@ fn put_wals(wals: &BTreeMap<WalId, WalImage>) -> wire::Wals {
             phase,
             quarantine,
             yields,
+            deaths,
         } = wal;
         let mut put = wire::Wal {
             id: put_id(id.0),
@@ -134,6 +135,7 @@ fn put_wals(wals: &BTreeMap<WalId, WalImage>) -> wire::Wals {
             backend: put_backend(*backend),
             quarantine: quarantine.clone(),
             yields: *yields,
+            deaths: *deaths,
             ..Default::default()
         };
         match phase {
@@ -374,6 +376,7 @@ fn get_wal(wire: wire::Wal) -> Decoded<(WalId, WalImage)> {
         phase,
         quarantine: wire.quarantine,
         yields: wire.yields,
+        deaths: wire.deaths,
     };
     Ok((WalId(get_id(&wire.id)?), wal))
 }

@@ -113,6 +113,8 @@ pub(crate) struct Wal {
     pub(crate) quarantine: Option<String>,
     #[prost(uint32, tag = "11")]
     pub(crate) yields: u32,
+    #[prost(uint32, tag = "62")]
+    pub(crate) deaths: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

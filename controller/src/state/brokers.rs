@@ -3,7 +3,7 @@
 use protocol::{BrokerEpoch, NodeId};
 use wal::WalId;
 
-use super::{Answer, Effects, State, WalPhase, check_length};
+use super::{Answer, Effects, Ending, State, WalPhase, check_length};
 use crate::command::{Load, RegisterBroker, Response};
 use crate::error::Refusal;
 use crate::limits::{MAX_LISTENERS, MAX_SESSIONS};
@@ -47,7 +47,7 @@ impl State {
             return Ok(Response::Registered { broker: epoch });
         }
         for epoch in standing {
-            self.fence(epoch, effects);
+            self.fence(epoch, Ending::Death, effects);
         }
         self.last_broker_epoch += 1;
         let broker = BrokerEpoch(self.last_broker_epoch);
@@ -67,7 +67,12 @@ impl State {
         Ok(Response::Registered { broker })
     }
 
-    pub(super) fn fence_broker(&mut self, broker: BrokerEpoch, effects: &mut Effects) -> Answer {
+    pub(super) fn fence_broker(
+        &mut self,
+        broker: BrokerEpoch,
+        ending: Ending,
+        effects: &mut Effects,
+    ) -> Answer {
         if broker.0 == 0 || broker.0 > self.last_broker_epoch {
             return Err(Refusal::invalid(format!(
                 "broker epoch {broker} was never given"
@@ -78,14 +83,15 @@ impl State {
             .get(&broker)
             .is_some_and(|broker| !broker.fenced)
         {
-            self.fence(broker, effects);
+            self.fence(broker, ending, effects);
             self.assign_waiting(effects);
         }
         Ok(Response::Done)
     }
 
     /// From here on no commit of `epoch` is accepted. Its partitions wait for its log's end.
-    fn fence(&mut self, epoch: BrokerEpoch, effects: &mut Effects) {
+    fn fence(&mut self, epoch: BrokerEpoch, ending: Ending, effects: &mut Effects) {
+        self.leave_logs(epoch, ending, effects);
         let broker = self.brokers.get_mut(&epoch).expect("the caller found it");
         broker.fenced = true;
         effects.brokers = true;

@@ -43,6 +43,8 @@ impl State {
         if moves {
             let wal = self.wals.get_mut(&commit.wal).expect("found above");
             wal.trim = commit.to;
+            // Its heir came on: whoever dies from here on dies elsewhere.
+            wal.deaths.clear();
             wal.last_commit = Some(LastCommit {
                 id,
                 outcomes: outcomes.as_slice().into(),

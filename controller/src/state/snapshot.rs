@@ -189,6 +189,7 @@ fn put_wal(wal: &Wal) -> wire::Wal {
         claims: wal.claims,
         quarantine: wal.quarantine.clone(),
         yields: wal.yields,
+        deaths: wal.deaths.iter().map(|node| node.0).collect(),
         closed_ms: wal.closed_ms,
         swept: wal.swept,
         ..wire::Wal::default()
@@ -250,6 +251,7 @@ fn get_wal(wire: wire::Wal) -> Decoded<Wal> {
         last_commit,
         quarantine: wire.quarantine,
         yields: wire.yields,
+        deaths: wire.deaths.into_iter().map(NodeId).collect(),
         closed_ms: wire.closed_ms,
         swept: wire.swept,
     })

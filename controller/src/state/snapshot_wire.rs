@@ -110,6 +110,8 @@ pub(crate) struct Wal {
     pub(crate) swept: bool,
     #[prost(uint32, tag = "60")]
     pub(crate) yields: u32,
+    #[prost(int32, repeated, tag = "62")]
+    pub(crate) deaths: Vec<i32>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

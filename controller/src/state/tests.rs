@@ -3,6 +3,7 @@
 mod commit;
 mod deltas;
 mod exhaustive;
+mod heirs;
 mod levels;
 mod life;
 mod model;

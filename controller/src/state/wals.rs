@@ -52,6 +52,8 @@ pub(crate) struct Wal {
     pub(crate) quarantine: Option<String>,
     /// How often an heir gave it up for another one to try.
     pub(crate) yields: u32,
+    /// Nodes of the heirs that died where it stands now, the last ones.
+    pub(crate) deaths: Vec<NodeId>,
     /// When it was closed, by the proposer's clock; 0 while it is open.
     pub(crate) closed_ms: i64,
     /// True once nothing of it is left in the store but its seal.
@@ -132,6 +134,7 @@ impl State {
                 last_commit: None,
                 quarantine: None,
                 yields: 0,
+                deaths: Vec::new(),
                 closed_ms: 0,
                 swept: false,
             },
@@ -309,7 +312,9 @@ impl State {
 
     pub(super) fn unquarantine_wal(&mut self, id: WalId, effects: &mut Effects) -> Answer {
         self.wal(id)?;
-        self.wals.get_mut(&id).expect("found").quarantine = None;
+        let wal = self.wals.get_mut(&id).expect("found");
+        wal.quarantine = None;
+        wal.deaths.clear();
         effects.brokers = true;
         Ok(Response::Done)
     }
@@ -392,6 +397,7 @@ impl State {
             number: self.wals_closed,
         };
         wal.quarantine = None;
+        wal.deaths.clear();
         wal.last_commit = None;
         wal.closed_ms = now_ms;
         let owner = wal.broker;

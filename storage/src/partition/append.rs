@@ -79,8 +79,9 @@ impl Appended {
 }
 
 impl Partition {
-    /// Takes memory and a queue slot for a batch of `bytes`, waiting up to the deadline, and while
-    /// appends are held because the partition moves.
+    /// Takes memory and a queue slot for a batch of `bytes`, waiting up to the deadline, while
+    /// appends are held because the partition moves, and while they are too far ahead of what the
+    /// controllers know.
     ///
     /// # Errors
     /// `Timeout`: nothing was queued. `TooLarge`, `DiskFull`, `NotOpen`, `Log`.
@@ -122,7 +123,7 @@ impl Partition {
     /// lock, in the order in which callers come.
     ///
     /// # Errors
-    /// `NotLeader`; `Held` (reserve again); `OutOfOrderSequence`, `InvalidProducerEpoch`; `InvalidBatch`; `Rejected`.
+    /// `NotLeader`; `Held`, `Ahead` (reserve again); `OutOfOrderSequence`, `InvalidProducerEpoch`; `InvalidBatch`; `Rejected`.
     /// Nothing was appended then.
     ///
     /// # Panics
@@ -138,6 +139,11 @@ impl Partition {
         if view.last_offset_delta() < 0 {
             return Err(Error::InvalidBatch {
                 reason: "a negative offset delta",
+            });
+        }
+        if i64::from(view.last_offset_delta()) >= self.shared.settings.unreported_offsets {
+            return Err(Error::InvalidBatch {
+                reason: "more offsets than one batch may take",
             });
         }
         if view.has_producer_id() && !view.is_control() && view.base_sequence() < 0 {
@@ -167,7 +173,7 @@ impl Partition {
         loop {
             let reservation = self.reserve(batch.len(), context).await?;
             match self.append(reservation, batch) {
-                Err(Error::Held { .. }) => {}
+                Err(Error::Held { .. } | Error::Ahead { .. }) => {}
                 done => return done,
             }
         }
@@ -225,6 +231,13 @@ impl Partition {
             batches: Bytes::from(bytes),
         };
         self.validate(&entry)?;
+        let reach = state.may_reach(last_offset + 1, self.shared.settings.unreported_offsets);
+        if reach.ask {
+            self.shared.report_wanted.notify_one();
+        }
+        if !reach.free {
+            return Err(self.inner.ahead());
+        }
         if let Some(producer) = &producer {
             state.producers.record(producer);
         }

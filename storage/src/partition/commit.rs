@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use protocol::{Batches, LeaderEpoch};
 
 use super::append::producer_batch;
+use super::wait::wake;
 use super::{Committed, Inner, Slice, State, Status};
 use crate::{Error, Hooks, PartitionView, SliceRef, StorageSettings};
 
@@ -96,6 +97,9 @@ impl Inner {
             }
         }
         state.validate();
+        let wakers = state.known_moved();
+        drop(state);
+        wake(wakers);
         true
     }
 
@@ -124,6 +128,9 @@ impl Inner {
         let log_start = view.log_start.min(state.high_watermark);
         state.raise_log_start(log_start);
         state.validate();
+        let wakers = state.known_moved();
+        drop(state);
+        wake(wakers);
     }
 
     /// Puts `new` in the place of `old`, a run of slices, when it still stands there.

@@ -79,22 +79,25 @@ impl Partition {
         self.inner.state.lock().status
     }
 
-    /// Waits until appends are not held, or the partition is closed.
+    /// Waits until appends are not held and not too far ahead, or the partition is closed.
     ///
     /// # Errors
-    /// `Held` at the deadline.
+    /// `Held` or `Ahead` at the deadline.
     pub(super) async fn not_held(&self, deadline: Instant) -> Result<(), Error> {
         let notify = Arc::new(Notify::new());
         loop {
-            {
+            let why = {
                 let mut state = self.inner.state.lock();
-                if state.status != Status::Held {
-                    return Ok(());
-                }
+                let why = match state.status {
+                    Status::Held => self.inner.held(),
+                    Status::Open if state.is_ahead() => self.inner.ahead(),
+                    Status::Open | Status::Closed => return Ok(()),
+                };
                 state.wakers.add(&notify);
-            }
+                why
+            };
             let waited = timeout_at(deadline, notify.notified()).await;
-            waited.map_err(|_| self.inner.held())?;
+            waited.map_err(|_| why)?;
         }
     }
 }
