@@ -194,6 +194,21 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_dies_at_its_own_log_does_not_keep_it_from_others() {
+        let mut image = image(3);
+        let id = kill(&mut image, 12);
+        add(&mut image, 2, 14);
+        assert_eq!(image.heir(id), Some(BrokerEpoch(14)), "it is its own");
+        wal(&mut image, id).deaths = 1;
+        let next = image.heir(id).unwrap();
+        assert!([11, 13].contains(&next.0));
+        // One that came back in vain again, and the next one's death.
+        wal(&mut image, id).yields = 1;
+        let other = image.heir(id).unwrap();
+        assert!([11, 13].contains(&other.0) && other != next);
+    }
+
+    #[test]
     fn whoever_claimed_goes_on_though_the_owner_is_back() {
         let mut image = image(3);
         let id = kill(&mut image, 12);

@@ -1,3 +1,4 @@
+mod early;
 mod elections;
 mod faults;
 mod observers;

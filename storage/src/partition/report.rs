@@ -4,6 +4,9 @@
 //! (`StorageSettings::unreported_offsets`). So no offset further than that is given out before the
 //! next report: whoever was acknowledged keeps its offset for itself.
 
+#[cfg(test)]
+mod tests;
+
 use super::wait::wake;
 use super::{Inner, State};
 

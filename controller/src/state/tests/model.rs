@@ -38,6 +38,8 @@ struct Log {
     phase: Phase,
     trim: u64,
     claims: u32,
+    /// Nodes of heirs that died where it stands.
+    deaths: Vec<i32>,
 }
 
 /// A partition: every offset from 0 to `end` was committed by exactly one round.
@@ -61,11 +63,34 @@ struct Model {
     leaving: BTreeSet<BrokerEpoch>,
 }
 
+impl Log {
+    /// Three deaths in a row, not all of one node: before they are, older ones are forgotten.
+    fn is_set_aside(&self) -> bool {
+        let mut counted: Vec<i32> = Vec::new();
+        for node in &self.deaths {
+            counted.push(*node);
+            if counted.len() >= 3 && counted.iter().any(|n| n != node) {
+                return true;
+            }
+            if counted.len() > 3 {
+                counted.remove(0);
+            }
+        }
+        false
+    }
+}
+
 impl Model {
     fn fence(&mut self, broker: BrokerEpoch) {
-        let Some((_, wal)) = self.live.remove(&broker) else {
+        let Some((node, wal)) = self.live.remove(&broker) else {
             return;
         };
+        for log in self.logs.values_mut() {
+            if matches!(log.phase, Phase::Claimed(heir, _) if heir == broker) {
+                log.phase = Phase::Fenced;
+                log.deaths.push(node);
+            }
+        }
         let mut open = None;
         if let Some(wal) = wal
             && self.logs[&wal].phase == Phase::Active
@@ -222,6 +247,7 @@ impl Run {
             phase: Phase::Active,
             trim: 0,
             claims: 0,
+            deaths: Vec::new(),
         };
         self.model.logs.insert(wal, log);
     }
@@ -243,6 +269,13 @@ impl Run {
             Phase::Claimed(holder, _) => holder == heir || !self.model.live.contains_key(&holder),
             Phase::Active | Phase::Closed => false,
         };
+        let aside = log.phase == Phase::Fenced && log.is_set_aside();
+        if aside {
+            let claim = Command::ClaimWal { wal, heir };
+            assert_eq!(self.world.refused(claim), ErrorKind::Invalid);
+            self.world.done(Command::UnquarantineWal { wal });
+            self.model.logs.get_mut(&wal).unwrap().deaths.clear();
+        }
         let answer = self.world.apply(Command::ClaimWal { wal, heir });
         assert_eq!(answer.is_ok(), free, "{answer:?}");
         let Ok(Response::Claimed(claimed)) = answer else {
@@ -369,7 +402,10 @@ impl Run {
             after.values_mut().for_each(Part::retain);
             self.model.parts = after;
             let log = self.model.logs.get_mut(&wal).unwrap();
-            log.trim = if from == to { trim } else { to };
+            if from != to {
+                log.trim = to;
+                log.deaths.clear();
+            }
             if self.dice.below(4) == 0 {
                 assert_eq!(self.world.apply_as(id, command), answer, "done once");
             }
