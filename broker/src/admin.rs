@@ -51,6 +51,8 @@ pub(crate) struct Admin {
     /// What the balancer would do, and when it was asked last.
     balance: balance::Cached,
     names: Arc<guard::Names>,
+    /// How long a fenced broker may go on at most.
+    lease: std::time::Duration,
 }
 
 /// What this node knows of the controllers and the cluster, as of the last scrape.
@@ -148,6 +150,7 @@ impl Admin {
             balancer: loads::settings(config),
             balance: balance::Cached::default(),
             names: Arc::new(guard::Names::of(config)),
+            lease: config.time("lease.ms").unwrap_or_default(),
         }
     }
 

@@ -127,14 +127,17 @@ fn refused(error: controller::Error) -> CatalogError {
         ErrorKind::Fenced => CatalogError::Fenced(text),
         // Too large, or against a rule: nothing is wrong with what is stored, and no log is set aside.
         ErrorKind::Invalid => CatalogError::Invalid(text),
-        ErrorKind::Corrupt => CatalogError::Corrupt(text),
+        // Only the state's own word sets anything aside: an answer that makes no sense is asked for
+        // again, perhaps of another controller.
+        ErrorKind::Corrupt if error.refusal().is_some() => CatalogError::Corrupt(text),
+        ErrorKind::Corrupt => CatalogError::Unavailable(text),
         // A controller that has stopped: the node ends, or is ending.
         ErrorKind::Internal => CatalogError::Unavailable(text),
     }
 }
 
 fn unexpected(response: &Response) -> CatalogError {
-    CatalogError::Corrupt(format!("the controller answered {response:?}"))
+    CatalogError::Unavailable(format!("the controller answered {response:?}"))
 }
 
 fn outcome(outcome: controller::SliceOutcome) -> SliceOutcome {
@@ -290,6 +293,13 @@ mod tests {
         assert_eq!(kind(impossible), storage::ErrorKind::Corrupt);
         let away = controller::Error::Unavailable { reason: reason() };
         assert_eq!(told(away).0, storage::ErrorKind::Retry);
+        let malformed = controller::Error::Corrupt {
+            what: "answer".to_owned(),
+            reason: reason(),
+        };
+        assert_eq!(told(malformed).0, storage::ErrorKind::Retry);
+        let unexpected = storage::Error::Catalog(unexpected(&Response::Done));
+        assert_eq!(unexpected.kind(), storage::ErrorKind::Retry);
         let stopped = controller::Error::Stopped { reason: reason() };
         assert_eq!(told(stopped).0, storage::ErrorKind::Retry);
     }

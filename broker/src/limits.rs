@@ -79,6 +79,9 @@ pub(crate) const MOVE_SERVING: Duration = Duration::from_secs(30);
 /// How long a move holds appends at most before it is put off.
 pub(crate) const MOVE_HELD: Duration = Duration::from_secs(2);
 
+/// Longest lease that is waited for before a log is given up: less than [`ADMIN_CONNECTION`].
+pub(crate) const ABANDON_WAIT: Duration = Duration::from_secs(45);
+
 /// Longest request to decide about a log, bytes.
 pub(crate) const MAX_REASON_BYTES: usize = 4096;
 

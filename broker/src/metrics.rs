@@ -133,6 +133,8 @@ pub(crate) struct BrokerMetrics {
     pub(crate) frame_bytes: Gauge,
     /// Recovery of dead logs.
     pub(crate) takeover: TakeoverMetrics,
+    /// Sweeping closed logs.
+    pub(crate) sweeper: SweeperMetrics,
     /// The group coordinator's.
     pub(crate) groups: GroupMetrics,
 }
@@ -144,12 +146,37 @@ pub(crate) struct TakeoverMetrics {
     pub(crate) recovered: Counter,
     /// Recoveries that came to nothing for another reason than waiting.
     pub(crate) failures: Counter,
+    /// Tries that came to nothing and were made again: store or controller away, or in motion.
+    pub(crate) retries: Counter,
     /// From claim to close, seconds.
     pub(crate) seconds: Histogram,
     /// Logs of dead brokers that are not closed, in the whole cluster.
     pub(crate) dead: Gauge,
     /// Logs that are set aside as damaged, in the whole cluster.
     pub(crate) set_aside: Gauge,
+}
+
+/// Sweeping what closed logs left in the object store, when that is this broker's chore.
+#[derive(Clone, Debug)]
+pub(crate) struct SweeperMetrics {
+    /// Logs that could not be swept, each time.
+    pub(crate) failures: Counter,
+    /// When a round last swept all that there was, seconds since the Unix epoch; 0 before.
+    pub(crate) last_round: Gauge,
+}
+
+impl SweeperMetrics {
+    fn new(registry: &mut Registry) -> Self {
+        let registry = registry.sub_registry_with_prefix("sweeper");
+        let last_round = Gauge::default();
+        let help =
+            "When closed logs were last swept here without a failure, Unix time; 0 for never";
+        registry.register("last_round_timestamp_seconds", help, last_round.clone());
+        Self {
+            failures: counter(registry, "failures", "Closed logs that were not swept"),
+            last_round,
+        }
+    }
 }
 
 impl TakeoverMetrics {
@@ -169,6 +196,7 @@ impl TakeoverMetrics {
         Self {
             recovered: counter(registry, "recovered", "Logs recovered beside serving"),
             failures: counter(registry, "failures", "Recoveries that came to nothing"),
+            retries: counter(registry, "retries", "Tries of recoveries made again"),
             seconds,
             dead,
             set_aside,
@@ -207,6 +235,7 @@ impl BrokerMetrics {
             ),
             frame_bytes: gauge(registry, "frame_bytes", "Bytes that request frames hold"),
             takeover: TakeoverMetrics::new(registry),
+            sweeper: SweeperMetrics::new(registry),
             groups: GroupMetrics::new(registry),
         }
     }

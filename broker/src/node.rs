@@ -14,6 +14,7 @@ mod control;
 mod directory;
 mod drain;
 mod epoch;
+mod helpers;
 pub(crate) mod home;
 mod life;
 mod marks;

@@ -18,9 +18,11 @@ use storage::KeySpace;
 use wal::WalId;
 
 use crate::limits::{LATE_PUT_MS, SWEEPS, SWEEPS_AFTER};
+use crate::metrics::SweeperMetrics;
 use crate::node::wal_prefix;
 
 /// Sweeps closed logs, for as long as it runs.
+#[derive(Clone)]
 pub(crate) struct Sweeper {
     pub(crate) env: Env,
     /// Sweeps only while the chores are this broker's. Two that both think so do no harm.
@@ -28,6 +30,7 @@ pub(crate) struct Sweeper {
     pub(crate) store: Arc<dyn ObjectStore>,
     pub(crate) keys: KeySpace,
     pub(crate) client: Client,
+    pub(crate) metrics: SweeperMetrics,
 }
 
 // === impl Sweeper ===
@@ -51,6 +54,7 @@ impl Sweeper {
         }
         let unswept = Arc::clone(&image.unswept);
         undated.keep(|id| unswept.contains_key(&id));
+        let mut failed = false;
         for (id, wal) in unswept.iter() {
             let began_ms = self.env.clock.wall_ms();
             let closed_ms = undated.closed_ms(*id, wal.closed_ms, began_ms);
@@ -58,6 +62,8 @@ impl Sweeper {
                 Ok(0) => {}
                 Ok(deleted) => tracing::info!(wal = %id, deleted, "swept a closed log"),
                 Err(error) => {
+                    failed = true;
+                    self.metrics.failures.inc();
                     tracing::warn!(wal = %id, %error, "not swept this time");
                     continue;
                 }
@@ -66,6 +72,10 @@ impl Sweeper {
             if began_ms.saturating_sub(closed_ms) >= LATE_PUT_MS {
                 self.record(*id).await;
             }
+        }
+        if !failed {
+            let now = self.env.clock.wall_ms() / 1000;
+            self.metrics.last_round.set(now);
         }
     }
 

@@ -32,6 +32,8 @@ use tokio_util::sync::CancellationToken;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const PARTITIONS: i32 = 10;
+/// `lease.ms`, by default.
+const LEASE: Duration = Duration::from_secs(6);
 
 /// Where a request to the store hangs for ever, as that of a process which dies there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -678,8 +680,14 @@ async fn an_operator_gives_up_a_lost_disk_through_any_node() {
     assert_eq!(code, 200, "{told}");
     assert!(told.contains(r#""done":false"#), "{told}");
     let yes = r#"{"by":"me","reason":"lost","yes":true}"#;
+    let asked = Instant::now();
     let (code, told) = post(&nodes, other, &path, yes).await;
     assert_eq!(code, 200, "{told}");
+    let waited = asked.elapsed();
+    assert!(
+        waited >= LEASE,
+        "its owner might still acknowledge: {waited:?}"
+    );
     for was in before {
         let offset = produce(&mut nodes.client(), was.partition, "after").await;
         match was.leader == i32::from(lost) {

@@ -15,6 +15,8 @@ pub struct StorageMetrics {
     pub memory_user_bytes: Gauge,
     /// Un-uploaded memory taken by internal data, bytes.
     pub memory_internal_bytes: Gauge,
+    /// Memory taken by what is read of dead brokers' logs, bytes.
+    pub memory_recovery_bytes: Gauge,
     /// Uploaded bytes kept for tail readers.
     pub hot_bytes: Gauge,
     /// Bytes of blocks in the cache.
@@ -87,6 +89,11 @@ impl StorageMetrics {
             "memory_internal_bytes",
             "Un-uploaded, internal",
             &self.memory_internal_bytes,
+        );
+        add(
+            "memory_recovery_bytes",
+            "Read of dead brokers' logs",
+            &self.memory_recovery_bytes,
         );
         add(
             "hot_bytes",

@@ -5,6 +5,7 @@
 //! done when it died, a later claim starts at the trim point that the catalog then has, and ends
 //! with the same result.
 
+mod room;
 #[cfg(test)]
 mod tests;
 
@@ -15,10 +16,13 @@ use tokio::time::Instant;
 use wal::{Group, Sequence, Tail, TailReport, WalId};
 
 use crate::Error;
-use crate::limits::MAX_SLICES_PER_ROUND;
+use crate::limits::{ENTRY_OVERHEAD_BYTES, MAX_SLICES_PER_ROUND};
 use crate::objects::Backoff;
 use crate::storage::Storage;
 use crate::uploader::{Committer, DurableGroup, KnownEnds, QueuedEntry, Round};
+use room::Holding;
+pub(crate) use room::RecoveryRoom;
+pub use room::RecoveryTurn;
 
 /// A claim on a dead epoch's log, as the controller gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,24 +60,47 @@ pub struct Recovered {
 
 impl Storage {
     /// Uploads and commits the tail of a claimed log, from its trim point to its end. Needs no log
-    /// of its own. Holds at most one upload round in memory. Errors of kind Retry are tried again
-    /// for ever, with back-off, counted and logged.
+    /// of its own. Holds in memory what `turn` leaves room for; one group is always taken. Errors
+    /// of kind Retry are tried again for ever, with back-off, counted and logged.
     ///
     /// # Errors
     /// `Fenced`: another claim has come. `Corrupt`, `Internal`: stop and alarm; nothing is trimmed
     /// beyond what was committed.
-    pub async fn recover_tail(&self, claim: TailClaim, tail: Tail) -> Result<Recovered, Error> {
+    pub async fn recover_tail(
+        &self,
+        claim: TailClaim,
+        tail: Tail,
+        turn: &RecoveryTurn,
+    ) -> Result<Recovered, Error> {
         let shared = self.shared();
         let recovery = Recovery {
             committer: Committer::new(shared, claim.wal_id, Some(claim.claim)),
             from: claim.trim,
             partitions: claim.partitions,
-            upload_bytes: shared.settings.upload_bytes,
+            upload_bytes: shared.settings.upload_bytes.min(turn.round_bytes()),
+            holding: turn.hold(),
             storage: self,
             recovered: (0, 0),
         };
         recovery.run(tail).await
     }
+
+    /// Waits for room in memory to recover one log: what all of them hold stays within
+    /// [`recovery_bytes`](crate::StorageSettings::recovery_bytes).
+    pub async fn recovery_turn(&self) -> RecoveryTurn {
+        self.shared().recovery.turn().await
+    }
+
+    /// Bytes of groups that the reader of one dead log may hold ahead.
+    pub fn recovery_ahead_bytes(&self) -> usize {
+        self.shared().recovery.ahead_bytes()
+    }
+}
+
+/// What a group takes as long as one of its entries is held: they share its bytes.
+fn pinned(group: &Group) -> usize {
+    let bytes: usize = group.entries.iter().map(|entry| entry.batches.len()).sum();
+    bytes + group.entries.len() * ENTRY_OVERHEAD_BYTES
 }
 
 struct Recovery<'a> {
@@ -82,6 +109,7 @@ struct Recovery<'a> {
     from: Sequence,
     partitions: BTreeMap<TopicPartition, ClaimedPartition>,
     upload_bytes: u64,
+    holding: Holding,
     recovered: (u64, u64),
 }
 
@@ -96,18 +124,21 @@ impl Recovery<'_> {
                 continue;
             }
             let sequence = group.sequence;
+            let pinned = pinned(&group);
             let group = self.take(group);
             named.extend(group.slices());
             let full =
-                bytes + group.bytes() > self.upload_bytes || named.len() > MAX_SLICES_PER_ROUND;
+                bytes + pinned as u64 > self.upload_bytes || named.len() > MAX_SLICES_PER_ROUND;
             if bytes > 0 && full {
                 self.upload(std::mem::take(&mut round), next).await?;
+                self.holding.release();
                 bytes = 0;
                 named = group.slices().collect();
             }
             next = sequence + 1;
-            bytes += group.bytes();
             if !group.entries.is_empty() {
+                bytes += pinned as u64;
+                self.holding.add(pinned);
                 round.push(group);
             }
         }

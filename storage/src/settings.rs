@@ -26,6 +26,8 @@ pub struct StorageSettings {
     pub unuploaded_bytes: usize,
     /// The same for internal topics, markers and the like.
     pub unuploaded_internal_bytes: usize,
+    /// Memory for what is read of dead brokers' logs.
+    pub recovery_bytes: usize,
     /// Memory for the newest uploaded bytes, for tail readers.
     pub hot_bytes: usize,
     /// Memory for blocks read from objects.
@@ -72,16 +74,17 @@ pub struct ReadBudget<T> {
 }
 
 impl StorageSettings {
-    /// Settings that keep this crate's memory within `bytes`: half for un-uploaded data, the
-    /// rest for caches, reads and compaction.
+    /// Settings that keep this crate's memory within `bytes`: nearly half for un-uploaded data,
+    /// the rest for caches, reads, compaction and recovery.
     pub fn within(bytes: usize) -> Self {
         let share = |parts: usize| bytes / 32 * parts;
-        let unuploaded_bytes = share(15);
+        let unuploaded_bytes = share(12);
         Self {
             upload_bytes: (64 << 20).min(unuploaded_bytes as u64 / 3),
             upload_age: Duration::from_secs(60),
             unuploaded_bytes,
             unuploaded_internal_bytes: share(2),
+            recovery_bytes: share(3),
             hot_bytes: share(3),
             block_cache_bytes: share(3) as u64,
             index_cache_bytes: share(1) as u64,

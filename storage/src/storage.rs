@@ -7,11 +7,14 @@ mod open;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use env::Env;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use object_store::ObjectStore;
 use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
 use protocol::{BrokerEpoch, LeaderEpoch, NodeId, TopicPartition};
@@ -27,6 +30,7 @@ use crate::limits::SEARCHES;
 use crate::objects::{Objects, Writer};
 use crate::partition::{Inner, Partition};
 use crate::reader::ReadPath;
+use crate::recovery::RecoveryRoom;
 use crate::retention;
 use crate::store::StoreMetrics;
 use crate::uploader::{DurableGroup, Queue, QueuedEntry, Uploader};
@@ -79,6 +83,7 @@ pub(crate) struct Shared {
     pub(crate) hooks: Option<Arc<dyn Hooks>>,
     pub(crate) budget: Budget,
     pub(crate) retained: Retained,
+    pub(crate) recovery: RecoveryRoom,
     pub(crate) queue: Queue,
     pub(crate) read_path: ReadPath,
     /// Turns of compressed batches to be searched for a time.
@@ -151,6 +156,7 @@ impl Storage {
                 settings.unuploaded_internal_bytes,
             ),
             retained: Retained::new(settings.hot_bytes),
+            recovery: RecoveryRoom::new(settings.recovery_bytes),
             queue: Queue::default(),
             log: RwLock::default(),
             partitions: RwLock::default(),
@@ -197,11 +203,18 @@ impl Storage {
         let failure = log.failure();
         *shared.log.write() = Some(log);
         let mut tasks = shared.tasks.lock();
-        tasks.spawn(worker.run());
-        tasks.spawn(compaction.run());
-        tasks.spawn(retention::run(Arc::downgrade(shared)));
-        tasks.spawn(open::watch_log(Arc::downgrade(shared), failure));
-        tasks.spawn(disk::watch(Arc::downgrade(shared)));
+        let watching = Arc::downgrade(shared);
+        let mut spawn = |what, work: BoxFuture<'static, ()>, vital| {
+            tasks.spawn(watched(Weak::clone(&watching), what, work, vital));
+        };
+        spawn("the uploader", worker.run().boxed(), true);
+        let watch = open::watch_log(Arc::downgrade(shared), failure);
+        spawn("the watch of the log", watch.boxed(), true);
+        spawn("compaction", compaction.run().boxed(), false);
+        let retention = retention::run(Arc::downgrade(shared));
+        spawn("retention", retention.boxed(), false);
+        let disk = disk::watch(Arc::downgrade(shared));
+        spawn("the watch of the disk", disk.boxed(), false);
     }
 
     /// Some error once this storage has stopped for good: fenced, corrupt, or its log failed.
@@ -232,6 +245,7 @@ impl Storage {
     /// # Errors
     /// What stopped the uploader or the log for good.
     pub async fn drain(&self) -> Result<(), Error> {
+        let mut durable = Vec::new();
         for partition in self.partitions() {
             let end = partition.log_end();
             let failed = self.failure();
@@ -240,12 +254,13 @@ impl Storage {
                 () = partition.moved_past(end - 1) => {}
                 () = failed_for_good(failed) => {}
             }
+            durable.push((partition.inner, end));
         }
         if let Some(error) = self.shared.failure.borrow().clone() {
             return Err(error);
         }
         match self.shared.uploader.get() {
-            Some(uploader) => uploader.drain().await,
+            Some(uploader) => uploader.drain(durable).await,
             None => Ok(()),
         }
     }
@@ -303,6 +318,9 @@ impl Storage {
             .metrics
             .memory_internal_bytes
             .set(gauge(internal as u64));
+        let (recovering, _) = shared.recovery.held();
+        let recovery = &shared.metrics.memory_recovery_bytes;
+        recovery.set(gauge(recovering as u64));
         shared
             .metrics
             .hot_bytes
@@ -316,6 +334,30 @@ impl Storage {
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+}
+
+/// Sees a task panic: without a vital one nothing more is served, and the others are missed.
+async fn watched(
+    shared: Weak<Shared>,
+    what: &'static str,
+    work: BoxFuture<'static, ()>,
+    vital: bool,
+) {
+    if AssertUnwindSafe(work).catch_unwind().await.is_ok() {
+        return;
+    }
+    tracing::error!(what, "a task of storage has panicked");
+    let Some(shared) = shared.upgrade() else {
+        return;
+    };
+    match vital {
+        true => shared.fail(Error::Internal {
+            what: "a task that storage cannot do without has panicked",
+        }),
+        false => {
+            shared.metrics.background_failures.inc();
+        }
     }
 }
 

@@ -37,6 +37,8 @@ pub(crate) struct Uploader {
 enum Message {
     /// Upload all that is durable now, with producer checkpoints.
     Drain {
+        /// Up to where partitions are durable.
+        durable: Vec<(Arc<Inner>, i64)>,
         reply: oneshot::Sender<Result<(), Error>>,
     },
     /// Bring partitions to where they may be released.
@@ -73,14 +75,14 @@ impl Uploader {
         (Self { tx }, worker)
     }
 
-    /// Uploads and commits all that is durable now.
+    /// Uploads and commits all that is durable now, and all of `durable` in any case.
     ///
     /// # Errors
     /// What stopped the uploader for good.
-    pub(crate) async fn drain(&self) -> Result<(), Error> {
+    pub(crate) async fn drain(&self, durable: Vec<(Arc<Inner>, i64)>) -> Result<(), Error> {
         let (reply, answer) = oneshot::channel();
         self.tx
-            .send(Message::Drain { reply })
+            .send(Message::Drain { durable, reply })
             .await
             .map_err(|_| Error::NotOpen)?;
         answer.await.map_err(|_| Error::NotOpen)?
@@ -155,8 +157,8 @@ impl Worker {
 
     async fn serve(&mut self, message: Message) -> Result<(), Error> {
         match message {
-            Message::Drain { reply } => {
-                let result = self.drain().await;
+            Message::Drain { durable, reply } => {
+                let result = self.drain(&durable).await;
                 // Who asked may have given up.
                 let _ = reply.send(result.clone());
                 result
@@ -177,7 +179,8 @@ impl Worker {
         }
     }
 
-    async fn drain(&mut self) -> Result<(), Error> {
+    async fn drain(&mut self, durable: &[(Arc<Inner>, i64)]) -> Result<(), Error> {
+        self.all_queued(durable).await;
         while !self.shared.queue.is_empty() {
             self.round(true).await?;
         }

@@ -37,6 +37,8 @@ pub const FREE_SEGMENTS: usize = 2;
 pub const IDLE_MARK_AFTER: Duration = Duration::from_millis(50);
 /// How often a full disk is asked again.
 pub const DISK_FULL_RETRY: Duration = Duration::from_millis(250);
+/// Bytes of groups that the reader of a dead object log holds ahead of the one in hand.
+pub const READ_AHEAD_BYTES: usize = 16 << 20;
 /// Puts in flight of an object log.
 pub const OBJECT_WINDOW: usize = 8;
 /// Largest window that a reader believes.

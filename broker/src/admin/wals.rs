@@ -1,9 +1,10 @@
 //! What an operator decides about a log that cannot be recovered, while the cluster runs:
 //! `POST /v1/wals/{id}/abandon` and `POST /v1/wals/{id}/unquarantine`, on any node.
 //!
-//! Who and why stand in this node's log, and for an abandoned one in the controllers' log too.
+//! A log is given up only a full lease after its owner was fenced. Who and why stand in this node's log, and for an abandoned one in the controllers' log too.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{Path, State};
@@ -16,7 +17,7 @@ use uuid::Uuid;
 use wal::WalId;
 
 use super::Admin;
-use crate::limits::MAX_REASON_BYTES;
+use crate::limits::{ABANDON_WAIT, MAX_REASON_BYTES};
 
 /// What is asked.
 #[derive(Deserialize)]
@@ -77,12 +78,28 @@ async fn abandoned(admin: &Admin, wal: WalId, body: &[u8]) -> Result<Value, Refu
     if !asked.yes {
         return Ok(told);
     }
+    silent(admin.lease).await?;
     let (by, reason) = (&asked.by, &asked.reason);
     tracing::warn!(wal = %wal, by, reason, "an operator gives a log up");
     let reason = format!("{by}: {reason}");
     submit(&client, Command::AbandonWal { wal, reason }).await?;
     admin.controllers.abandoned.inc();
     Ok(told)
+}
+
+/// Waits until nobody writes a dead log any more. Fenced a moment ago, its owner may acknowledge
+/// for the rest of its lease; from a log that is closed without having been read to its end, none
+/// of that would ever be found.
+async fn silent(lease: Duration) -> Result<(), Refused> {
+    if lease > ABANDON_WAIT {
+        let why = format!(
+            "lease.ms is longer than {} s: stop this node and give the log up on its directory",
+            ABANDON_WAIT.as_secs()
+        );
+        return Err((StatusCode::CONFLICT, why));
+    }
+    tokio::time::sleep(lease).await;
+    Ok(())
 }
 
 async fn unquarantined(admin: &Admin, wal: WalId, body: &[u8]) -> Result<Value, Refused> {

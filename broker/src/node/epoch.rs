@@ -18,7 +18,7 @@ use wal::{Log, LogSettings, WalId};
 use super::life::{Running, shown, storage_bytes};
 use super::marks::HighWatermarks;
 use super::store::Pause;
-use super::{Context, NodeError, Status, home, store};
+use super::{Context, NodeError, Status, helpers, home, store};
 use crate::assignment;
 use crate::broker::Epoch;
 use crate::catalog::ControllerCatalog;
@@ -67,7 +67,6 @@ pub(super) struct Serving {
     tasks: JoinSet<()>,
     /// What may end earlier.
     helpers: JoinSet<()>,
-    _collector: Collector,
 }
 
 /// Registers, recovers what earlier epochs left, and opens a fresh log and the partitions.
@@ -113,9 +112,21 @@ pub(super) async fn begin(context: &Context, running: &Running) -> Result<Servin
         store: Arc::clone(&running.store.store),
         keys: running.store.keys(&running.client),
         client: running.client.clone(),
+        metrics: running.broker.metrics.sweeper.clone(),
     };
-    helpers.spawn(sweeper.run());
-    let collector = collect(context, running, broker, &mut helpers);
+    let failures = &running.broker.metrics.background_failures;
+    helpers.spawn(helpers::keep("sweeping", failures.clone(), move |tasks| {
+        tasks.spawn(sweeper.clone().run());
+    }));
+    let parts = collector(context, running, broker);
+    helpers.spawn(helpers::keep(
+        "collecting",
+        failures.clone(),
+        move |tasks| {
+            // It ends with its last handle.
+            Collector::spawn(tasks, parts.clone())
+        },
+    ));
     Ok(Serving {
         epoch,
         log,
@@ -123,7 +134,6 @@ pub(super) async fn begin(context: &Context, running: &Running) -> Result<Servin
         lease: keeper,
         tasks,
         helpers,
-        _collector: collector,
     })
 }
 
@@ -245,19 +255,14 @@ fn open_storage(context: &Context, running: &Running, broker_epoch: BrokerEpoch)
     })
 }
 
-/// Starts the one door through which objects are deleted.
-fn collect(
-    context: &Context,
-    running: &Running,
-    broker: BrokerEpoch,
-    tasks: &mut JoinSet<()>,
-) -> Collector {
+/// What the one door through which objects are deleted works with.
+fn collector(context: &Context, running: &Running, broker: BrokerEpoch) -> CollectorParts {
     let standard = context.parts.pace.collector();
     let grace = context
         .config
         .time("collector.grace.ms")
         .unwrap_or(standard.grace);
-    let parts = CollectorParts {
+    CollectorParts {
         env: context.env.clone(),
         store: Arc::clone(&running.store.store),
         keys: running.store.keys(&running.client),
@@ -266,8 +271,7 @@ fn collect(
         duty: chores(running, broker),
         settings: CollectorSettings { grace, ..standard },
         metrics: running.collector_metrics.clone(),
-    };
-    Collector::spawn(tasks, parts)
+    }
 }
 
 /// Whether the chores of the cluster are this broker's.
@@ -378,7 +382,7 @@ impl Serving {
                 Some(ended) = self.helpers.join_next() => {
                     if let Err(error) = ended {
                         running.broker.metrics.background_failures.inc();
-                        tracing::error!(%error, "collecting or sweeping has failed: it ends here");
+                        tracing::error!(%error, "a helper has failed for good");
                     }
                 }
                 why = &mut giving_up => return End::Surrendered(why),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use controller::{
     Claim, Claimed, Command, ErrorKind, Refusal, Response, WalBackend as Backend, WalImage,
 };
-use storage::{ClaimedPartition, TailClaim};
+use storage::{ClaimedPartition, RecoveryTurn, TailClaim};
 use tokio::time::{Instant, sleep};
 use wal::{Tail, WalId};
 
@@ -41,6 +41,7 @@ impl Takeover {
         let began = Instant::now();
         let own = wal.node == self.config.node_id;
         loop {
+            let turn = self.storage.recovery_turn().await;
             // Who dies under a claim is held against the log: not for a store that is away.
             let answers = self.store_answers(id, wal, began).await;
             let heir = self.broker;
@@ -53,7 +54,7 @@ impl Takeover {
                 self.give_up(id, claimed.claim, Ok(())).await?;
                 continue;
             }
-            match self.read(id, wal, &claimed).await {
+            match self.read(id, wal, &claimed, &turn).await {
                 Ok(()) => return Ok(()),
                 // One wrong bit on the way from a disk that is sound would set the log aside.
                 Err(error) if !doubted && matches!(judged(&error), Judgement::Corrupt) => {
@@ -62,6 +63,7 @@ impl Takeover {
                     tracing::error!(wal = %id, %error, "a log looks damaged: it is read once more");
                 }
                 Err(error) => {
+                    drop(turn);
                     let judged = self.judge_failed(id, &claimed, error, &mut pause).await;
                     match judged {
                         Ok(()) if own || began.elapsed() < HEIR_PATIENCE => {}
@@ -83,7 +85,7 @@ impl Takeover {
             let Err(why) = home::check(&self.env, &self.client, node, &self.store).await else {
                 return true;
             };
-            self.counts.failures.inc();
+            self.counts.retries.inc();
             tracing::warn!(wal = %id, why, "recovery waits for the store");
             if wal.node != node && began.elapsed() >= HEIR_PATIENCE {
                 return false;
@@ -129,7 +131,13 @@ impl Takeover {
     }
 
     /// Reads the tail, commits it, and closes the log.
-    async fn read(&self, id: WalId, wal: &WalImage, claimed: &Claimed) -> Result<(), NodeError> {
+    async fn read(
+        &self,
+        id: WalId,
+        wal: &WalImage,
+        claimed: &Claimed,
+        turn: &RecoveryTurn,
+    ) -> Result<(), NodeError> {
         let began = Instant::now();
         let tail = self.tail(id, wal, claimed).await?;
         let ends = claimed.partitions.iter().map(|partition| {
@@ -148,7 +156,7 @@ impl Takeover {
             trim: claimed.trim,
             partitions: ends.collect(),
         };
-        let recovered = self.storage.recover_tail(claim, tail).await?;
+        let recovered = self.storage.recover_tail(claim, tail, turn).await?;
         let report = recovered.tail;
         let torn = report.torn_bytes();
         self.metrics.torn_bytes.inc_by(torn);
@@ -179,13 +187,17 @@ impl Takeover {
                 wal::disk::recover(&self.env, &wal_dir(&self.config), id, claimed.trim).await?
             }
             Backend::Object | Backend::Memory => {
+                let settings = wal::object::ObjectSettings {
+                    read_ahead_bytes: self.storage.recovery_ahead_bytes(),
+                    ..wal::object::ObjectSettings::STANDARD
+                };
                 wal::object::recover(
                     &self.env,
                     Arc::clone(&self.store.store),
                     wal_prefix(&self.store.keys(&self.client), wal.node),
                     id,
                     claimed.trim,
-                    wal::object::ObjectSettings::STANDARD,
+                    settings,
                 )
                 .await?
             }
@@ -203,6 +215,7 @@ impl Takeover {
     ) -> Result<(), Ended> {
         match judged(&error) {
             Judgement::Retry => {
+                self.counts.retries.inc();
                 tracing::warn!(wal = %id, %error, "recovery goes on");
                 sleep(pause.next()).await;
                 Ok(())
@@ -242,6 +255,11 @@ impl Takeover {
                 }
                 ErrorKind::Retry => {
                     tracing::warn!(%error, "recovery waits for the controller");
+                    sleep(pause.next()).await;
+                }
+                ErrorKind::Corrupt if error.refusal().is_none() => {
+                    self.counts.retries.inc();
+                    tracing::error!(%error, "the controller's answer makes no sense: asked again");
                     sleep(pause.next()).await;
                 }
                 ErrorKind::Fenced => return Err(fenced(&error.into())),
@@ -288,6 +306,8 @@ fn judged(error: &NodeError) -> Judgement {
             wal::ErrorKind::Fenced => Judgement::Fenced,
             wal::ErrorKind::Invalid | wal::ErrorKind::Internal => Judgement::Fatal,
         },
+        // Other bytes under a key that the heir had made up itself: the next try makes up others.
+        NodeError::Storage(storage::Error::Foreign { .. }) => Judgement::Retry,
         NodeError::Storage(error) => match error.kind() {
             storage::ErrorKind::Retry => Judgement::Retry,
             storage::ErrorKind::Corrupt => Judgement::Corrupt,
@@ -296,12 +316,65 @@ fn judged(error: &NodeError) -> Judgement {
         },
         NodeError::Controller(error) => match error.kind() {
             ErrorKind::Retry => Judgement::Retry,
-            ErrorKind::Corrupt | ErrorKind::Invalid | ErrorKind::Internal => Judgement::Fatal,
+            // The state's own word: the log is short of what its owner had reported.
+            ErrorKind::Corrupt if error.refusal().is_some() => Judgement::Corrupt,
+            // An answer that makes no sense says nothing of the log.
+            ErrorKind::Corrupt => Judgement::Retry,
+            ErrorKind::Invalid | ErrorKind::Internal => Judgement::Fatal,
             ErrorKind::Fenced => Judgement::Fenced,
         },
         NodeError::DirectoryInUse { .. }
         | NodeError::Directory { .. }
         | NodeError::Bind { .. }
         | NodeError::Failed(_) => Judgement::Fatal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use controller::Error as Told;
+    use storage::CatalogError;
+
+    use super::*;
+
+    fn kind(error: impl Into<NodeError>) -> &'static str {
+        match judged(&error.into()) {
+            Judgement::Retry => "retry",
+            Judgement::Fenced => "fenced",
+            Judgement::Corrupt => "corrupt",
+            Judgement::Fatal => "fatal",
+        }
+    }
+
+    #[test]
+    fn only_damage_and_the_states_own_word_set_a_log_aside() {
+        let reason = || "why".to_owned();
+        let damaged = wal::Error::Corrupt {
+            wal_id: WalId(uuid::Uuid::nil()),
+            sequence: 3,
+            place: reason(),
+            reason: reason(),
+        };
+        assert_eq!(kind(damaged.clone()), "corrupt");
+        let source = Arc::new(damaged);
+        assert_eq!(kind(storage::Error::Log { source }), "corrupt");
+        let short = Refusal::Corrupt { reason: reason() };
+        assert_eq!(kind(Told::from(short)), "corrupt");
+        let gap = CatalogError::Corrupt(reason());
+        assert_eq!(kind(storage::Error::Catalog(gap)), "corrupt");
+        // An answer that does not decode, a catalog in motion, somebody else's bytes.
+        let malformed = Told::Corrupt {
+            what: reason(),
+            reason: reason(),
+        };
+        assert_eq!(kind(malformed), "retry");
+        let moved = CatalogError::Conflict(reason());
+        assert_eq!(kind(storage::Error::Catalog(moved)), "retry");
+        let key = reason();
+        assert_eq!(kind(storage::Error::Foreign { key }), "retry");
+        let moved = Refusal::Conflict { reason: reason() };
+        assert_eq!(kind(Told::from(moved)), "retry");
     }
 }

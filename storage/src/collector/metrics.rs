@@ -3,6 +3,7 @@
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 /// Why an object was deleted.
@@ -24,6 +25,7 @@ pub struct CollectorMetrics {
     deleted: Family<Labels, Counter>,
     refused: Counter,
     failures: Counter,
+    last_round: Gauge,
 }
 
 impl CollectorMetrics {
@@ -45,6 +47,11 @@ impl CollectorMetrics {
             "Rounds that stopped with an error",
             self.failures.clone(),
         );
+        registry.register(
+            "last_round_timestamp_seconds",
+            "When a round for the whole cluster last succeeded here, Unix time; 0 for never",
+            self.last_round.clone(),
+        );
     }
 
     pub(super) fn deleted(&self, reason: Reason, count: u64) {
@@ -53,6 +60,16 @@ impl CollectorMetrics {
 
     pub(super) fn refused(&self) {
         self.refused.inc();
+    }
+
+    pub(super) fn succeeded(&self, at_ms: i64) {
+        self.last_round.set(at_ms / 1000);
+    }
+
+    /// When a round for the whole cluster last succeeded here, seconds since the Unix epoch; 0 for
+    /// never.
+    pub fn last_round(&self) -> i64 {
+        self.last_round.get()
     }
 
     pub(super) fn failed(&self) {

@@ -487,10 +487,13 @@ async fn the_actor_collects_by_itself_survives_failures_and_drains() {
     collector.collect().await.unwrap_err();
     tokio::time::sleep(Duration::from_secs(3601)).await;
     assert_eq!(world.parts.metrics.failures(), 2);
+    assert_eq!(world.parts.metrics.last_round(), 0, "none came to its end");
     assert_eq!(world.left().await.len(), 1);
     world.catalog.state.lock().away = false;
     tokio::time::sleep(Duration::from_secs(3600)).await;
     assert!(world.left().await.is_empty());
+    let now = world.parts.env.clock.wall_ms() / 1000;
+    assert_eq!(world.parts.metrics.last_round(), now);
 
     let key = world.object(US.1.0, 2).await;
     collector.discard(vec![key]).await.unwrap();

@@ -97,6 +97,8 @@ impl Worker {
             // Only now: a part that failed is listed again.
             self.next_part = self.next_part.wrapping_add(1);
         }
+        let now_ms = self.parts.env.clock.wall_ms();
+        self.parts.metrics.succeeded(now_ms);
         Ok(())
     }
 

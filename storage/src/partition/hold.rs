@@ -44,6 +44,11 @@ impl Inner {
         self.state.lock().committed_end
     }
 
+    /// Next offset to give.
+    pub(crate) fn log_end(&self) -> i64 {
+        self.state.lock().log_end
+    }
+
     /// Up to where it is committed and its producers are known. The catalog may have told of more
     /// than rounds of ours have seen to the end.
     pub(crate) fn folded_end(&self) -> i64 {
@@ -51,10 +56,10 @@ impl Inner {
         state.committed_end.min(state.committed.at)
     }
 
-    /// Whether rounds have seen all of it, or will once they have come to `queued_end`.
-    pub(crate) fn is_seen(&self, queued_end: i64) -> bool {
+    /// Whether rounds have seen it up to `wanted`, or will once they have come to `queued_end`.
+    pub(crate) fn is_seen(&self, queued_end: i64, wanted: i64) -> bool {
         let state = self.state.lock();
-        state.status == Status::Closed || state.committed.at.max(queued_end) >= state.log_end
+        state.status == Status::Closed || state.committed.at.max(queued_end) >= wanted
     }
 
     /// Waits until nothing of it is queued in the log, or it is closed.

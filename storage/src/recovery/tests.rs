@@ -95,7 +95,9 @@ fn claim(world: &World, dead: &Dead) -> TailClaim {
 async fn recover(world: &World, dead: &Dead) -> Result<Recovered, Error> {
     let claim = claim(world, dead);
     let tail = tail(world, dead.wal_id, claim.trim).await;
-    Storage::new(world.parts()).recover_tail(claim, tail).await
+    let storage = Storage::new(world.parts());
+    let turn = storage.recovery_turn().await;
+    storage.recover_tail(claim, tail, &turn).await
 }
 
 /// All is there, once, and the idempotent producer goes on.
@@ -148,10 +150,9 @@ async fn only_the_epoch_at_the_fence_counts() {
     claim.partitions.get_mut(&tp(0)).unwrap().leader_epoch = LeaderEpoch(5);
     claim.partitions.remove(&tp(2));
     let tail = tail(&world, dead.wal_id, claim.trim).await;
-    let recovered = Storage::new(world.parts())
-        .recover_tail(claim, tail)
-        .await
-        .unwrap();
+    let storage = Storage::new(world.parts());
+    let turn = storage.recovery_turn().await;
+    let recovered = storage.recover_tail(claim, tail, &turn).await.unwrap();
     assert_eq!(recovered.entries, 4, "those of partition 1 alone");
     assert_eq!(world.catalog.view(tp(0)).unwrap().committed_end, 3);
     assert_eq!(world.catalog.view(tp(2)).unwrap().committed_end, 0);
@@ -180,10 +181,9 @@ async fn a_superseded_claim_is_fenced() {
     let old = claim(&world, &dead);
     let _newer = claim(&world, &dead);
     let tail = tail(&world, dead.wal_id, old.trim).await;
-    let error = Storage::new(world.parts())
-        .recover_tail(old, tail)
-        .await
-        .unwrap_err();
+    let storage = Storage::new(world.parts());
+    let turn = storage.recovery_turn().await;
+    let error = storage.recover_tail(old, tail, &turn).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Fenced);
     recover(&world, &dead).await.unwrap();
     check(&world, &dead).await;
@@ -272,4 +272,101 @@ async fn a_round_names_no_more_partitions_than_a_commit_takes() {
     let named: Vec<usize> = commits.iter().map(|commit| commit.slices.len()).collect();
     assert_eq!(named.iter().sum::<usize>(), count as usize);
     assert!(named.len() > 1 && named.iter().all(|n| *n <= MAX_SLICES_PER_ROUND));
+}
+
+/// Four dead brokers' logs of `groups` groups each, each with a partition of its own.
+async fn four_dead(world: &mut World, groups: i64) -> Vec<Dead> {
+    let upload_bytes = std::mem::replace(&mut world.settings.upload_bytes, 1 << 40);
+    let mut dead = Vec::new();
+    for p in 0..4 {
+        let storage = logged(world).await;
+        let partition = world.open(&storage, p, 4).await;
+        for n in 0..groups {
+            put(&partition, &batch(1, 100_000, n)).await.unwrap();
+        }
+        let told = (
+            partition.topic_partition(),
+            partition.leader_epoch(),
+            groups,
+        );
+        dead.push(Dead {
+            wal_id: world.wal_id,
+            partitions: vec![told],
+        });
+        storage.shutdown().await;
+        world.restart();
+    }
+    world.settings.upload_bytes = upload_bytes;
+    dead
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_recoveries_hold_at_once_stays_within_their_share() {
+    let mut world = World::new();
+    // Of each log 3 MB are left; the share is a third of that.
+    let dead = four_dead(&mut world, 30).await;
+    world.settings.upload_bytes = 64 << 20;
+    world.settings.recovery_bytes = 1 << 20;
+    let storage = Storage::new(world.parts());
+    let one = async |dead: &Dead| {
+        let turn = storage.recovery_turn().await;
+        let claim = claim(&world, dead);
+        let settings = wal::object::ObjectSettings {
+            read_ahead_bytes: storage.recovery_ahead_bytes(),
+            ..wal::object::ObjectSettings::STANDARD
+        };
+        let (store, prefix) = (world.store.clone(), PREFIX.to_owned());
+        let tail =
+            wal::object::recover(&world.env, store, prefix, dead.wal_id, claim.trim, settings);
+        let tail = tail.await.unwrap();
+        storage.recover_tail(claim, tail, &turn).await.unwrap()
+    };
+    let all = futures::future::join_all(dead.iter().map(one)).await;
+    for recovered in all {
+        assert_eq!(recovered.entries, 30);
+    }
+    let (held, most) = storage.shared().recovery.held();
+    assert_eq!(held, 0, "all is given back");
+    let ahead = storage.recovery_ahead_bytes();
+    // At most two at a time, each with what is read ahead for it.
+    assert!(most > 200_000, "several groups make a round: {most}");
+    assert!(most + 2 * ahead <= 1 << 20, "{most} and {ahead} twice");
+    for (tp, _, end) in dead.iter().flat_map(|dead| &dead.partitions) {
+        assert_eq!(world.catalog.view(*tp).unwrap().committed_end, *end);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_is_larger_than_the_share_is_recovered_all_the_same() {
+    let mut world = World::new();
+    world.settings.recovery_bytes = 64 << 10;
+    let dead = die(&mut world).await;
+    recover(&world, &dead).await.unwrap();
+    check(&world, &dead).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recovery_that_is_given_up_gives_its_turn_back() {
+    let room = RecoveryRoom::new(1 << 20);
+    let (first, second) = (room.turn().await, room.turn().await);
+    let mut holding = first.hold();
+    holding.add(1000);
+    let third = room.turn();
+    tokio::pin!(third);
+    assert!(futures::poll!(third.as_mut()).is_pending());
+    drop(second);
+    let _third = third.await;
+    drop(holding);
+    assert_eq!(room.held(), (0, 1000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_catalog_that_stays_in_motion_says_nothing_of_the_log() {
+    let mut world = World::new();
+    let dead = die(&mut world).await;
+    world.catalog.inject([crate::testing::Fault::Conflict; 8]);
+    let error = recover(&world, &dead).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Retry, "{error}");
+    recover(&world, &dead).await.unwrap();
+    check(&world, &dead).await;
 }

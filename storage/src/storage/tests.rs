@@ -1,5 +1,7 @@
 //! Everything at once, on threads: producers, readers, uploads, evictions, merges, retention.
 
+mod drain;
+
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -129,21 +129,25 @@ impl Worker {
         for inner in partitions {
             inner.all_durable().await;
         }
-        self.all_queued(partitions).await;
+        let end = |inner: &Arc<Inner>| (Arc::clone(inner), inner.log_end());
+        let all: Vec<_> = partitions.iter().map(end).collect();
+        self.all_queued(&all).await;
         self.early(partitions).await
     }
 
-    /// What is durable is published a moment before it waits for upload.
-    async fn all_queued(&self, partitions: &[Arc<Inner>]) {
+    /// Waits until rounds have seen all of them, up to the offset with each, or will: what is
+    /// durable is published a moment before it waits for upload.
+    pub(super) async fn all_queued(&self, durable: &[(Arc<Inner>, i64)]) {
+        let partitions: Vec<_> = durable.iter().map(|(inner, _)| Arc::clone(inner)).collect();
         loop {
             let mut pushed = pin!(self.shared.queue.pushed());
             pushed.as_mut().enable();
-            let waits = self.shared.queue.waiting(&ends(partitions));
-            let queued = |inner: &Arc<Inner>| {
+            let waits = self.shared.queue.waiting(&ends(&partitions));
+            let queued = |(inner, wanted): &(Arc<Inner>, i64)| {
                 let end = waits.get(&key(inner)).map_or(0, |(_, end)| *end);
-                inner.is_seen(end)
+                inner.is_seen(end, *wanted)
             };
-            if partitions.iter().all(queued) {
+            if durable.iter().all(queued) {
                 return;
             }
             pushed.await;

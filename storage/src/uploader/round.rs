@@ -195,6 +195,10 @@ impl Committer {
                     conflicts += 1;
                     self.metrics.upload_conflicts.inc();
                     tracing::warn!(%reason, conflicts, "the catalog moved: cutting the round again");
+                    if conflicts >= MAX_CONFLICTS && self.claim.is_some() {
+                        // Of an heir it says nothing about the log: begin with a claim anew.
+                        return Err(CatalogError::Conflict(reason).into());
+                    }
                     if conflicts >= MAX_CONFLICTS {
                         return Err(CatalogError::Corrupt(format!(
                             "round [{}, {}) of log {} stays refused: {reason}",

@@ -29,7 +29,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::{Backend, Mark, Pace, PendingGroup, Stored};
-use crate::limits::{OBJECT_WINDOW, PUTS_PER_SECOND};
+use crate::limits::{OBJECT_WINDOW, PUTS_PER_SECOND, READ_AHEAD_BYTES};
 use crate::metrics::Status;
 use crate::record::{Encoded, GroupKind, GroupMeta};
 use crate::{Error, Sequence, WalId};
@@ -54,6 +54,8 @@ pub struct ObjectSettings {
     pub back_off: Duration,
     /// Longest pause.
     pub back_off_most: Duration,
+    /// Bytes of groups that [`recover`] holds ahead of the one that it gives.
+    pub read_ahead_bytes: usize,
 }
 
 impl ObjectSettings {
@@ -64,6 +66,7 @@ impl ObjectSettings {
         hedge_after: Duration::from_millis(100),
         back_off: Duration::from_millis(50),
         back_off_most: Duration::from_secs(2),
+        read_ahead_bytes: READ_AHEAD_BYTES,
     };
 }
 

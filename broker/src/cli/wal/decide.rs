@@ -64,6 +64,13 @@ async fn abandon_with(client: &Client, which: &Which, reason: &str, yes: bool) -
     let wal = WalId(which.wal);
     let image = Arc::clone(&client.image().borrow());
     let found = find(&image, wal)?;
+    if found.node != NodeId(which.node_id) {
+        bail!(
+            "log {wal} is of node {}: that no process writes it is known only of logs of this \
+             directory's node. Ask a node that runs, with --admin",
+            found.node
+        );
+    }
     let topics = image.topics.values();
     let partitions = topics.flat_map(|topic| &topic.partitions);
     let waiting = partitions.filter(|p| p.awaits == Some(wal) || p.broker == Some(found.broker));

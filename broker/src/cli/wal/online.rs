@@ -12,8 +12,8 @@ use tokio::time::timeout;
 
 /// Longest answer that is read, bytes.
 const MAX_ANSWER: usize = 64 * 1024;
-/// The controllers may be electing.
-const PATIENCE: Duration = Duration::from_secs(40);
+/// The controllers may be electing, and a lease is waited for.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Gives a log up; without `yes` only tells what would be lost.
 pub(super) async fn abandon(

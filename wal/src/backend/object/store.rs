@@ -8,6 +8,7 @@ use env::{Entropy, Env};
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore, PutMode, PutOptions, PutPayload};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::ObjectSettings;
 use crate::limits::{MAX_BODY_BYTES, READ_ATTEMPTS};
@@ -32,6 +33,18 @@ pub(super) enum Standing<T> {
     Group(T),
     /// Something that is not as a writer of this log makes it, each time it was read.
     Damaged(String),
+}
+
+/// What a read ahead of its turn came to.
+#[derive(Debug)]
+pub(super) enum Ahead {
+    /// Nothing: the store said 404.
+    Absent,
+    /// A sound group, and the room that it takes.
+    Group(DecodedGroup, OwnedSemaphorePermit),
+    /// No room, or not sound at once: to be read with all patience when its turn has come. Its
+    /// size, when that is known.
+    Later(Option<u64>),
 }
 
 /// Access to the objects of one log. Cheap to clone.
@@ -136,6 +149,33 @@ impl LogObjects {
             Ok((group, sequence))
         })
         .await
+    }
+
+    /// The group at `sequence`, if there is `room` for it: one attempt.
+    pub(super) async fn group_ahead(&self, sequence: Sequence, room: Arc<Semaphore>) -> Ahead {
+        let path = self.path(sequence);
+        let read = async {
+            let result = self.store.get_opts(&path, GetOptions::default()).await?;
+            let size = result.meta.size;
+            let permits = u32::try_from(size).unwrap_or(u32::MAX);
+            match room.try_acquire_many_owned(permits) {
+                Ok(room) => Ok((size, Some((result.bytes().await?, room)))),
+                Err(_) => Ok((size, None)),
+            }
+        };
+        match self.bounded("read", &path, read).await {
+            Ok((_, Some((bytes, room)))) => match decode(&bytes, self.wal_id, 0) {
+                Ok(group) if group.header.meta.sequence == sequence => Ahead::Group(group, room),
+                Ok(_) | Err(_) => Ahead::Later(None),
+            },
+            Ok((size, None)) => Ahead::Later(Some(size)),
+            Err(Error::Store { source, .. })
+                if matches!(*source, object_store::Error::NotFound { .. }) =>
+            {
+                Ahead::Absent
+            }
+            Err(_) => Ahead::Later(None),
+        }
     }
 
     /// All sequence numbers that a listing shows, sorted.

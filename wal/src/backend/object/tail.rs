@@ -12,15 +12,16 @@ use env::Env;
 use futures::stream::FuturesOrdered;
 use futures::{StreamExt, TryStreamExt};
 use object_store::{ObjectStore, PutPayload};
+use tokio::sync::Semaphore;
 
-use super::store::{LogObjects, Standing};
+use super::store::{Ahead, LogObjects, Standing};
 use super::{ObjectSettings, Owned};
 use crate::limits::{MAX_WINDOW, OBJECT_WINDOW};
 use crate::record::{Body, DecodedGroup, Encoded, GroupKind, GroupMeta};
 use crate::recovery::{Source, Tail, TailReport};
 use crate::{Ending, Error, Group, Sequence, WalId};
 
-/// Reads under way ahead of the one that is waited for.
+/// Reads under way ahead of the one that is waited for, at most.
 const READ_AHEAD: usize = 8;
 /// Listed keys beyond the end that are looked at.
 const LISTED_MOST: usize = 256;
@@ -47,6 +48,8 @@ pub async fn recover(
         acked_to: 0,
         window: OBJECT_WINDOW as u32,
         ahead: FuturesOrdered::new(),
+        room: Arc::new(Semaphore::new(settings.read_ahead_bytes)),
+        largest: 0,
         groups: 0,
         bytes: 0,
     })))
@@ -63,7 +66,11 @@ struct ObjectTail {
     /// Largest that any group has told.
     window: u32,
     /// Reads from `next` on, without holes.
-    ahead: FuturesOrdered<Owned<Read>>,
+    ahead: FuturesOrdered<Owned<Ahead>>,
+    /// Bytes that these may hold.
+    room: Arc<Semaphore>,
+    /// Bytes of the largest group that was seen.
+    largest: u64,
     groups: u64,
     bytes: u64,
 }
@@ -120,13 +127,32 @@ impl Source for ObjectTail {
 
 impl ObjectTail {
     async fn read(&mut self) -> Read {
-        while self.ahead.len() < READ_AHEAD {
-            let objects = self.objects.clone();
+        while self.ahead.len() < self.reads_ahead() {
+            let (objects, room) = (self.objects.clone(), Arc::clone(&self.room));
             let sequence = self.next + self.ahead.len() as u64;
-            let read = tokio::spawn(async move { objects.group(sequence).await });
+            let read = tokio::spawn(async move { objects.group_ahead(sequence, room).await });
             self.ahead.push_back(Owned(read));
         }
-        self.ahead.next().await.expect("filled above")
+        match self.ahead.next().await.expect("filled above") {
+            Ahead::Absent => Ok(Standing::Absent),
+            // From here on it is the one in hand, which its reader counts.
+            Ahead::Group(group, room) => {
+                drop(room);
+                self.largest = self.largest.max(group.header.group_bytes());
+                Ok(Standing::Group(group))
+            }
+            Ahead::Later(size) => {
+                self.largest = self.largest.max(size.unwrap_or(0));
+                self.objects.group(self.next).await
+            }
+        }
+    }
+
+    /// As many as there will be room for: what has none is read in vain.
+    fn reads_ahead(&self) -> usize {
+        let fit = (self.objects.settings.read_ahead_bytes as u64).checked_div(self.largest);
+        let fit = fit.and_then(|fit| usize::try_from(fit).ok());
+        fit.unwrap_or(READ_AHEAD).clamp(1, READ_AHEAD)
     }
 
     fn take(&mut self, group: DecodedGroup) -> Result<Group, Error> {

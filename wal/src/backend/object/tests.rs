@@ -402,3 +402,25 @@ fn r4_only_groups_behind_the_trim_point_are_deleted() {
         assert_eq!(case.recover(4).await.unwrap().0, case.acked.groups()[4..]);
     });
 }
+
+#[test]
+fn a_tail_is_read_whole_whatever_may_be_read_ahead() {
+    run_paused(async {
+        for room in [0, 1, 300, 700, 1 << 20] {
+            let case = Case::new();
+            let log = case.log();
+            case.append_groups(&log, 0, 20).await;
+            log.close().await.unwrap();
+            let settings = ObjectSettings {
+                read_ahead_bytes: room,
+                ..FAST
+            };
+            let store = Arc::new(case.store.clone());
+            let tail = recover(&case.env, store, PREFIX.into(), wal_id(1), 0, settings);
+            let mut tail = tail.await.unwrap();
+            let groups = read_all(&mut tail).await.unwrap();
+            let entries: Vec<Entry> = groups.into_iter().flat_map(|g| g.entries).collect();
+            assert_eq!(entries, sent(0, 20), "{room} bytes ahead");
+        }
+    });
+}
