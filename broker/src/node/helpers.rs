@@ -6,17 +6,18 @@ use tokio::time::sleep;
 
 use super::Pause;
 
-/// Keeps what `begin` spawns running until it ends by itself. A panic is logged and counted.
-pub(super) async fn keep(
+/// Keeps what `begin` spawns running until it ends by itself, and what it gives for as long. A panic
+/// is logged and counted.
+pub(super) async fn keep<T: Send>(
     what: &'static str,
     failures: Counter,
-    mut begin: impl FnMut(&mut JoinSet<()>) + Send,
+    mut begin: impl FnMut(&mut JoinSet<()>) -> T + Send,
 ) {
     let mut pause = Pause::default();
     loop {
         // Dropped with this task, it takes what it holds along.
         let mut tasks = JoinSet::new();
-        begin(&mut tasks);
+        let _kept = begin(&mut tasks);
         let Some(Err(error)) = tasks.join_next().await else {
             return;
         };
