@@ -64,6 +64,9 @@ struct ControllerMetrics {
     offline: Gauge,
     live: Gauge,
     quorum_age: Gauge,
+    term: Gauge,
+    leaders: Counter,
+    lease: Gauge,
     /// Logs that an operator gave up here.
     abandoned: Counter,
     /// Logs that an operator put back here.
@@ -89,9 +92,15 @@ impl ControllerMetrics {
         gauge("live_brokers", help, &metrics.live);
         let help = "Time since a quorum of the controllers answered this node, milliseconds";
         gauge("quorum_age_ms", help, &metrics.quorum_age);
+        let help = "Term of the controllers, 0 where no voter is: it rises with each election";
+        gauge("term", help, &metrics.term);
+        let help = "How long a lease of this broker lasts, as the controllers' leader and lease.ms say, milliseconds";
+        gauge("lease_ms", help, &metrics.lease);
         let mut counter = |name, help, counter: &Counter| {
             registry.register(name, help, counter.clone());
         };
+        let help = "Times that another voter came to lead the controllers, as this voter saw";
+        counter("leader_changes", help, &metrics.leaders);
         let help = "Logs that an operator gave up through this node";
         counter("wals_abandoned", help, &metrics.abandoned);
         let help = "Logs that an operator put back through this node";
@@ -193,7 +202,15 @@ impl Admin {
         if let Some(image) = self.image() {
             self.controllers.set(self.node, &image);
         }
-        if let Some((_, pulse)) = &*self.cluster.lock() {
+        if let Some((client, pulse)) = &*self.cluster.lock() {
+            if let Some((term, leaders)) = client.elections() {
+                let term = i64::try_from(term).unwrap_or(i64::MAX);
+                self.controllers.term.set(term);
+                let counted = self.controllers.leaders.get();
+                self.controllers
+                    .leaders
+                    .inc_by(leaders.saturating_sub(counted));
+            }
             let age = pulse.age().as_millis();
             let age = i64::try_from(age).unwrap_or(i64::MAX);
             self.controllers.quorum_age.set(age);
@@ -202,6 +219,9 @@ impl Admin {
             return;
         };
         if let Some(epoch) = serving.broker.epoch() {
+            let lease = epoch.lease.duration().as_millis();
+            let lease = i64::try_from(lease).unwrap_or(i64::MAX);
+            self.controllers.lease.set(lease);
             epoch.storage.metrics();
         }
         if let Some(frames) = &*self.frames.lock() {

@@ -234,6 +234,15 @@ impl Client {
         }
     }
 
+    /// The term of the controllers, and how often another of them came to lead: as the voter of this
+    /// process has seen it, or nothing where none is.
+    pub fn elections(&self) -> Option<(u64, u64)> {
+        match &self.inner.way {
+            Way::Local(local) => Some((local.term(), local.leaders())),
+            Way::Remote(_) => None,
+        }
+    }
+
     /// The image, swapped whole.
     pub fn image(&self) -> watch::Receiver<Arc<Image>> {
         match &self.inner.way {

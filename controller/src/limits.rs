@@ -154,6 +154,8 @@ pub const TETHER_REFUSAL_MOST: Duration = Duration::from_millis(300);
 pub const ELECTION_FIRST: Duration = Duration::from_millis(25);
 /// Time between the pre-votes of the voters that have that evidence.
 pub const ELECTION_TURN: Duration = Duration::from_millis(150);
+/// Pre-votes that one voter asks for so in a term, before it leaves that to raft's time-outs.
+pub const ELECTION_TRIES: u32 = 10;
 /// How long one fence may take before leases are looked at again.
 pub const FENCE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest number of voters.
@@ -168,6 +170,10 @@ pub const FIND_GRACE: Duration = Duration::from_millis(100);
 pub const FIND_PAUSE: Duration = Duration::from_millis(200);
 /// How long a leader that failed is asked only when nobody names another.
 pub const LEADER_SHUNNED: Duration = Duration::from_secs(1);
+/// Pause between two looks whether a voter is one still.
+pub const MEMBERSHIP_LOOK: Duration = Duration::from_secs(3);
+/// How long a voter that was removed goes on: it may be added again.
+pub const REMOVED_PATIENCE: Duration = Duration::from_secs(10);
 /// Looks in a row without a majority of the voters after which who stops waits for it no more.
 pub const REACH_LOOKS: u32 = 3;
 /// Pause between two such looks.

@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod feed;
+mod membership;
 mod service;
 mod storage;
 
@@ -104,7 +105,8 @@ impl Controller {
             directory: log_id.0,
         };
         let lease = settings.lease;
-        let local = Local::new(env.clone(), raft.clone(), shared, lease, own, channels);
+        let mut local = Local::new(env.clone(), raft.clone(), shared, lease, own, channels);
+        local.listens = settings.listener.is_some();
         let local = Arc::new(local);
         let client = Client::new(env, lease, Way::Local(local.clone()));
         let mut tasks = JoinSet::new();
@@ -116,6 +118,7 @@ impl Controller {
         }
         let known = local.channels.clone();
         tasks.spawn(node::follow(raft.clone(), following, known));
+        tasks.spawn(membership::watch(local.clone(), failed.clone()));
         tasks.spawn(watch_failure(status.clone(), log.failure(), failed));
         tasks.spawn(watch_leader(status.clone(), local.clone()));
         tasks.spawn(settle_members(status.clone(), id, local.clone()));
@@ -161,6 +164,10 @@ impl Controller {
             let failed = match self.begin(settings).await {
                 Err(failed) if failed.kind() == ErrorKind::Retry => failed.to_string(),
                 ended => return ended,
+            };
+            let failed = match membership::is_out(local).await {
+                true => membership::removed(local.voter.node),
+                false => failed,
             };
             if said != failed {
                 tracing::warn!(voter = local.voter.node, "waiting for a quorum: {failed}");
@@ -307,8 +314,13 @@ async fn watch_failure(
 
 /// Puts the leader into the image.
 async fn watch_leader(mut status: watch::Receiver<Status>, local: Arc<Local>) {
+    let mut last = None;
     loop {
         let leader = status.borrow_and_update().leader;
+        if leader.is_some() && leader != last {
+            last = leader;
+            local.led_anew();
+        }
         let node = leader.and_then(|id| i32::try_from(id).ok()).map(NodeId);
         local.shared.set_controller(node);
         if status.changed().await.is_err() {

@@ -386,6 +386,12 @@ impl Serving {
                     }
                 }
                 why = &mut giving_up => return End::Surrendered(why),
+                // A fence shows in the lease's state first.
+                why = self.lease.ended(), if *lease.borrow() != LeaseState::Fenced => {
+                    running.broker.metrics.background_failures.inc();
+                    tracing::error!(%why, "the lease is no longer kept");
+                    return End::Fenced(why);
+                }
                 changed = lease.changed() => {
                     if changed.is_err() {
                         return End::Fenced("the lease is no longer kept".to_owned());

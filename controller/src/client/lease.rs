@@ -109,6 +109,15 @@ impl LeaseKeeper {
     pub fn lease(&self) -> Lease {
         self.lease.clone()
     }
+
+    /// Returns when nobody keeps the lease any more, and why: fenced, or the keeper has failed. To be
+    /// awaited to its end once.
+    pub async fn ended(&mut self) -> String {
+        match (&mut self.task).await {
+            Ok(()) => "the epoch is fenced".to_owned(),
+            Err(error) => format!("the keeper of the lease has failed: {error}"),
+        }
+    }
 }
 
 impl Drop for LeaseKeeper {

@@ -34,8 +34,12 @@ pub(crate) struct Local {
     pub(crate) sessions: Mutex<Sessions>,
     pub(crate) voter: Target,
     pub(crate) channels: Channels,
+    /// Other nodes can call here.
+    pub(crate) listens: bool,
     /// Calls of other nodes that were answered, raft's own not counted.
     calls: AtomicU64,
+    /// Times that another voter came to lead, as seen here.
+    leaders: AtomicU64,
 }
 
 /// Why something was not done here.
@@ -81,13 +85,25 @@ impl Local {
             sessions: Mutex::new(Sessions::new(lease)),
             voter,
             channels,
+            listens: true,
             calls: AtomicU64::new(0),
+            leaders: AtomicU64::new(0),
         }
     }
 
     /// Another node asks something.
     pub(crate) fn called(&self) {
         self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Another voter leads from now on.
+    pub(crate) fn led_anew(&self) {
+        self.leaders.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Times that another voter came to lead, as seen here.
+    pub(crate) fn leaders(&self) -> u64 {
+        self.leaders.load(Ordering::Relaxed)
     }
 
     /// How many calls of other nodes were answered.

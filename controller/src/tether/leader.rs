@@ -12,12 +12,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
 use super::{Judge, Tether};
-use crate::limits::{ELECTION_FIRST, ELECTION_TURN, MAX_VOTERS};
+use crate::limits::{ELECTION_FIRST, ELECTION_TRIES, ELECTION_TURN, MAX_VOTERS};
 use crate::raft::{Local, node::Status};
 use crate::rpc::Target;
 
@@ -25,6 +26,14 @@ use crate::rpc::Target;
 struct Leader {
     local: Arc<Local>,
     leader: u64,
+    tried: Mutex<Tried>,
+}
+
+/// How often this voter asked in a term.
+#[derive(Default)]
+struct Tried {
+    term: u64,
+    times: u32,
 }
 
 /// Keeps a tether to whoever leads the controllers, until aborted. While nobody does, the one to
@@ -79,6 +88,7 @@ fn tether(local: &Arc<Local>, target: &Target) -> Option<Tether<Leader>> {
         judge: Leader {
             local: local.clone(),
             leader: target.node,
+            tried: Mutex::default(),
         },
     })
 }
@@ -101,6 +111,17 @@ impl Leader {
             .filter(|id| *id != self.leader && *id < self.local.voter.node);
         u32::try_from(before.take(MAX_VOTERS).count()).unwrap_or(u32::MAX)
     }
+
+    /// How often it was asked in this term before.
+    fn count(&self, term: u64) -> u32 {
+        let mut tried = self.tried.lock();
+        if tried.term != term {
+            *tried = Tried { term, times: 0 };
+        }
+        let before = tried.times;
+        tried.times = before.saturating_add(1);
+        before
+    }
 }
 
 impl Judge for Leader {
@@ -111,10 +132,16 @@ impl Judge for Leader {
         if self.term() != Some(term) {
             return;
         }
-        tracing::warn!(
-            leader = self.leader,
-            "the host of the controllers' leader answers and its process is gone: asking for votes"
-        );
+        match self.count(term) {
+            0 => tracing::warn!(
+                leader = self.leader,
+                "the host of the controllers' leader answers and its process is gone: asking for \
+                 votes"
+            ),
+            // Without a majority there is nothing to win: raft's own time-outs are soon enough.
+            ELECTION_TRIES.. => return,
+            _ => {}
+        }
         self.local.ask_for_votes().await;
     }
 

@@ -4,18 +4,22 @@ use anyhow::{Result, bail};
 use controller::{NEWEST_LEVEL, VERSION_FEATURE};
 use env::Env;
 use protocol::Response;
+use protocol::messages::describe_configs_request::DescribeConfigsResource;
 use protocol::messages::update_features_request::FeatureUpdateKey;
 use protocol::messages::{
-    ApiVersionsRequest, DescribeClusterRequest, UnregisterBrokerRequest, UpdateFeaturesRequest,
+    ApiVersionsRequest, DescribeClusterRequest, DescribeConfigsRequest, UnregisterBrokerRequest,
+    UpdateFeaturesRequest,
 };
 use serde_json::json;
 
 use crate::cli::output::{Format, Rows, line};
 use crate::cli::remote::{Remote, text};
-use crate::client::Error;
+use crate::client::{Cluster, Error};
 
 /// Kafka's number for an update that raises a level.
 const UPGRADE: i8 = 1;
+/// Kafka's number for a broker, in requests about configurations.
+const BROKER: i8 = 4;
 
 pub(super) async fn describe(env: &Env, remote: &Remote) -> Result<()> {
     let mut cluster = remote.cluster(env).await?;
@@ -36,14 +40,21 @@ pub(super) async fn describe(env: &Env, remote: &Remote) -> Result<()> {
         let level = feature.max_version_level;
         features.push(vec![json!(feature.name.to_string()), json!(level)]);
     }
-    let mut brokers = Rows::new(&["node", "host", "port", "rack", "state"]);
+    let mut brokers = Rows::new(&["node", "host", "port", "rack", "state", "lease_ms"]);
+    // So that the brokers' addresses are known.
+    cluster.metadata(Some(&[])).await?;
     for broker in &answer.brokers {
+        let lease = match broker.is_fenced {
+            true => None,
+            false => lease_ms(&mut cluster, broker.broker_id.0).await,
+        };
         brokers.push(vec![
             json!(broker.broker_id.0),
             json!(broker.host.to_string()),
             json!(broker.port),
             json!(broker.rack.as_ref().map(|rack| rack.to_string())),
             json!(if broker.is_fenced { "fenced" } else { "live" }),
+            json!(lease),
         ]);
     }
     let id = answer.cluster_id.to_string();
@@ -67,6 +78,28 @@ pub(super) async fn describe(env: &Env, remote: &Remote) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The broker's own `lease.ms`, if it answers. They should be the same: what counts for a broker is
+/// the shorter one of its own and that of the controllers' leader.
+async fn lease_ms(cluster: &mut Cluster, node: i32) -> Option<i64> {
+    let resource = DescribeConfigsResource::default()
+        .with_resource_type(BROKER)
+        .with_resource_name(text(&node.to_string()))
+        .with_configuration_keys(Some(vec![text("lease.ms")]));
+    let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
+    let answered = cluster.call_node(node, request, i16::MAX).await;
+    let Ok(Response::DescribeConfigs(answer)) = answered else {
+        return None;
+    };
+    let found = answer
+        .results
+        .into_iter()
+        .next()?
+        .configs
+        .into_iter()
+        .next()?;
+    found.value?.parse().ok()
 }
 
 pub(super) async fn finalize(env: &Env, remote: &Remote, level: Option<u16>) -> Result<()> {

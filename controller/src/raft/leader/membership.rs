@@ -122,6 +122,14 @@ impl Local {
                 "voter {node} stands with another directory: remove it first, then add it"
             )));
         }
+        if !self.listens {
+            return Err(invalid(format!(
+                "voter {} is alone and listens for no other's calls: give its file \
+                 controller.quorum.voters, with itself, and a CONTROLLER listener; start it anew, \
+                 then add voter {node}",
+                self.voter.node
+            )));
+        }
         if !votes && standing.voter_ids().count() >= MAX_VOTERS {
             return Err(invalid(format!("{MAX_VOTERS} voters are the most")));
         }

@@ -1,8 +1,8 @@
 //! How soon another voter leads, and what makes none lead.
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::quorum::{Cluster, NODES, ip, level};
+use super::quorum::{Cluster, NODES, address, ip, level};
 use super::*;
 
 /// The term that every running voter is in, and whom it takes for the leader.
@@ -93,4 +93,36 @@ async fn the_evidence_of_one_voter_alone_changes_nothing() {
     client.submit(level("f", 1)).await.unwrap();
     cluster.assert_equal_states().await;
     assert_eq!(seen(&cluster), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_voter_says_so_unless_it_is_added_again() {
+    for leads in [false, true] {
+        let cluster = Cluster::begun(81).await;
+        sleep(Duration::from_secs(8)).await;
+        let leader = cluster.leader().await;
+        let gone = NODES.into_iter().find(|node| (*node == leader) == leads);
+        let gone = gone.unwrap();
+        let other = NODES.into_iter().find(|node| *node != gone).unwrap();
+        let client = cluster.client(other);
+        let mut failure = cluster.running[&gone].failure();
+        client.remove_voter(NodeId(gone)).await.unwrap();
+        sleep(Duration::from_secs(5)).await;
+        client.add_voter(&address(gone)).await.unwrap();
+        sleep(Duration::from_secs(60)).await;
+        for controller in cluster.running.values() {
+            assert_eq!(*controller.failure().borrow(), None, "all are members");
+        }
+        client.remove_voter(NodeId(gone)).await.unwrap();
+        let said = failure.wait_for(Option::is_some);
+        let said = timeout(Duration::from_secs(30), said).await.unwrap();
+        let said = said.unwrap().clone().unwrap();
+        assert!(said.contains("was removed"), "{said}");
+        client.submit(level("on", 1)).await.unwrap();
+        let left = cluster.running.iter().filter(|(node, _)| **node != gone);
+        for (_, controller) in left {
+            assert_eq!(*controller.failure().borrow(), None);
+            assert!(controller.client().elections().unwrap().1 > 0);
+        }
+    }
 }

@@ -180,6 +180,31 @@ async fn a_voter_that_the_leader_cannot_reach_does_not_count() {
     cluster.assert_equal_states().await;
 }
 
+/// A voter that began alone, by a file that names no voters, cannot be called back.
+#[tokio::test(start_paused = true)]
+async fn one_that_listens_nowhere_takes_no_other_voter() {
+    let mut cluster = Cluster::new(41);
+    let alone = ControllerSettings {
+        node: NodeId(1),
+        voters: [(NodeId(1), address(1))].into(),
+        ..settings(std::path::Path::new("/data"))
+    };
+    let alone = Controller::start(cluster.hosts[&1].env(), alone).await;
+    let alone = alone.unwrap();
+    let second = tokio::spawn(cluster.start(2, &[1, 2]));
+    let refused = alone.client().add_voter(&address(2)).await.unwrap_err();
+    assert!(refused.to_string().contains("CONTROLLER"), "{refused}");
+    alone.client().submit(level("f", 1)).await.unwrap();
+    alone.shutdown().await.unwrap();
+    // Started anew with a listener it does, over the log that it has.
+    let first = cluster.start(1, &[1]).await.unwrap();
+    let added = first.client().add_voter(&address(2)).await.unwrap();
+    assert_eq!(added, NodeId(2));
+    cluster.running.insert(1, first);
+    cluster.running.insert(2, second.await.unwrap().unwrap());
+    cluster.assert_equal_states().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_learner_that_never_came_up_is_taken_out_again_and_may_move() {
     let mut cluster = Cluster::new(36);

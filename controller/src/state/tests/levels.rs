@@ -40,3 +40,34 @@ fn a_state_of_a_later_level_is_not_gone_on_from() {
     let refused = world.state.check_known().unwrap_err();
     assert!(refused.to_string().contains("newer"), "{refused}");
 }
+
+/// `RegisterBroker.directory` needs no level: what `apply` does and answers is the same without it,
+/// so that a build that never heard of it (its voters drop the field) holds the same state but for
+/// that. Only the leader looks at it, and a directory that is not known proves no death.
+#[test]
+fn a_directory_changes_nothing_that_apply_decides() {
+    let (mut with, mut without) = (World::newest(), World::newest());
+    for n in 0..3u128 {
+        let register = |directory| RegisterBroker {
+            node: NodeId(7),
+            incarnation: Uuid::from_u128(50 + n),
+            listeners: Vec::new(),
+            rack: None,
+            directory,
+        };
+        let named = Command::RegisterBroker(register(Uuid::from_u128(900 + n % 2)));
+        let nameless = Command::RegisterBroker(register(Uuid::nil()));
+        assert_eq!(with.done(named), without.done(nameless));
+    }
+    let strip = |mut image: crate::image::Image| {
+        let mut brokers = (*image.brokers).clone();
+        for broker in brokers.values_mut() {
+            broker.directory = Uuid::nil();
+        }
+        image.brokers = std::sync::Arc::new(brokers);
+        image
+    };
+    let of = |world: &World| strip(crate::image::Image::new(&world.state));
+    assert_eq!(of(&with).brokers, of(&without).brokers);
+    assert_eq!(of(&with).wals, of(&without).wals);
+}
