@@ -14,6 +14,7 @@ mod remote;
 mod serve;
 mod settings;
 mod time;
+mod tls;
 mod topic;
 mod topic_move;
 mod wal;

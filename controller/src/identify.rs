@@ -7,6 +7,7 @@ use protocol::NodeId;
 use uuid::Uuid;
 
 use crate::error::Error;
+use crate::rpc::tls::Tls;
 use crate::rpc::{Channels, Target, method, wire};
 
 /// What a voter says of itself.
@@ -20,17 +21,22 @@ pub struct VoterIdentity {
     pub has_log: bool,
 }
 
-/// Asks the voter at `address` (`host:port`) who it is.
+/// Asks the voter at `address` (`host:port`) who it is; with `tls`, where the controllers have that.
 ///
 /// # Errors
 /// `Unavailable` when it does not answer `within` that time; `Corrupt`.
-pub async fn identify(env: &Env, address: &str, within: Duration) -> Result<VoterIdentity, Error> {
+pub async fn identify(
+    env: &Env,
+    address: &str,
+    tls: Option<&Tls>,
+    within: Duration,
+) -> Result<VoterIdentity, Error> {
     let target = Target {
         node: 0,
         address: address.to_owned(),
         directory: Uuid::nil(),
     };
-    let channels = Channels::new(env.net.clone());
+    let channels = Channels::new(env.net.clone(), tls.cloned());
     let asked = channels.ask(&target, method::IDENTIFY, wire::Nothing {}, within);
     let found: wire::Identity = asked.await.map_err(|status| Error::Unavailable {
         reason: format!("{address}: {}", status.message()),

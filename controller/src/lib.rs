@@ -52,6 +52,7 @@ pub use lease::{Lease, LeaseState, Marks};
 pub use level::{NEWEST_LEVEL, OLDEST_LEVEL, VERSION_FEATURE};
 pub use observer::{Observer, ObserverSettings};
 pub use quorum::{Quorum, QuorumMember};
+pub use rpc::tls::{Tls, TlsFiles};
 pub use server::{Controller, ControllerSettings};
 pub use state::{Condemned, PartitionState, State, WalPhase, check_topic_name};
 pub use types::{Claim, ClusterId, CommandId, Digest, ObjectRef, SliceOutcome, SliceRef};

@@ -133,6 +133,20 @@ pub const RPC_KEEPALIVE: Duration = Duration::from_secs(2);
 pub const RPC_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(4);
 /// Pause after a connection could not be accepted.
 pub const RPC_ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Longest TLS handshake of the callee.
+pub const TLS_ACCEPT: Duration = Duration::from_secs(5);
+/// Longest TLS handshake of the caller: less than `RPC_CONNECT_TIMEOUT`, so that it is told why.
+pub const TLS_CONNECT: Duration = Duration::from_millis(1500);
+/// TLS handshakes of other nodes at once; beyond them the oldest is given up.
+pub const MAX_TLS_HANDSHAKES: usize = 64;
+/// Largest file with certificates or a key, bytes.
+pub const MAX_TLS_FILE_BYTES: usize = 1024 * 1024;
+/// Shortest time between two looks at those files.
+pub const TLS_FILES_PAUSE: Duration = Duration::from_secs(1);
+/// How long before its end a certificate is complained of.
+pub const TLS_EXPIRES_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Shortest time between two complaints of connections that fail for their TLS.
+pub const TLS_COMPLAINT: Duration = Duration::from_secs(1);
 /// How long one call to the leader may take: longer than an election.
 pub const RPC_TIMEOUT: Duration = Duration::from_secs(5);
 /// Silence after which a stream of log entries is given up.

@@ -25,6 +25,7 @@ use crate::error::Error;
 use crate::image::Image;
 use crate::limits::MAX_CONTROLLERS;
 use crate::rpc::Channels;
+use crate::rpc::tls::Tls;
 use follow::Follow;
 pub(crate) use remote::Remote;
 
@@ -35,6 +36,8 @@ pub struct ObserverSettings {
     pub controllers: Vec<String>,
     /// How long a broker may be silent: the same as the controllers' own.
     pub lease: Duration,
+    /// Mutual TLS, if the controllers have it.
+    pub tls: Option<Tls>,
 }
 
 /// A process without a voter.
@@ -66,7 +69,7 @@ impl Observer {
     ) -> Result<Self, Error> {
         check_addresses(&settings.controllers)?;
         let (publish, image) = watch::channel(Arc::new(Image::default()));
-        let channels = Channels::new(env.net.clone());
+        let channels = Channels::new(env.net.clone(), settings.tls);
         let remote = Remote::new(channels, settings.controllers, image.clone());
         let remote = Arc::new(remote);
         let (failed, mut failure) = watch::channel(None);

@@ -2,14 +2,17 @@
 //!
 //! ```text
 //!   raft/network, client ──▶ Channels ──one connection per address──▶ serve ──▶ raft/serve, leader
+//!                              └──────────── mutual TLS (tls) ────────┘
 //! ```
 //!
 //! **Invariants:** every call has a deadline; a call names the voter and the directory it is meant
 //! for, and nobody else answers it; what is decoded is bounded by `limits`.
 
+mod accept;
 mod channels;
 pub(crate) mod query;
 mod server;
+pub(crate) mod tls;
 pub(crate) mod wire;
 
 pub(crate) use channels::{Channels, Target};

@@ -26,6 +26,7 @@ use crate::limits::{
 };
 use crate::raft::node::{self, Status};
 use crate::raft::{Local, LogKeeper, Machine, NotDone, Raft, Snapshots};
+use crate::rpc::tls::Tls;
 use crate::rpc::{self, Channels, Target};
 use crate::state::Cluster;
 use crate::tether;
@@ -49,6 +50,8 @@ pub struct ControllerSettings {
     pub generation: u32,
     /// How long a broker may be silent.
     pub lease: Duration,
+    /// Mutual TLS for all calls between nodes, if any.
+    pub tls: Option<Tls>,
 }
 
 /// A running voter.
@@ -97,7 +100,8 @@ impl Controller {
             return Err(Error::corrupt(what, "the log is gone, a snapshot is there"));
         }
         let shared = machine.shared();
-        let channels = Channels::new(env.net.clone());
+        let tls = settings.tls.clone();
+        let channels = Channels::new(env.net.clone(), tls.clone());
         let raft = node::start(id, channels.clone(), store, machine).await?;
         let own = Target {
             node: id,
@@ -113,8 +117,11 @@ impl Controller {
         let (following, status) = watch::channel(Status::default());
         let (failed, failure) = watch::channel(None);
         if let Some(listener) = settings.listener.take() {
+            if let Some(tls) = &tls {
+                tls.warn_unless_it_serves(&local.voter.address);
+            }
             let service = VoterService::new(local.clone());
-            tasks.spawn(rpc::serve(listener, service));
+            tasks.spawn(rpc::serve(listener, tls, service));
         }
         let known = local.channels.clone();
         tasks.spawn(node::follow(raft.clone(), following, known));

@@ -15,6 +15,7 @@ use super::admin::Admin;
 use super::offline::Offline;
 use super::output::{Format, Rows};
 use super::remote::Remote;
+use super::tls::TlsArgs;
 
 /// Look at a cluster, and change its controllers.
 #[derive(Args, Debug)]
@@ -46,6 +47,8 @@ enum ClusterCommand {
     AddVoter {
         /// HOST:PORT of its controllers' listener.
         address: String,
+        #[command(flatten)]
+        tls: TlsArgs,
     },
     /// Takes a voter out of the controllers: its disk is lost, or its node goes for good.
     RemoveVoter {
@@ -101,7 +104,9 @@ pub(crate) async fn run(env: &Env, args: ClusterArgs) -> Result<()> {
         ClusterCommand::Init(args) => init::run(env, &remote, &args).await,
         ClusterCommand::Status => voters::status(env, &remote).await,
         ClusterCommand::Describe => describe::describe(env, &remote).await,
-        ClusterCommand::AddVoter { address } => voters::add(env, &remote, &address).await,
+        ClusterCommand::AddVoter { address, tls } => {
+            voters::add(env, &remote, &address, &tls).await
+        }
         ClusterCommand::RemoveVoter { node } => voters::remove(env, &remote, node).await,
         ClusterCommand::Finalize { level } => describe::finalize(env, &remote, level).await,
         ClusterCommand::Unregister { node } => describe::unregister(env, &remote, node).await,

@@ -1,7 +1,9 @@
 //! Roles, and who the controllers are.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
+use controller::TlsFiles;
 use controller::limits::MAX_VOTERS;
 use protocol::NodeId;
 
@@ -15,6 +17,11 @@ type Wrong = Vec<(&'static str, String)>;
 const ROLES: &str = "process.roles";
 const VOTERS: &str = "controller.quorum.voters";
 const BOOTSTRAP: &str = "controller.quorum.bootstrap.servers";
+const TLS: [&str; 3] = [
+    "controller.tls.certificate.path",
+    "controller.tls.key.path",
+    "controller.tls.ca.path",
+];
 
 /// What a process is: one at least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +41,8 @@ pub struct Quorum {
     pub bootstrap: Vec<HostPort>,
     /// Where other nodes' calls come in.
     pub listener: Option<ListenerConfig>,
+    /// Mutual TLS for all calls between nodes.
+    pub tls: Option<TlsFiles>,
 }
 
 impl Quorum {
@@ -70,6 +79,7 @@ pub(super) fn read(
         voters: read_voters(values.text(VOTERS), wrong),
         bootstrap: bootstrap(values, wrong),
         listener,
+        tls: tls(values, wrong),
     };
     // What cannot be read is one problem, and no further ones.
     if wrong.len() == before {
@@ -176,6 +186,35 @@ fn bootstrap(values: &Values, wrong: &mut Wrong) -> Vec<HostPort> {
     found
 }
 
+/// All three paths, or none.
+fn tls(values: &Values, wrong: &mut Wrong) -> Option<TlsFiles> {
+    let [certificate, key, ca] = TLS.map(|name| values.text(name));
+    let missing: Vec<&str> = TLS
+        .into_iter()
+        .filter(|name| values.text(name).is_empty())
+        .collect();
+    if missing.len() == TLS.len() {
+        return None;
+    }
+    if let Some(first) = missing.first() {
+        let message = format!(
+            "TLS between nodes needs all three of {}: {} set",
+            TLS.join(", "),
+            match missing.as_slice() {
+                [one] => format!("{one} is not"),
+                more => format!("{} are not", more.join(" and ")),
+            }
+        );
+        wrong.push((*first, message));
+        return None;
+    }
+    Some(TlsFiles {
+        certificate: PathBuf::from(certificate),
+        key: PathBuf::from(key),
+        ca: PathBuf::from(ca),
+    })
+}
+
 fn check_voter(quorum: &Quorum, node: NodeId, wrong: &mut Wrong) {
     let Quorum {
         voters, listener, ..
@@ -240,6 +279,11 @@ pub(super) fn warnings(
     if !roles.broker && values.text("object.store.url").is_empty() {
         let message = "object.store.url is not set: this controller writes no checkpoints of the \
                        cluster's state";
+        warnings.push(message.to_owned());
+    }
+    if quorum.tls.is_some() && roles.controller && quorum.listener.is_none() {
+        let message = "controller.tls.*: without effect, since this node is alone and listens for \
+                       no others";
         warnings.push(message.to_owned());
     }
     let count = quorum.voters.len();
@@ -343,6 +387,27 @@ mod tests {
             assert!(text.contains(cause), "{settings:?}: {text}");
             assert!(text.contains("1 problem"), "{settings:?}: {text}");
         }
+    }
+
+    #[test]
+    fn tls_is_all_or_nothing_and_nothing_when_alone() {
+        let paths = TLS.map(|name| (name, "/tls/x.pem"));
+        let three = [THREE, LISTENERS, STORE];
+        let config = Config::with(&[three.as_slice(), &paths].concat()).unwrap();
+        let files = config.quorum.tls.unwrap();
+        assert_eq!(files.key, PathBuf::from("/tls/x.pem"));
+        assert_eq!(config.warnings, Vec::<String>::new());
+        let text = problems(&[three.as_slice(), &paths[..1]].concat());
+        let cause = "controller.tls.key.path and controller.tls.ca.path are not set";
+        assert!(text.contains(cause), "{text}");
+        let text = problems(&[three.as_slice(), &paths[1..]].concat());
+        assert!(text.contains("certificate.path is not set"), "{text}");
+        let alone = Config::with(&paths).unwrap();
+        assert!(
+            alone.warnings[0].contains("without effect"),
+            "{:?}",
+            alone.warnings
+        );
     }
 
     #[test]

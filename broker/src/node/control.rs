@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use controller::{Client, Controller, ControllerSettings, Observer, ObserverSettings};
+use controller::{Client, Controller, ControllerSettings, Observer, ObserverSettings, Tls};
 use tokio::sync::watch;
 
 use super::{Bound, Context, NodeError, Sockets, Status};
@@ -35,7 +35,10 @@ impl Control {
         };
         say("looking for the voters");
         let calls = sockets.controller.take();
-        let settings = settings(context, &sockets.kafka, calls);
+        let mut settings = settings(context, &sockets.kafka, calls);
+        if settings.listener.is_some() {
+            settings.tls = tls(context).await?;
+        }
         let voter = Controller::start_telling(context.env.clone(), settings, say).await?;
         if let Some(bytes) = context.parts.pace.snapshot_bytes {
             voter.snapshot_after(bytes);
@@ -56,6 +59,7 @@ impl Control {
         let settings = ObserverSettings {
             controllers,
             lease: context.config.time("lease.ms").unwrap_or_default(),
+            tls: tls(context).await?,
         };
         let observer = Observer::start(context.env.clone(), settings).await?;
         Ok(Self::Observer(observer))
@@ -114,6 +118,15 @@ fn settings(context: &Context, kafka: &[Bound], calls: Option<Bound>) -> Control
         cluster: None,
         generation: 1,
         lease: config.time("lease.ms").unwrap_or_default(),
+        tls: None,
+    }
+}
+
+/// What calls between nodes are secured with, if anything.
+async fn tls(context: &Context) -> Result<Option<Tls>, NodeError> {
+    match &context.config.quorum.tls {
+        Some(files) => Ok(Some(Tls::open(&context.env, files.clone()).await?)),
+        None => Ok(None),
     }
 }
 

@@ -17,6 +17,7 @@ async fn start(dir: &std::path::Path) -> Controller {
         cluster: None,
         generation: 1,
         lease: Duration::from_secs(6),
+        tls: None,
     };
     Controller::start(env::real::env(), settings).await.unwrap()
 }

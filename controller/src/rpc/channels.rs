@@ -20,6 +20,7 @@ use tonic_prost::ProstCodec;
 use uuid::Uuid;
 
 use super::server::{DIRECTORY, NODE};
+use super::tls::{Link, Side, Tls, Why};
 use crate::limits::{
     MAX_CHANNELS, MAX_RPC_BYTES, RPC_CONNECT_TIMEOUT, RPC_KEEPALIVE, RPC_KEEPALIVE_TIMEOUT,
 };
@@ -41,9 +42,17 @@ pub(crate) struct Channels(Arc<Inner>);
 
 struct Inner {
     net: Arc<dyn Network>,
-    open: Mutex<BTreeMap<String, Channel>>,
+    tls: Option<Tls>,
+    open: Mutex<BTreeMap<String, Line>>,
     /// Where the members stand now: openraft keeps to the address that it began with.
     members: Mutex<BTreeMap<u64, Target>>,
+}
+
+/// The way to one address.
+#[derive(Clone)]
+struct Line {
+    channel: Channel,
+    why: Why,
 }
 
 // === impl Target ===
@@ -62,9 +71,11 @@ impl Target {
 // === impl Channels ===
 
 impl Channels {
-    pub(crate) fn new(net: Arc<dyn Network>) -> Self {
+    /// With `tls`, every connection is TLS.
+    pub(crate) fn new(net: Arc<dyn Network>, tls: Option<Tls>) -> Self {
         Self(Arc::new(Inner {
             net,
+            tls,
             open: Mutex::default(),
             members: Mutex::default(),
         }))
@@ -84,10 +95,10 @@ impl Channels {
         now.unwrap_or(target).clone()
     }
 
-    fn to(&self, address: &str) -> Result<Channel, Status> {
+    fn to(&self, address: &str) -> Result<Line, Status> {
         let mut open = self.0.open.lock();
-        if let Some(channel) = open.get(address) {
-            return Ok(channel.clone());
+        if let Some(line) = open.get(address) {
+            return Ok(line.clone());
         }
         if open.len() >= MAX_CHANNELS {
             open.clear();
@@ -98,13 +109,15 @@ impl Channels {
             .http2_keep_alive_interval(RPC_KEEPALIVE)
             .keep_alive_timeout(RPC_KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true);
-        let net = self.0.net.clone();
+        let why = Why::default();
+        let (net, tls, because) = (self.0.net.clone(), self.0.tls.clone(), why.clone());
         let channel = endpoint.connect_with_connector_lazy(tower::service_fn(move |uri: Uri| {
-            let net = net.clone();
-            async move { connect(&*net, &uri).await.map(TokioIo::new) }
+            let (net, tls, why) = (net.clone(), tls.clone(), because.clone());
+            async move { connect(&*net, tls, why, &uri).await.map(TokioIo::new) }
         }));
-        open.insert(address.to_owned(), channel.clone());
-        Ok(channel)
+        let line = Line { channel, why };
+        open.insert(address.to_owned(), line.clone());
+        Ok(line)
     }
 
     /// One question, one answer, within a deadline that the callee knows too.
@@ -119,7 +132,8 @@ impl Channels {
         Q: Message + 'static,
         A: Message + Default + 'static,
     {
-        let mut grpc = grpc(self.to(&target.address)?);
+        let Line { channel, why } = self.to(&target.address)?;
+        let mut grpc = grpc(channel);
         let mut request = addressed(question, target);
         request.set_timeout(within);
         let call = async move {
@@ -128,7 +142,7 @@ impl Channels {
             grpc.unary(request, PathAndQuery::from_static(method), codec)
                 .await
         };
-        Ok(in_time(within, call).await?.into_inner())
+        Ok(in_time(within, call, &why).await?.into_inner())
     }
 
     /// Many messages, one answer.
@@ -143,7 +157,8 @@ impl Channels {
         Q: Message + 'static,
         A: Message + Default + 'static,
     {
-        let mut grpc = grpc(self.to(&target.address)?);
+        let Line { channel, why } = self.to(&target.address)?;
+        let mut grpc = grpc(channel);
         let request = addressed(messages, target);
         let call = async move {
             ready(&mut grpc).await?;
@@ -151,7 +166,7 @@ impl Channels {
             grpc.client_streaming(request, PathAndQuery::from_static(method), codec)
                 .await
         };
-        Ok(in_time(within, call).await?.into_inner())
+        Ok(in_time(within, call, &why).await?.into_inner())
     }
 
     /// One question, many answers. The deadline is for the first sign of life; the caller watches
@@ -167,7 +182,8 @@ impl Channels {
         Q: Message + 'static,
         A: Message + Default + 'static,
     {
-        let mut grpc = grpc(self.to(&target.address)?);
+        let Line { channel, why } = self.to(&target.address)?;
+        let mut grpc = grpc(channel);
         let request = addressed(question, target);
         let call = async move {
             ready(&mut grpc).await?;
@@ -175,7 +191,7 @@ impl Channels {
             grpc.server_streaming(request, PathAndQuery::from_static(method), codec)
                 .await
         };
-        Ok(in_time(within, call).await?.into_inner())
+        Ok(in_time(within, call, &why).await?.into_inner())
     }
 
     /// Many messages, as many answers. The deadline is for the first sign of life; the caller
@@ -191,7 +207,8 @@ impl Channels {
         Q: Message + 'static,
         A: Message + Default + 'static,
     {
-        let mut grpc = grpc(self.to(&target.address)?);
+        let Line { channel, why } = self.to(&target.address)?;
+        let mut grpc = grpc(channel);
         let request = addressed(messages, target);
         let call = async move {
             ready(&mut grpc).await?;
@@ -199,19 +216,25 @@ impl Channels {
             grpc.streaming(request, PathAndQuery::from_static(method), codec)
                 .await
         };
-        Ok(in_time(within, call).await?.into_inner())
+        Ok(in_time(within, call, &why).await?.into_inner())
     }
 }
 
-/// Gives up after `within`.
+/// Gives up after `within`; says why the connection broke where that is known.
 async fn in_time<T>(
     within: Duration,
     call: impl Future<Output = Result<T, Status>>,
+    why: &Why,
 ) -> Result<T, Status> {
-    timeout(within, call).await.unwrap_or_else(|_| {
+    let called = timeout(within, call).await.unwrap_or_else(|_| {
         Err(Status::deadline_exceeded(format!(
             "no answer within {within:?}"
         )))
+    });
+    called.map_err(|status| match why.get() {
+        // It never came to a call: nobody there has said anything.
+        Some(why) => Status::unavailable(why),
+        None => status,
     })
 }
 
@@ -239,10 +262,27 @@ fn addressed<T>(message: T, target: &Target) -> Request<T> {
     request
 }
 
-async fn connect(net: &dyn Network, uri: &Uri) -> std::io::Result<BoxStream> {
+async fn connect(
+    net: &dyn Network,
+    tls: Option<Tls>,
+    why: Why,
+    uri: &Uri,
+) -> std::io::Result<Link> {
     let host = uri.host().unwrap_or_default();
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let port = uri.port_u16().unwrap_or_default();
+    let peer = format!("{host}:{port}");
+    why.clear();
+    let mut stream = reach(net, host, port).await?;
+    if let Some(tls) = &tls {
+        stream = tls.connect(stream, host).await.inspect_err(|error| {
+            why.set(Side::Caller, &peer, &error.to_string());
+        })?;
+    }
+    Ok(Link::new(stream, tls, Side::Caller, peer, why))
+}
+
+async fn reach(net: &dyn Network, host: &str, port: u16) -> std::io::Result<BoxStream> {
     let mut last = std::io::Error::new(
         std::io::ErrorKind::NotFound,
         format!("{host} has no address"),

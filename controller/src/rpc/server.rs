@@ -5,20 +5,20 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use env::{BoxStream, Listener};
+use env::Listener;
 use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
-use tokio::time::sleep;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
 use uuid::Uuid;
 
+use super::accept::Incoming;
+use super::tls::{Link, Tls};
 use crate::limits::{
-    MAX_RPCS_PER_CONNECTION, RPC_ACCEPT_PAUSE, RPC_KEEPALIVE, RPC_KEEPALIVE_TIMEOUT,
-    RPC_STREAM_WINDOW,
+    MAX_RPCS_PER_CONNECTION, RPC_KEEPALIVE, RPC_KEEPALIVE_TIMEOUT, RPC_STREAM_WINDOW,
 };
 
 /// Header: the voter that a call is for.
@@ -40,12 +40,16 @@ pub(crate) trait Service: Clone + Send + 'static {
 }
 
 /// Serves until dropped; connections end then, too.
-pub(crate) async fn serve(listener: Box<dyn Listener>, service: impl Service) {
+pub(crate) async fn serve(listener: Box<dyn Listener>, tls: Option<Tls>, service: impl Service) {
+    serve_incoming(Incoming::new(listener, tls), service).await;
+}
+
+pub(super) async fn serve_incoming(incoming: Incoming, service: impl Service) {
     let (_serving, served) = watch::channel(());
-    let incoming = futures::stream::unfold((listener, served), |(listener, served)| async move {
-        let stream = accept(&*listener).await;
-        let next = Accepted::new(stream, served.clone());
-        Some((Ok::<_, Infallible>(next), (listener, served)))
+    let incoming = (incoming, served);
+    let incoming = futures::stream::unfold(incoming, |(mut incoming, served)| async move {
+        let next = Accepted::new(incoming.next().await, served.clone());
+        Some((Ok::<_, Infallible>(next), (incoming, served)))
     });
     let served = Server::builder()
         .max_concurrent_streams(MAX_RPCS_PER_CONNECTION)
@@ -58,18 +62,6 @@ pub(crate) async fn serve(listener: Box<dyn Listener>, service: impl Service) {
         .await;
     if let Err(error) = served {
         tracing::error!(%error, "calls from other nodes are no longer answered");
-    }
-}
-
-async fn accept(listener: &dyn Listener) -> BoxStream {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => return stream,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a node's connection");
-                sleep(RPC_ACCEPT_PAUSE).await;
-            }
-        }
     }
 }
 
@@ -122,7 +114,7 @@ impl<S: Service> tower::Service<http::Request<Body>> for Adapter<S> {
 /// A connection of `env`'s network, as tonic wants it. tonic serves each in a task of its own, which
 /// nobody stops: it fails when the server is dropped.
 struct Accepted {
-    stream: BoxStream,
+    stream: Link,
     /// `None` once the server is gone.
     serving: Option<BoxFuture<'static, ()>>,
 }
@@ -130,7 +122,7 @@ struct Accepted {
 // === impl Accepted ===
 
 impl Accepted {
-    fn new(stream: BoxStream, mut served: watch::Receiver<()>) -> Self {
+    fn new(stream: Link, mut served: watch::Receiver<()>) -> Self {
         let serving = async move { while served.changed().await.is_ok() {} };
         Self {
             stream,

@@ -4,6 +4,7 @@ mod faults;
 mod observers;
 mod quorum;
 mod tethers;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,6 +35,7 @@ fn settings(dir: &std::path::Path) -> ControllerSettings {
         cluster: None,
         generation: 1,
         lease: Duration::from_secs(6),
+        tls: None,
     }
 }
 

@@ -78,6 +78,7 @@ impl World {
             cluster: None,
             generation: 1,
             lease: Duration::from_secs(3),
+            tls: None,
         };
         Controller::start(env, settings).await
     }

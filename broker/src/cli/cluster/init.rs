@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use controller::{Observer, ObserverSettings, identify};
+use controller::{Observer, ObserverSettings, Tls, TlsFiles, identify};
 use env::Env;
 use protocol::NodeId;
 use serde_json::json;
@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use crate::cli::output::{Format, Rows, line};
 use crate::cli::remote::Remote;
 use crate::cli::settings::of_file;
+use crate::cli::tls::TlsArgs;
 
 /// How long one voter may take to say who it is.
 const ASKED: Duration = Duration::from_secs(2);
@@ -27,17 +28,21 @@ pub(super) struct InitArgs {
     /// A node's configuration that names them.
     #[arg(long, value_name = "FILE", conflicts_with = "voters")]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 pub(super) async fn run(env: &Env, remote: &Remote, args: &InitArgs) -> Result<()> {
-    let voters = named(args)?;
+    let (voters, configured) = named(args)?;
+    let tls = args.tls.open(env, configured).await?;
     let settings = ObserverSettings {
         controllers: voters.values().cloned().collect(),
         // Nothing is kept with it.
         lease: remote.timeout(),
+        tls: tls.clone(),
     };
     let made = timeout(remote.timeout(), Observer::start(env.clone(), settings)).await;
-    let rows = ask_all(env, &voters).await?;
+    let rows = ask_all(env, tls.as_ref(), &voters).await?;
     let Ok(observer) = made else {
         rows.print(remote.output)?;
         bail!("no cluster within {:?}", remote.timeout());
@@ -62,23 +67,30 @@ pub(super) async fn run(env: &Env, remote: &Remote, args: &InitArgs) -> Result<(
     Ok(())
 }
 
-fn named(args: &InitArgs) -> Result<BTreeMap<NodeId, String>> {
-    let voters = match (&args.voters, &args.config) {
-        (Some(text), _) => crate::config::voters(text).map_err(|why| anyhow::anyhow!(why))?,
-        (None, Some(path)) => of_file(path)?.quorum.voters,
-        (None, None) => BTreeMap::new(),
+fn named(args: &InitArgs) -> Result<(BTreeMap<NodeId, String>, Option<TlsFiles>)> {
+    let (voters, tls) = match (&args.voters, &args.config) {
+        (Some(text), _) => {
+            let voters = crate::config::voters(text).map_err(|why| anyhow::anyhow!(why))?;
+            (voters, None)
+        }
+        (None, Some(path)) => {
+            let quorum = of_file(path)?.quorum;
+            (quorum.voters, quorum.tls)
+        }
+        (None, None) => (BTreeMap::new(), None),
     };
     ensure!(!voters.is_empty(), "no voters are named");
     let voters = voters.into_iter();
-    Ok(voters.map(|(id, at)| (id, at.to_string())).collect())
+    let voters = voters.map(|(id, at)| (id, at.to_string())).collect();
+    Ok((voters, tls))
 }
 
 /// Who answers, and as whom.
-async fn ask_all(env: &Env, voters: &BTreeMap<NodeId, String>) -> Result<Rows> {
+async fn ask_all(env: &Env, tls: Option<&Tls>, voters: &BTreeMap<NodeId, String>) -> Result<Rows> {
     let mut rows = Rows::new(&["voter", "address", "answers", "log", "directory", "why"]);
-    let asked = voters
-        .iter()
-        .map(|(id, address)| async move { (id, address, identify(env, address, ASKED).await) });
+    let asked = voters.iter().map(|(id, address)| async move {
+        (id, address, identify(env, address, tls, ASKED).await)
+    });
     for (id, address, found) in futures::future::join_all(asked).await {
         match found {
             Ok(found) => {

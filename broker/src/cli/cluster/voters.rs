@@ -16,6 +16,7 @@ use serde_json::json;
 
 use crate::cli::output::{Rows, line};
 use crate::cli::remote::{Remote, text};
+use crate::cli::tls::TlsArgs;
 use crate::client::{Cluster, Error};
 use crate::config::HostPort;
 
@@ -113,9 +114,10 @@ pub(super) async fn status(env: &Env, remote: &Remote) -> Result<()> {
     Ok(())
 }
 
-pub(super) async fn add(env: &Env, remote: &Remote, address: &str) -> Result<()> {
+pub(super) async fn add(env: &Env, remote: &Remote, address: &str, tls: &TlsArgs) -> Result<()> {
     let at = HostPort::parse(address).map_err(|why| anyhow::anyhow!(why))?;
-    let found = identify(env, &at.to_string(), ASKED).await?;
+    let tls = tls.open(env, None).await?;
+    let found = identify(env, &at.to_string(), tls.as_ref(), ASKED).await?;
     let listener = add_raft_voter_request::Listener::default()
         .with_name(text("CONTROLLER"))
         .with_host(text(&at.host))

@@ -159,6 +159,7 @@ async fn open(env: &Env, which: &Which) -> Result<Opened> {
         cluster: None,
         generation: 1,
         lease: LEASE,
+        tls: None,
     };
     let controller = Controller::start(env.clone(), settings).await?;
     Ok(Opened {

@@ -17,6 +17,7 @@ fn observer_settings(controllers: &[i32]) -> ObserverSettings {
     ObserverSettings {
         controllers: controllers.iter().map(|node| address(*node)).collect(),
         lease: Duration::from_secs(6),
+        tls: None,
     }
 }
 

@@ -25,6 +25,8 @@ pub(super) struct Cluster {
     pub(super) running: BTreeMap<i32, Controller>,
     /// How long a lease is to a voter; 6 s unless named.
     pub(super) leases: BTreeMap<i32, Duration>,
+    /// Names of certificates, where there is TLS.
+    pub(super) tls: BTreeMap<i32, &'static str>,
 }
 
 // === impl Cluster ===
@@ -38,6 +40,7 @@ impl Cluster {
             hosts: hosts.into(),
             running: BTreeMap::new(),
             leases: BTreeMap::new(),
+            tls: BTreeMap::new(),
         }
     }
 
@@ -47,7 +50,10 @@ impl Cluster {
     }
 
     pub(super) async fn begun(seed: u64) -> Self {
-        let mut cluster = Self::new(seed);
+        Self::begun_with(Self::new(seed)).await
+    }
+
+    pub(super) async fn begun_with(mut cluster: Self) -> Self {
         let starting = NODES.map(|node| cluster.start(node, &NODES));
         let started = futures::future::join_all(starting).await;
         for (node, controller) in NODES.into_iter().zip(started) {
@@ -75,7 +81,12 @@ impl Cluster {
         let voters = voters.collect();
         let lease = self.leases.get(&node).copied();
         let lease = lease.unwrap_or(Duration::from_secs(6));
+        let certificate = self.tls.get(&node).copied();
         async move {
+            let tls = match certificate {
+                Some(name) => Some(super::tls::open(&env, name).await?),
+                None => None,
+            };
             let listener = env.net.bind(SocketAddr::new(ip(node), port)).await;
             let settings = ControllerSettings {
                 dir: "/data/raft".into(),
@@ -85,6 +96,7 @@ impl Cluster {
                 cluster: None,
                 generation: 1,
                 lease,
+                tls,
             };
             Controller::start(env, settings).await
         }

@@ -161,7 +161,7 @@ $(HOST_IP)
 {{- if gt (len $identities) 1 -}}
 {{- fail "workloadIdentity names more than one cloud" -}}
 {{- end -}}
-{{- $own := list "node.id" "broker.id" "process.roles" "broker.rack" "data.dir" "log.dir" "log.dirs" "listeners" "advertised.listeners" "controller.listener.names" "controller.quorum.voters" "controller.quorum.bootstrap.servers" "admin.listen" "memory.budget.bytes" "wal.backend" "object.store.url" "object.store.access.key.id" "object.store.secret.access.key" "shutdown.timeout.ms" -}}
+{{- $own := list "node.id" "broker.id" "process.roles" "broker.rack" "data.dir" "log.dir" "log.dirs" "listeners" "advertised.listeners" "controller.listener.names" "controller.quorum.voters" "controller.quorum.bootstrap.servers" "controller.tls.certificate.path" "controller.tls.key.path" "controller.tls.ca.path" "admin.listen" "memory.budget.bytes" "wal.backend" "object.store.url" "object.store.access.key.id" "object.store.secret.access.key" "shutdown.timeout.ms" -}}
 {{- range $name := concat (keys $v.config) (keys $v.controllers.config) (keys $v.brokers.config) | uniq | sortAlpha -}}
 {{- if has $name $own -}}
 {{- fail (printf "config: %s is computed by the chart, or is a secret; see README.md" $name) -}}

@@ -49,6 +49,15 @@ none. The index of a pod is its ordinal, counted from the start of its StatefulS
 - name: HEADWATER_OBJECT_STORE_URL
   value: {{ . | quote }}
 {{- end }}
+{{- if $v.controllers.tls.secretName }}
+# Here and not in the file: the operator's commands in this pod reach the controllers by it, too.
+- name: HEADWATER_CONTROLLER_TLS_CERTIFICATE_PATH
+  value: /etc/headwater-tls/tls.crt
+- name: HEADWATER_CONTROLLER_TLS_KEY_PATH
+  value: /etc/headwater-tls/tls.key
+- name: HEADWATER_CONTROLLER_TLS_CA_PATH
+  value: /etc/headwater-tls/ca.crt
+{{- end }}
 {{- with $v.log }}
 - name: HEADWATER_LOG
   value: {{ . | quote }}
@@ -202,12 +211,32 @@ spec:
         - name: config
           mountPath: /etc/headwater
           readOnly: true
+        {{- if $v.controllers.tls.secretName }}
+        - name: tls
+          mountPath: /etc/headwater-tls
+          readOnly: true
+        {{- end }}
         - name: data
           mountPath: /var/lib/headwater
   volumes:
     - name: config
       configMap:
         name: {{ include "headwater.fullname" $root }}-{{ $group.component }}
+    {{- with $v.controllers.tls }}
+    {{- if .secretName }}
+    - name: tls
+      secret:
+        secretName: {{ .secretName }}
+        defaultMode: 0440
+        items:
+          - key: {{ .certificateKey }}
+            path: tls.crt
+          - key: {{ .privateKeyKey }}
+            path: tls.key
+          - key: {{ .caKey }}
+            path: ca.crt
+    {{- end }}
+    {{- end }}
     {{- if not $volume }}
     # Nothing durable: the node's lock and scratch. It goes with the pod, and may.
     - name: data
