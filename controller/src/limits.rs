@@ -157,6 +157,8 @@ pub const LEARNER_PATIENCE: Duration = Duration::from_secs(4);
 pub const MAX_TETHERS: usize = 1000;
 /// How long such a connection may take to stand.
 pub const TETHER_CONNECT: Duration = Duration::from_secs(1);
+/// How old one becomes before another takes its place: networks forget idle connections.
+pub const TETHER_AGE: Duration = Duration::from_secs(30);
 /// Pause before one that did not come to stand is tried again.
 pub const TETHER_PAUSE: Duration = Duration::from_secs(1);
 /// Pause between two refusals that together are evidence.

@@ -12,6 +12,8 @@ mod accept;
 mod channels;
 pub(crate) mod query;
 mod server;
+#[cfg(test)]
+mod tests;
 pub(crate) mod tls;
 pub(crate) mod wire;
 

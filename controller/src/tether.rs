@@ -23,7 +23,10 @@ use env::{BoxStream, Network};
 use tokio::io::AsyncReadExt;
 use tokio::time::{sleep, timeout};
 
-use crate::limits::{TETHER_CONNECT, TETHER_PAUSE, TETHER_REFUSAL, TETHER_REFUSAL_MOST};
+use crate::limits::{
+    TETHER_AGE, TETHER_CONNECT, TETHER_PAUSE, TETHER_REFUSAL, TETHER_REFUSAL_MOST,
+};
+use crate::rpc::tls::Tls;
 
 /// What a connect came to.
 enum Reached {
@@ -47,6 +50,8 @@ struct Tether<J> {
     net: Arc<dyn Network>,
     host: String,
     port: u16,
+    /// Where the listener is one of TLS.
+    tls: Option<Tls>,
     judge: J,
 }
 
@@ -57,11 +62,23 @@ impl<J: Judge> Tether<J> {
         loop {
             let mut next = self.reach().await;
             while let Reached::Stands(stream) = next {
-                broken(stream).await;
-                next = self.look().await;
+                next = self.watch(stream).await;
             }
             sleep(TETHER_PAUSE).await;
         }
+    }
+
+    /// Until it breaks, or stands anew: a network may forget an idle connection and tell nobody.
+    async fn watch(&self, mut stream: BoxStream) -> Reached {
+        while timeout(TETHER_AGE, broken(&mut stream)).await.is_err() {
+            match self.reach().await {
+                // The old one is let go only now.
+                Reached::Stands(stream) => return Reached::Stands(stream),
+                Reached::Refused => break,
+                Reached::Unclear => {}
+            }
+        }
+        self.look().await
     }
 
     /// A tether broke. For as long as the host refuses, there is evidence; ends with a new tether,
@@ -95,7 +112,7 @@ impl<J: Judge> Tether<J> {
             let mut reached = Reached::Unclear;
             for address in addresses {
                 match self.net.connect(address).await {
-                    Ok(stream) => return Reached::Stands(stream),
+                    Ok(stream) => return self.secured(stream).await,
                     Err(error) if error.kind() == Io::ConnectionRefused => {
                         reached = Reached::Refused;
                     }
@@ -107,10 +124,21 @@ impl<J: Judge> Tether<J> {
         let reached = timeout(TETHER_CONNECT, reaching).await;
         reached.unwrap_or(Reached::Unclear)
     }
+
+    /// A TLS side does not keep those that say nothing. One that refuses a certificate lives.
+    async fn secured(&self, stream: BoxStream) -> Reached {
+        match &self.tls {
+            None => Reached::Stands(stream),
+            Some(tls) => match tls.connect(stream, &self.host).await {
+                Ok(stream) => Reached::Stands(stream),
+                Err(_) => Reached::Unclear,
+            },
+        }
+    }
 }
 
 /// Waits until the other side closes or resets. It has nothing to say: bytes end it, too.
-async fn broken(mut stream: BoxStream) {
+async fn broken(stream: &mut BoxStream) {
     let mut byte = [0];
     // Closed, reset or answered without being asked: the connection is of no more use.
     let _ = stream.read(&mut byte).await;

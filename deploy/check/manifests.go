@@ -166,6 +166,19 @@ func (r *release) pods() []pod {
 	return pods
 }
 
+// nextBroker is the pod that scaling out by one adds, of each StatefulSet of brokers alone.
+func (r *release) nextBroker() []pod {
+	var next []pod
+	for _, set := range r.of("StatefulSet") {
+		ordinal := number(set.content, "spec", "ordinals", "start") + number(set.content, "spec", "replicas")
+		one := pod{set, fmt.Sprintf("%s-%d", set.name(), ordinal), ordinal}
+		if one.labels()["app.kubernetes.io/component"] == "broker" {
+			next = append(next, one)
+		}
+	}
+	return next
+}
+
 // label is what the API server accepts; no schema says so.
 var label = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?$`)
 

@@ -16,7 +16,8 @@ import (
 // A rehearsal runs the pods of one rendering as processes of this machine: each with the file and
 // environment that Kubernetes would give it, but ports of its own on 127.0.0.1 and one directory as
 // the object store. It asks the probes, puts records through, and stops everything by SIGTERM
-// within the grace that the pods have.
+// within the grace that the pods have. Where brokers are pods of their own, it scales and upgrades
+// them before that, while records are written.
 
 // patience is how long a cluster on a busy machine may take to be ready.
 const patience = 90 * time.Second
@@ -47,7 +48,8 @@ func (r *release) rehearse(binary *binary, image map[string]string, namespace st
 	}
 	defer os.RemoveAll(folder)
 	run := &rehearsal{release: r, binary: binary, folder: folder, namespace: namespace}
-	if err := run.placePods(); err != nil {
+	more := r.nextBroker()
+	if err := run.placePods(append(r.pods(), more...)); err != nil {
 		return 0, err
 	}
 	defer run.kill()
@@ -62,17 +64,56 @@ func (r *release) rehearse(binary *binary, image map[string]string, namespace st
 	if err := run.records(); err != nil {
 		return 0, errors.Join(err, run.logs())
 	}
+	for _, broker := range more {
+		if err := run.operate(broker, image); err != nil {
+			return 0, errors.Join(err, run.logs())
+		}
+	}
 	if err := run.stop(); err != nil {
 		return 0, errors.Join(err, run.logs())
 	}
 	return len(run.processes), nil
 }
 
+// operate does to a serving cluster what runbooks say, and wants every acknowledged record back.
+func (r *rehearsal) operate(more pod, image map[string]string) error {
+	load, err := r.startLoad("rehearsal-load")
+	if err != nil {
+		return err
+	}
+	defer load.abandon()
+	steps := []struct {
+		name string
+		do   func() error
+	}{
+		{"scale out", func() error { return r.scaleOut(more, image) }},
+		{"rolling upgrade", func() error { return r.rollingUpgrade(image) }},
+		{"finalize", func() error {
+			_, err := r.client("", "cluster", "finalize", "-b", r.bootstrap())
+			return err
+		}},
+		{"scale in", r.scaleIn},
+	}
+	for _, step := range steps {
+		began := time.Now()
+		if err := step.do(); err != nil {
+			return fmt.Errorf("%s: %w", step.name, err)
+		}
+		fmt.Printf("  %s: %.1f s\n", step.name, time.Since(began).Seconds())
+	}
+	records, err := load.finish(r)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("  %d records written meanwhile, each there once\n", records)
+	return nil
+}
+
 // placePods gives each named port of each pod a free one here.
-func (r *rehearsal) placePods() error {
+func (r *rehearsal) placePods(pods []pod) error {
 	r.ports = map[string]map[string]int{}
 	var pairs []string
-	for _, pod := range r.release.pods() {
+	for _, pod := range pods {
 		ports := map[string]int{}
 		for _, port := range list(pod.container(), "ports") {
 			listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -109,7 +150,7 @@ func (r *rehearsal) own(p pod, written string) string {
 }
 
 func (r *rehearsal) start(p pod, image map[string]string) error {
-	if err := os.Mkdir(filepath.Join(r.folder, p.name), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(r.folder, p.name), 0o700); err != nil {
 		return err
 	}
 	file, err := r.release.file(p, r.folder)
@@ -134,7 +175,7 @@ func (r *rehearsal) start(p pod, image map[string]string) error {
 	// for one as long as they may; what that leaves is recovered at the next start.
 	environment["HEADWATER_SHUTDOWN_TIMEOUT_MS"] = "6000"
 	started := &process{pod: p, ended: make(chan error, 1), log: file + ".log"}
-	log, err := os.Create(started.log)
+	log, err := os.OpenFile(started.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}

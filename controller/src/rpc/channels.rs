@@ -81,6 +81,11 @@ impl Channels {
         }))
     }
 
+    /// What connections are secured with, if anything.
+    pub(crate) fn tls(&self) -> Option<&Tls> {
+        self.0.tls.as_ref()
+    }
+
     /// From now on these are the members.
     pub(crate) fn set_members(&self, members: BTreeMap<u64, Target>) {
         *self.0.members.lock() = members;

@@ -107,7 +107,7 @@ impl Tls {
     }
 
     /// The client's handshake with `host`.
-    pub(super) async fn connect(&self, stream: BoxStream, host: &str) -> io::Result<BoxStream> {
+    pub(crate) async fn connect(&self, stream: BoxStream, host: &str) -> io::Result<BoxStream> {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
         let connecting = async {
             let client = self.current().await.client.clone();

@@ -7,13 +7,13 @@
 //! **Invariant:** nothing queues: the next delta is made when the one before has been taken, so a
 //! slow follower skips the images in between.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use prost::Message;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, watch};
 use tokio::time::timeout;
 use tonic::Status;
 
@@ -31,19 +31,40 @@ struct Follower {
     image: watch::Receiver<Arc<Image>>,
     sent: Arc<Image>,
     members: Vec<wire::Member>,
-    /// Of the delta under way.
+    /// Of the delta under way: who the members are, then the rest.
+    head: Bytes,
     rest: Bytes,
+    wholes: Arc<Wholes>,
+    /// What `rest` is of, while it is a whole image.
+    whole: Option<Arc<Whole>>,
     _permit: OwnedSemaphorePermit,
 }
 
+/// An image, encoded whole.
+struct Whole {
+    image: Arc<Image>,
+    bytes: Bytes,
+}
+
+/// The one whole image that is being sent, however many begin to follow.
+#[derive(Default)]
+pub(super) struct Wholes(Mutex<Weak<Whole>>);
+
 /// Feeds one follower until it goes away.
-pub(super) fn follow(local: Arc<Local>, permit: OwnedSemaphorePermit) -> Watching {
+pub(super) fn follow(
+    local: Arc<Local>,
+    wholes: Arc<Wholes>,
+    permit: OwnedSemaphorePermit,
+) -> Watching {
     let follower = Follower {
         image: local.shared.image(),
         local,
         sent: Arc::default(),
         members: Vec::new(),
+        head: Bytes::new(),
         rest: Bytes::new(),
+        wholes,
+        whole: None,
         _permit: permit,
     };
     let pieces = stream::unfold(Some(follower), |follower| async {
@@ -56,12 +77,38 @@ pub(super) fn follow(local: Arc<Local>, permit: OwnedSemaphorePermit) -> Watchin
     pieces.boxed()
 }
 
+// === impl Wholes ===
+
+impl Wholes {
+    /// `image`, or one before it that somebody is being sent still: what changed since comes next.
+    async fn of(&self, image: &Arc<Image>) -> Arc<Whole> {
+        let mut sent = self.0.lock().await;
+        if let Some(whole) = sent.upgrade() {
+            return whole;
+        }
+        let change = delta::between(&Image::default(), image);
+        let whole = Arc::new(Whole {
+            image: image.clone(),
+            bytes: change.encode_to_vec().into(),
+        });
+        *sent = Arc::downgrade(&whole);
+        whole
+    }
+}
+
 // === impl Follower ===
 
 impl Follower {
     async fn next(&mut self) -> Result<wire::Piece, Status> {
         if self.rest.is_empty() {
+            self.whole = None;
             self.wait().await?;
+        }
+        if !self.head.is_empty() {
+            return Ok(wire::Piece {
+                bytes: std::mem::take(&mut self.head),
+                more: !self.rest.is_empty(),
+            });
         }
         let bytes = self.rest.split_to(self.rest.len().min(IMAGE_PIECE_BYTES));
         Ok(wire::Piece {
@@ -73,7 +120,9 @@ impl Follower {
     /// Returns when there is a delta to send, or a heartbeat is due.
     async fn wait(&mut self) -> Result<(), Status> {
         let first = self.members.is_empty();
-        if !first && let Ok(changed) = timeout(WATCH_HEARTBEAT, self.image.changed()).await {
+        // What was sent may be behind already.
+        let behind = first || !Arc::ptr_eq(&self.image.borrow(), &self.sent);
+        if !behind && let Ok(changed) = timeout(WATCH_HEARTBEAT, self.image.changed()).await {
             changed.map_err(|_| Status::unavailable("the voter has stopped"))?;
         }
         let members = self.local.member_list();
@@ -88,12 +137,50 @@ impl Follower {
         if !first && !moved && Arc::ptr_eq(&now, &self.sent) {
             return Ok(());
         }
-        let mut change = delta::between(&self.sent, &now);
-        change.members = moved.then(|| image_wire::Members {
-            members: members.clone(),
-        });
-        self.rest = change.encode_to_vec().into();
-        (self.sent, self.members) = (now, members);
+        // Messages of prost that follow each other are one: the members go ahead of what is shared.
+        let head = image_wire::Delta {
+            members: moved.then(|| image_wire::Members {
+                members: members.clone(),
+            }),
+            ..Default::default()
+        };
+        self.head = head.encode_to_vec().into();
+        self.members = members;
+        if first {
+            let whole = self.wholes.of(&now).await;
+            self.rest = whole.bytes.clone();
+            self.sent = whole.image.clone();
+            self.whole = Some(whole);
+        } else {
+            self.rest = delta::between(&self.sent, &now).encode_to_vec().into();
+            self.sent = now;
+        }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_whole_image_is_encoded_once_while_anybody_is_sent_it() {
+        let image = |applied| {
+            Arc::new(Image {
+                applied,
+                ..Image::default()
+            })
+        };
+        let wholes = Wholes::default();
+        let (first, again) = tokio::join!(wholes.of(&image(7)), wholes.of(&image(7)));
+        assert!(Arc::ptr_eq(&first, &again));
+        // One that begins later is sent the same, and then what changed since.
+        let later = wholes.of(&image(9)).await;
+        assert!(Arc::ptr_eq(&first, &later));
+        drop((first, again, later));
+        let fresh = wholes.of(&image(9)).await;
+        assert_eq!(fresh.image.applied, 9);
+        let delta = image_wire::Delta::decode(&*fresh.bytes).unwrap();
+        assert_eq!(Image::default().with(delta).unwrap().applied, 9);
     }
 }

@@ -13,7 +13,7 @@ use tonic_prost::ProstCodec;
 use tower::service_fn;
 use uuid::Uuid;
 
-use super::feed::{self, Watching};
+use super::feed::{self, Watching, Wholes};
 use crate::error::{Error, ErrorKind};
 use crate::level::NEWEST_LEVEL;
 use crate::limits::{MAX_RPC_BYTES, MAX_SNAPSHOTS_RECEIVED, MAX_WATCHERS, SNAPSHOT_TIMEOUT};
@@ -26,6 +26,7 @@ pub(crate) struct VoterService {
     local: Arc<Local>,
     receiving: Arc<Semaphore>,
     watchers: Arc<Semaphore>,
+    wholes: Arc<Wholes>,
 }
 
 // === impl VoterService ===
@@ -38,6 +39,7 @@ impl VoterService {
             local,
             receiving,
             watchers,
+            wholes: Arc::default(),
         }
     }
 
@@ -63,7 +65,11 @@ impl VoterService {
         let watcher = self.watchers.clone().try_acquire_owned();
         let watcher = watcher
             .map_err(|_| Status::resource_exhausted("too many follow this voter already"))?;
-        Ok(Response::new(feed::follow(self.local, watcher)))
+        Ok(Response::new(feed::follow(
+            self.local,
+            self.wholes,
+            watcher,
+        )))
     }
 
     async fn snapshot(

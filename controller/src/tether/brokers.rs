@@ -53,6 +53,8 @@ pub(crate) async fn keep(local: Arc<Local>, own: NodeId) {
                     net: local.env.net.clone(),
                     host: at.host.clone(),
                     port: at.port,
+                    // Kafka's listener.
+                    tls: None,
                     judge: Broker {
                         local,
                         own,

@@ -85,6 +85,7 @@ fn tether(local: &Arc<Local>, target: &Target) -> Option<Tether<Leader>> {
         net: local.env.net.clone(),
         host: host.to_owned(),
         port: port.parse().ok()?,
+        tls: local.channels.tls().cloned(),
         judge: Leader {
             local: local.clone(),
             leader: target.node,

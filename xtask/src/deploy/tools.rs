@@ -25,7 +25,7 @@ const OPERATOR: Module = Module {
 const CUSTOM_RESOURCES: &[&str] = &["servicemonitors", "prometheusrules"];
 
 /// Renderings whose pods are also run, as processes of this machine.
-const REHEARSED: &[&str] = &["single.yaml", "combined.yaml"];
+const REHEARSED: &[&str] = &["single.yaml", "combined.yaml", "minimal.yaml"];
 
 /// A module that is read, not built.
 struct Module {

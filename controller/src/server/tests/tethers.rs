@@ -11,6 +11,7 @@ use super::quorum::{Cluster, NODES, ip};
 use super::*;
 use crate::client::LeaseKeeper;
 use crate::command::Listener;
+use crate::limits::TETHER_AGE;
 
 const SOON: Duration = Duration::from_secs(2);
 
@@ -18,14 +19,15 @@ const SOON: Duration = Duration::from_secs(2);
 struct Broker {
     epoch: BrokerEpoch,
     _lease: LeaseKeeper,
-    _accepting: JoinHandle<()>,
+    accepting: JoinHandle<()>,
+    /// What it accepted.
+    _held: Arc<Mutex<Vec<BoxStream>>>,
     _host: Option<SimHost>,
 }
 
-async fn accept(socket: Box<dyn Socket>) {
-    let mut held: Vec<BoxStream> = Vec::new();
+async fn accept(socket: Box<dyn Socket>, held: Arc<Mutex<Vec<BoxStream>>>) {
     while let Ok((stream, _)) = socket.accept().await {
-        held.push(stream);
+        held.lock().push(stream);
     }
 }
 
@@ -34,7 +36,8 @@ async fn broker(cluster: &Cluster, node: i32, backend: WalBackend) -> Broker {
         (!cluster.hosts.contains_key(&node)).then(|| Cluster::host(77, &cluster.network, node));
     let env = host.as_ref().or(cluster.hosts.get(&node)).unwrap().env();
     let socket = env.net.bind(SocketAddr::new(ip(node), 9092)).await.unwrap();
-    let accepting = tokio::spawn(accept(socket));
+    let held = Arc::default();
+    let accepting = tokio::spawn(accept(socket, Arc::clone(&held)));
     let asked = NODES.into_iter().find(|voter| *voter != node).unwrap();
     let client = cluster.client(asked);
     let at = Listener {
@@ -63,7 +66,8 @@ async fn broker(cluster: &Cluster, node: i32, backend: WalBackend) -> Broker {
     Broker {
         epoch,
         _lease: lease,
-        _accepting: accepting,
+        accepting,
+        _held: held,
         _host: host,
     }
 }
@@ -107,6 +111,18 @@ async fn silence_time_outs_and_broken_connections_are_no_evidence() {
     sleep(Duration::from_secs(10)).await;
     cluster.network.kill_host(ip(7));
     assert!(fenced(&cluster, &broker).await.unwrap() < SOON);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_the_network_forgot_is_no_proof_of_life() {
+    let cluster = Cluster::begun(65).await;
+    let broker = broker(&cluster, 7, WalBackend::Object).await;
+    // It takes new ones for as long as it lives.
+    assert_eq!(fenced(&cluster, &broker).await, None, "it lives");
+    // Nobody listens any more, and the end of what stood never comes.
+    broker.accepting.abort();
+    let took = fenced(&cluster, &broker).await.expect("evidence");
+    assert!(took < TETHER_AGE + SOON, "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]
