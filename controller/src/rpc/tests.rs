@@ -57,7 +57,7 @@ fn line<M: Message + Default + PartialEq>(name: &str, message: &M) -> String {
     let bytes = message.encode_to_vec();
     assert!(M::decode(&*bytes).unwrap() == *message, "{name}");
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{name} {hex}\n")
+    format!("{name} {hex}").trim_end().to_owned() + "\n"
 }
 
 /// Between voters. Every field is named: a new one belongs into the golden file, too.

@@ -172,7 +172,8 @@ mod tests {
             })
         };
         let wholes = Wholes::default();
-        let (first, again) = tokio::join!(wholes.of(&image(7)), wholes.of(&image(7)));
+        let standing = image(7);
+        let (first, again) = tokio::join!(wholes.of(&standing), wholes.of(&standing));
         assert!(Arc::ptr_eq(&first, &again));
         // One that begins later is sent the same, and then what changed since.
         let later = wholes.of(&image(9)).await;
