@@ -211,6 +211,7 @@ fn answered() -> String {
         reply: Some(reply),
         quorum: Some(quorum),
         others_reach_store: true,
+        lease_ms: 6000,
     };
     let identity = Identity {
         node: 1,

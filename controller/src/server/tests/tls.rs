@@ -6,6 +6,7 @@ use tokio::time::{sleep, timeout};
 use super::quorum::{Cluster, NODES, address, ip, level};
 use super::*;
 use crate::identify::identify;
+use crate::limits::{ELECTION_MIN_MS, TLS_ACCEPT};
 use crate::observer::{Observer, ObserverSettings};
 use crate::rpc::tls::tests::{made, put};
 use crate::rpc::tls::{Tls, TlsFiles};
@@ -60,6 +61,21 @@ async fn voters_and_a_broker_work_over_tls_and_survive_the_leader() {
     cluster.restart(leader).await;
     cluster.assert_equal_states().await;
     assert_eq!(client.image().borrow().features["on"], 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_connections_of_voters_stand_and_tell_of_the_leaders_death() {
+    let mut cluster = begun(84).await;
+    // Longer than a handshake may take.
+    sleep(4 * TLS_ACCEPT).await;
+    let leader = cluster.leader().await;
+    cluster.kill(leader);
+    let next = NODES.into_iter().find(|node| *node != leader).unwrap();
+    let began = tokio::time::Instant::now();
+    cluster.client(next).submit(level("on", 1)).await.unwrap();
+    // Sooner than a time-out of an election: somebody saw the process go.
+    let took = began.elapsed();
+    assert!(took < Duration::from_millis(ELECTION_MIN_MS), "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]
