@@ -129,7 +129,7 @@ impl Operator {
 
     async fn add_voter(&mut self, node: i32) -> Result<(), String> {
         let at = machine::controller(node);
-        let found = identify(&self.env, &at.to_string(), PATIENCE).await;
+        let found = identify(&self.env, &at.to_string(), None, PATIENCE).await;
         let found = found.map_err(|error| error.to_string())?;
         let listener = add_raft_voter_request::Listener::default()
             .with_name(StrBytes::from_static_str("CONTROLLER"))
