@@ -12,6 +12,7 @@
 //!      ─▶ chaos       a cluster of real processes on bad days
 //! ```
 
+mod chaos;
 mod compat;
 mod deploy;
 mod planted;
@@ -20,6 +21,7 @@ mod stage;
 mod tidy;
 mod verify;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -66,8 +68,11 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Kills, pauses and starves a cluster of real processes under load, and checks every
+    /// Kills, pauses, cuts off and starves a cluster of real processes under load, and checks every
     /// acknowledged record.
+    ///
+    /// `--only upgrade` builds the release before this one first, from its commit, once. That takes
+    /// minutes: CI opens tests/golden instead.
     #[command(disable_help_flag = true)]
     Chaos {
         /// Arguments of the chaos program; `--help` lists them.
@@ -89,7 +94,7 @@ fn main() -> ExitCode {
             .args(&[seconds.to_string()])
             .run(),
         Command::Bench { arguments } => on_release("bench", &arguments),
-        Command::Chaos { arguments } => on_release("chaos", &arguments),
+        Command::Chaos { arguments } => chaos::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -102,6 +107,15 @@ fn main() -> ExitCode {
 
 /// Runs a program of the crate `tests` that starts the broker; both as they are released.
 fn on_release(program: &str, arguments: &[String]) -> anyhow::Result<()> {
+    on_release_with(program, arguments, &[])
+}
+
+/// The same, with an environment on top of ours.
+fn on_release_with(
+    program: &str,
+    arguments: &[String],
+    environment: &[(&str, PathBuf)],
+) -> anyhow::Result<()> {
     stage::cargo(&["build", "--release", "--locked", "-p", "broker"]).run()?;
     let mut command = stage::cargo(&[
         "run",
@@ -114,5 +128,8 @@ fn on_release(program: &str, arguments: &[String]) -> anyhow::Result<()> {
         "--",
     ]);
     command.args(arguments);
+    for (name, value) in environment {
+        command.env(name, value);
+    }
     command.run()
 }

@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
-use tests::chaos::{Settings, Trouble, run};
+use tests::chaos::{Settings, Trouble, enter_network, install_java, run};
 use tests::faults::Latency;
 
 #[derive(Parser)]
 #[command(
-    about = "Kills, pauses and starves a cluster of real processes under load by librdkafka, and \
-             checks every acknowledged record by value and offset. Loopback only."
+    about = "Kills, pauses, cuts off and starves a cluster of real processes under load by librdkafka \
+             and the Java client, and checks every acknowledged record by value and offset. Loopback \
+             only, or where the machine allows it in network namespaces of its own."
 )]
 struct Arguments {
     /// No further trouble begins after this many seconds.
@@ -20,7 +21,7 @@ struct Arguments {
     /// What everything random is drawn from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Only these troubles (repeatable); all without it.
+    /// Only these troubles (repeatable); all but `upgrade` without it.
     #[arg(long, value_enum)]
     only: Vec<Trouble>,
     /// Nodes that are controllers and brokers.
@@ -38,9 +39,14 @@ struct Arguments {
     /// Bytes of a record.
     #[arg(long, default_value_t = 100)]
     record_bytes: usize,
-    /// Median latency of the store in milliseconds; 0 for none.
-    #[arg(long, default_value_t = 0)]
-    latency_ms: u64,
+    /// Latency of the store in milliseconds, MEDIAN/P99, lognormal; as a regional bucket's when no
+    /// value is given.
+    #[arg(long, value_name = "MEDIAN/P99", num_args = 0..=1, default_missing_value = "30/150",
+          require_equals = true, value_parser = latency)]
+    store_latency: Option<Latency>,
+    /// No Java client.
+    #[arg(long)]
+    no_java: bool,
     /// Any setting of every node, as KEY=VALUE (repeatable).
     #[arg(long = "set")]
     set: Vec<String>,
@@ -64,14 +70,26 @@ fn main() -> Result<()> {
         ensure!(pair.is_some(), "--set {setting} is not KEY=VALUE");
         settings.extend(pair.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
-    let latency = (arguments.latency_ms > 0).then(|| Latency {
-        median: Duration::from_millis(arguments.latency_ms),
-        p99: Duration::from_millis(arguments.latency_ms * 5),
-    });
     let troubles = match arguments.only.is_empty() {
-        true => Trouble::value_variants().to_vec(),
+        true => Trouble::value_variants()
+            .iter()
+            .copied()
+            .filter(|trouble| *trouble != Trouble::Upgrade)
+            .collect(),
         false => arguments.only,
     };
+    // Before the network is left behind.
+    let java = !arguments.no_java && install_java().inspect_err(no_java).is_ok();
+    if troubles.iter().any(|trouble| trouble.needs_net()) {
+        match enter_network() {
+            Ok(Some(well)) => {
+                ensure!(well, "chaos has found something: see above");
+                return Ok(());
+            }
+            Ok(None) => {}
+            Err(error) => println!("SKIPPED all cuts: no network of our own: {error:#}"),
+        }
+    }
     run(Settings {
         seed: arguments.seed,
         length: Duration::from_secs(arguments.seconds),
@@ -81,9 +99,23 @@ fn main() -> Result<()> {
         partitions: arguments.partitions,
         wal: arguments.wal,
         record_bytes: arguments.record_bytes,
-        latency,
+        java,
+        latency: arguments.store_latency,
         settings,
         keep: arguments.keep,
         out: arguments.out,
+    })
+}
+
+fn no_java(error: &anyhow::Error) {
+    println!("SKIPPED the Java client: {error:#}");
+}
+
+fn latency(text: &str) -> Result<Latency> {
+    let (median, p99) = text.split_once('/').context("not MEDIAN/P99")?;
+    let millis = |text: &str| Ok::<_, anyhow::Error>(Duration::from_millis(text.parse()?));
+    Ok(Latency {
+        median: millis(median)?,
+        p99: millis(p99)?,
     })
 }

@@ -88,6 +88,7 @@ async fn main() -> anyhow::Result<()> {
         listen: arguments.listen,
         seed: arguments.seed,
         faults: arguments.faults(),
+        ..S3Settings::default()
     };
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

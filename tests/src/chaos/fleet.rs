@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::net::Net;
 use crate::process::binary;
 
 /// Number of a node, from 1.
@@ -24,6 +25,17 @@ pub(super) struct Plan {
     pub(super) store_url: String,
     /// Further settings, for every node.
     pub(super) settings: Vec<(String, String)>,
+    /// Where nodes run, if not all on loopback.
+    pub(super) net: Option<Net>,
+}
+
+/// What a node runs, if not the build under test as one of its fleet.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Own {
+    /// Its program.
+    pub(super) program: Option<PathBuf>,
+    /// Its settings, but for addresses and the store.
+    pub(super) settings: Option<Vec<(String, String)>>,
 }
 
 struct Ports {
@@ -37,6 +49,7 @@ pub(super) struct Fleet {
     dir: PathBuf,
     plan: Plan,
     ports: BTreeMap<Node, Ports>,
+    own: BTreeMap<Node, Own>,
     running: BTreeMap<Node, Child>,
 }
 
@@ -45,31 +58,54 @@ pub(super) struct Fleet {
 impl Fleet {
     /// Chooses ports; starts nothing.
     pub(super) fn new(dir: &Path, plan: Plan) -> Result<Self> {
-        let nodes = 1..=plan.combined + plan.brokers;
-        // All at once, so that no port is given twice.
-        let mut held = Vec::new();
-        let mut port = || -> Result<SocketAddr> {
-            let listener = TcpListener::bind("127.0.0.1:0")?;
-            let address = listener.local_addr()?;
-            held.push(listener);
-            Ok(address)
+        let nodes: Vec<Node> = (1..=plan.combined + plan.brokers).collect();
+        let ports = match &plan.net {
+            Some(net) => {
+                net.add(&nodes)?;
+                let of_node = |node: Node| {
+                    let at = |port| SocketAddr::new(net.address(node), port);
+                    Ports {
+                        kafka: at(9092),
+                        controller: at(9093),
+                        admin: at(9644),
+                    }
+                };
+                nodes.into_iter().map(|n| (n, of_node(n))).collect()
+            }
+            None => free_ports(&nodes)?,
         };
-        let mut ports = BTreeMap::new();
-        for node in nodes {
-            let (kafka, controller, admin) = (port()?, port()?, port()?);
-            let of_node = Ports {
-                kafka,
-                controller,
-                admin,
-            };
-            ports.insert(node, of_node);
-        }
         Ok(Self {
             dir: dir.to_owned(),
             plan,
             ports,
+            own: BTreeMap::new(),
             running: BTreeMap::new(),
         })
+    }
+
+    /// Whether packets between nodes can be lost.
+    pub(super) fn net(&self) -> Option<&Net> {
+        self.plan.net.as_ref()
+    }
+
+    /// Gives a node a program or settings of its own, from its next start on.
+    pub(super) fn give(&mut self, node: Node, own: Own) {
+        self.own.insert(node, own);
+    }
+
+    /// Whether a node is a voter of the controllers.
+    pub(super) fn votes(&self, node: Node) -> bool {
+        node <= self.plan.combined
+    }
+
+    /// Where the controller of `node` listens.
+    pub(super) fn controller_address(&self, node: Node) -> SocketAddr {
+        self.ports[&node].controller
+    }
+
+    /// Where the Kafka listener of `node` is.
+    pub(super) fn kafka(&self, node: Node) -> SocketAddr {
+        self.ports[&node].kafka
     }
 
     pub(super) fn nodes(&self) -> Vec<Node> {
@@ -93,7 +129,17 @@ impl Fleet {
             .create(true)
             .append(true)
             .open(self.log(node))?;
-        let mut command = Command::new(binary()?);
+        let program = self.own.get(&node).and_then(|own| own.program.clone());
+        let program = program.map_or_else(binary, Ok)?;
+        let mut command = match &self.plan.net {
+            Some(net) => net.command(node, &program),
+            None => Command::new(&program),
+        };
+        // To a node each HEADWATER_ variable is a setting; ours are none.
+        let ours = std::env::vars_os().map(|(name, _)| name);
+        for name in ours.filter(|name| name.to_string_lossy().starts_with("HEADWATER_")) {
+            command.env_remove(name);
+        }
         command
             .arg("serve")
             .arg("--data-dir")
@@ -113,27 +159,69 @@ impl Fleet {
 
     fn settings(&self, node: Node) -> Vec<(String, String)> {
         let ports = &self.ports[&node];
+        let own = self.own.get(&node).and_then(|own| own.settings.clone());
+        let fixed = [
+            ("node.id", node.to_string()),
+            ("admin.listen", ports.admin.to_string()),
+            ("object.store.url", self.plan.store_url.clone()),
+        ];
+        let fixed = fixed.map(|(name, value)| (name.to_owned(), value));
+        let of_fleet = own.unwrap_or_else(|| self.of_fleet(node));
+        let all = fixed.into_iter().chain(of_fleet);
+        all.chain(self.plan.settings.clone()).collect()
+    }
+
+    /// What makes a node one of the fleet.
+    fn of_fleet(&self, node: Node) -> Vec<(String, String)> {
+        let ports = &self.ports[&node];
         let voters = self.ports.iter().take(self.plan.combined as usize);
         let voters: Vec<String> = voters
             .map(|(node, ports)| format!("{node}@{}", ports.controller))
             .collect();
         let kafka = format!("PLAINTEXT://{}", ports.kafka);
-        let (roles, listeners) = if node <= self.plan.combined {
+        let (roles, listeners) = if self.votes(node) {
             let both = format!("{kafka},CONTROLLER://{}", ports.controller);
             ("broker,controller", both)
         } else {
             ("broker", kafka)
         };
         let own = [
-            ("node.id", node.to_string()),
             ("process.roles", roles.to_owned()),
             ("listeners", listeners),
-            ("admin.listen", ports.admin.to_string()),
             ("controller.quorum.voters", voters.join(",")),
-            ("object.store.url", self.plan.store_url.clone()),
         ];
-        let own = own.map(|(name, value)| (name.to_owned(), value));
-        own.into_iter().chain(self.plan.settings.clone()).collect()
+        own.map(|(name, value)| (name.to_owned(), value)).into()
+    }
+
+    /// Runs `headwater ARGUMENTS` of the build under test until it has ended; gives what it printed.
+    pub(super) fn command(&self, arguments: &[&str]) -> Result<String> {
+        let output = Command::new(binary()?)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()?;
+        if !output.status.success() {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            bail!("headwater {}: {}", arguments.join(" "), errors.trim());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The admin address of a node that runs and is not one of `but`.
+    pub(super) fn admin_of_another(&self, but: &[Node]) -> Result<SocketAddr> {
+        let mut others = self.running.keys().filter(|node| !but.contains(node));
+        let other = others.next().context("no other node runs")?;
+        Ok(self.ports[other].admin)
+    }
+
+    /// How many partitions `node` leads, as another one says that is not one of `but`; none when it
+    /// is not known to live.
+    pub(super) fn leads(&self, node: Node, but: &[Node]) -> Result<Option<u64>> {
+        let (_, page) = get(self.admin_of_another(but)?, "/v1/brokers")?;
+        let page: serde_json::Value = serde_json::from_str(&page)?;
+        let of_node = |one: &&serde_json::Value| one["node"].as_i64() == Some(node.into());
+        let told = page.as_array().into_iter().flatten().find(of_node);
+        let lives = |one: &&serde_json::Value| one["state"].as_str() != Some("absent");
+        Ok(told.filter(lives).and_then(|one| one["leads"].as_u64()))
     }
 
     /// Kills the process at once.
@@ -227,20 +315,46 @@ impl Fleet {
         Node::try_from(leader).ok()
     }
 
-    /// Status and body of an admin page.
     fn get(&self, node: Node, path: &str) -> Result<(u16, String)> {
-        let mut stream = TcpStream::connect(self.ports[&node].admin)?;
-        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: headwater\r\nConnection: close\r\n\r\n"
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let status = answer.split(' ').nth(1).context("no status")?.parse()?;
-        let (_, body) = answer.split_once("\r\n\r\n").context("no body")?;
-        Ok((status, body.to_owned()))
+        get(self.ports[&node].admin, path)
     }
+}
+
+/// Status and body of an admin page.
+fn get(admin: SocketAddr, path: &str) -> Result<(u16, String)> {
+    let mut stream = TcpStream::connect_timeout(&admin, Duration::from_secs(2))?;
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: headwater\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let status = answer.split(' ').nth(1).context("no status")?.parse()?;
+    let (_, body) = answer.split_once("\r\n\r\n").context("no body")?;
+    Ok((status, body.to_owned()))
+}
+
+/// Free ports of loopback: all at once, so that none is given twice.
+fn free_ports(nodes: &[Node]) -> Result<BTreeMap<Node, Ports>> {
+    let mut held = Vec::new();
+    let mut port = || -> Result<SocketAddr> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?;
+        held.push(listener);
+        Ok(address)
+    };
+    let mut ports = BTreeMap::new();
+    for node in nodes {
+        let (kafka, controller, admin) = (port()?, port()?, port()?);
+        let of_node = Ports {
+            kafka,
+            controller,
+            admin,
+        };
+        ports.insert(*node, of_node);
+    }
+    Ok(ports)
 }
 
 impl Drop for Fleet {

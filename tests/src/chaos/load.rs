@@ -16,6 +16,7 @@ use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 
+use super::java::Java;
 use crate::history::{Anomaly, History, Outcome};
 
 pub(super) const TOPIC: &str = "chaos";
@@ -23,14 +24,28 @@ pub(super) const TOPIC: &str = "chaos";
 const TICK: Duration = Duration::from_millis(50);
 /// The producer that is not idempotent.
 const PLAIN: u32 = 2;
+/// Producers of librdkafka.
 const PRODUCERS: u32 = 3;
+/// What writes to a paused broker without a client's wits.
+pub(super) const STUBBORN: u32 = 3;
+/// The Java client.
+pub(super) const JAVA: u32 = 4;
+/// Between two values of one producer: each has values of its own.
+pub(super) const STRIDE: u64 = 8;
+
+/// Whose acknowledgements are timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum By {
+    Librdkafka,
+    Java,
+}
 
 /// What clients did and saw.
 #[derive(Default)]
 pub(super) struct Seen {
     history: Mutex<History>,
-    /// When records were acknowledged, by partition.
-    acknowledged_at: Mutex<BTreeMap<i32, Vec<Instant>>>,
+    /// When records were acknowledged, by client and partition.
+    acknowledged_at: Mutex<BTreeMap<(By, i32), Vec<Instant>>>,
     /// Records that failed, and acknowledgements without an offset.
     failed: AtomicU64,
     without_offset: AtomicU64,
@@ -45,6 +60,7 @@ pub(super) struct Load {
     pub(super) seen: Arc<Seen>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
+    java: Option<Java>,
 }
 
 /// What a record carries through librdkafka: its value and partition.
@@ -60,8 +76,7 @@ impl ProducerContext for Deliveries {
         let seen = &self.0;
         let outcome = match result {
             Ok(message) => {
-                let mut at = seen.acknowledged_at.lock();
-                at.entry(partition).or_default().push(Instant::now());
+                seen.acknowledged_by(By::Librdkafka, partition);
                 match message.offset() {
                     // What was found to be a duplicate has an offset that librdkafka does not know.
                     offset if offset < 0 => {
@@ -71,24 +86,54 @@ impl ProducerContext for Deliveries {
                     offset => Outcome::Acknowledged(offset),
                 }
             }
-            Err(_) => {
-                seen.failed.fetch_add(1, Ordering::Relaxed);
-                Outcome::Unknown
-            }
+            Err(_) => return seen.has_failed(value),
         };
-        seen.history.lock().sent(value, outcome);
+        seen.sent(value, outcome);
     }
 }
 
 // === impl Seen ===
 
 impl Seen {
-    fn problem(&self, what: String) {
+    pub(super) fn problem(&self, what: String) {
         let mut problems = self.problems.lock();
         // The first few tell the story.
         if problems.len() < 50 && !problems.contains(&what) {
             problems.push(what);
         }
+    }
+
+    pub(super) fn sending(&self, producer: u32, index: i32, value: u64) {
+        let at = (TOPIC.to_owned(), index);
+        self.history.lock().sending(producer, &at, value);
+    }
+
+    pub(super) fn sent(&self, value: u64, outcome: Outcome) {
+        self.history.lock().sent(value, outcome);
+    }
+
+    pub(super) fn has_failed(&self, value: u64) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        self.sent(value, Outcome::Unknown);
+    }
+
+    /// What one reader got of a partition.
+    pub(super) fn read(&self, index: i32, records: Vec<(i64, u64)>) {
+        let at = (TOPIC.to_owned(), index);
+        self.history.lock().read(&at, records);
+    }
+
+    /// A client got an acknowledgement now.
+    pub(super) fn acknowledged_by(&self, by: By, index: i32) {
+        let mut at = self.acknowledged_at.lock();
+        at.entry((by, index)).or_default().push(Instant::now());
+    }
+
+    /// Acknowledgements that the Java client got.
+    pub(super) fn of_java(&self) -> u64 {
+        let all = self.acknowledged_at.lock();
+        let of_java = all.iter().filter(|((by, _), _)| *by == By::Java);
+        of_java.map(|(_, times)| times.len() as u64).sum()
     }
 
     pub(super) fn problems(&self) -> Vec<String> {
@@ -105,7 +150,7 @@ impl Seen {
     }
 
     /// The longest time between two acknowledgements that falls into `[from, to]`, by partition.
-    pub(super) fn gaps(&self, from: Instant, to: Instant) -> BTreeMap<i32, Duration> {
+    pub(super) fn gaps(&self, by: By, from: Instant, to: Instant) -> BTreeMap<i32, Duration> {
         let all = self.acknowledged_at.lock();
         let gap = |times: &Vec<Instant>| {
             let first = times.partition_point(|at| *at < from);
@@ -119,8 +164,9 @@ impl Seen {
             }
             longest
         };
-        all.iter()
-            .map(|(index, times)| (*index, gap(times)))
+        let wanted = all.iter().filter(|((of, _), _)| *of == by);
+        wanted
+            .map(|((_, index), times)| (*index, gap(times)))
             .collect()
     }
 
@@ -128,7 +174,8 @@ impl Seen {
     pub(super) fn silent(&self, partitions: i32, since: Instant) -> Vec<i32> {
         let all = self.acknowledged_at.lock();
         let silent = |index: &i32| {
-            let last = all.get(index).and_then(|times| times.last());
+            let last = all.get(&(By::Librdkafka, *index));
+            let last = last.and_then(|times| times.last());
             last.is_none_or(|at| *at < since)
         };
         (0..partitions).filter(silent).collect()
@@ -136,7 +183,8 @@ impl Seen {
 
     /// What is wrong with all of it.
     pub(super) fn anomalies(&self) -> Vec<Anomaly> {
-        let idempotent: BTreeSet<u32> = (0..PRODUCERS).filter(|n| *n != PLAIN).collect();
+        let all = (0..PRODUCERS).chain([JAVA]);
+        let idempotent: BTreeSet<u32> = all.filter(|n| *n != PLAIN).collect();
         self.history.lock().anomalies(&idempotent)
     }
 }
@@ -145,7 +193,12 @@ impl Seen {
 
 impl Load {
     /// Makes the topic and starts the clients.
-    pub(super) fn start(bootstrap: &str, partitions: i32, bytes: usize) -> Result<Self> {
+    pub(super) fn start(
+        bootstrap: &str,
+        partitions: i32,
+        bytes: usize,
+        java: bool,
+    ) -> Result<Self> {
         create_topic(bootstrap, partitions)?;
         let seen = Arc::new(Seen::default());
         let stop = Arc::new(AtomicBool::new(false));
@@ -155,6 +208,7 @@ impl Load {
             seen,
             stop,
             threads: Vec::new(),
+            java: None,
         };
         for number in 0..PRODUCERS {
             let producer = producer(bootstrap, number, &load.seen)?;
@@ -171,6 +225,9 @@ impl Load {
         let (seen, stop) = (Arc::clone(&load.seen), Arc::clone(&load.stop));
         let tail = std::thread::spawn(move || follow(&consumer, &seen, &stop));
         load.threads.push(tail);
+        if java {
+            load.java = Some(Java::start(bootstrap, partitions, &load.seen)?);
+        }
         Ok(load)
     }
 
@@ -197,6 +254,9 @@ impl Load {
 
     fn end(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+        if let Some(mut java) = self.java.take() {
+            java.end(&self.seen);
+        }
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 self.seen.problem("a client has panicked".to_owned());
@@ -269,17 +329,15 @@ fn produce(
     while !stop.load(Ordering::Relaxed) {
         for index in partitions {
             let value = next;
-            next += u64::from(PRODUCERS);
+            next += STRIDE;
             let payload = format!("{value:<bytes$}");
-            let at = (TOPIC.to_owned(), *index);
-            seen.history.lock().sending(number, &at, value);
+            seen.sending(number, *index, value);
             let record =
                 BaseRecord::<(), String, _>::with_opaque_to(TOPIC, Box::new((value, *index)))
                     .partition(*index)
                     .payload(&payload);
             if let Err((error, _)) = producer.send(record) {
-                seen.history.lock().sent(value, Outcome::Unknown);
-                seen.failed.fetch_add(1, Ordering::Relaxed);
+                seen.has_failed(value);
                 if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
                     seen.problem(format!("producer {number} cannot send: {error}"));
                 }
@@ -339,9 +397,8 @@ fn follow(consumer: &BaseConsumer, seen: &Seen, stop: &AtomicBool) {
             None => {}
         }
     }
-    let mut history = seen.history.lock();
     for (index, records) in read {
-        history.read(&(TOPIC.to_owned(), index), records);
+        seen.read(index, records);
     }
 }
 

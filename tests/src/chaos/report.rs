@@ -18,6 +18,8 @@ pub(super) struct Case {
     pub(super) nodes: Vec<i32>,
     /// Longest time without an acknowledgement, milliseconds: partitions that these nodes led.
     pub(super) struck_ms: Vec<u64>,
+    /// The same as the Java client saw it, which writes every 200 ms.
+    pub(super) java_ms: Vec<u64>,
     /// The same of all others.
     pub(super) others_ms: Vec<u64>,
     /// From the trouble until every partition took writes again.
@@ -44,11 +46,12 @@ impl Report {
     /// Write gaps by trouble, in milliseconds.
     pub(super) fn table(&self) -> String {
         let mut table = format!(
-            "{:<16} {:>5}  {:>23}  {:>23}  {:>12}\n",
+            "{:<16} {:>5}  {:>23}  {:>23}  {:>23}  {:>12}\n",
             "write gap, ms",
             "times",
             "struck p50/p99/longest",
             "others p50/p99/longest",
+            "struck, as Java saw it",
             "all by, ms"
         );
         for (trouble, cases) in &self.cases {
@@ -57,11 +60,12 @@ impl Report {
             };
             let longest = cases.iter().map(|case| case.all_ms).max().unwrap_or(0);
             table.push_str(&format!(
-                "{:<16} {:>5}  {:>23}  {:>23}  {longest:>12}\n",
+                "{:<16} {:>5}  {:>23}  {:>23}  {:>23}  {longest:>12}\n",
                 trouble.to_string(),
                 cases.len(),
                 spread(all(|case| &case.struck_ms)),
                 spread(all(|case| &case.others_ms)),
+                spread(all(|case| &case.java_ms)),
             ));
         }
         table

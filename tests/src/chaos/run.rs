@@ -1,20 +1,23 @@
 //! One run: start everything, bring trouble after trouble, read everything, judge.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use env::SplitMix;
 
-use super::fleet::{Fleet, Node, Plan};
-use super::load::Load;
+use super::fleet::{Fleet, Plan};
+use super::load::{By, Load, Seen};
+use super::net::Net;
 use super::report::{Case, Report, millis};
-use super::trouble::{Trouble, away, flaky};
+use super::trouble::{Needs, Trouble};
 use crate::faults::{FaultSettings, Latency};
 use crate::s3::{S3Server, S3Settings};
 
 /// A start or a healing that takes longer is a problem.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+pub(super) const READY_WITHIN: Duration = Duration::from_secs(60);
 /// Within this after the end of a trouble every partition takes writes (I9).
 const HEALED_WITHIN: Duration = Duration::from_secs(30);
 /// A partition without an acknowledgement for this long is not calm.
@@ -41,6 +44,8 @@ pub struct Settings {
     pub wal: String,
     /// Bytes of a record.
     pub record_bytes: usize,
+    /// The Java client produces and reads too.
+    pub java: bool,
     /// Latency of the store.
     pub latency: Option<Latency>,
     /// Further settings of every node.
@@ -51,15 +56,27 @@ pub struct Settings {
     pub out: Option<PathBuf>,
 }
 
-struct Run {
-    settings: Settings,
-    random: SplitMix,
-    server: S3Server,
-    runtime: tokio::runtime::Runtime,
-    fleet: Fleet,
-    load: Load,
+pub(super) struct Run {
+    pub(super) settings: Settings,
+    pub(super) random: SplitMix,
+    pub(super) server: S3Server,
+    pub(super) runtime: tokio::runtime::Runtime,
+    pub(super) fleet: Fleet,
+    pub(super) load: Load,
     report: Report,
-    problems: Vec<String>,
+    pub(super) problems: Vec<String>,
+    /// What this machine does not allow, or this fleet is too small for, and why.
+    skipped: BTreeMap<Trouble, String>,
+}
+
+/// What came of the clients.
+#[derive(Default)]
+pub(super) struct Verdict {
+    pub(super) problems: Vec<String>,
+    anomalies: Vec<crate::history::Anomaly>,
+    acknowledged: usize,
+    failed: (u64, u64),
+    java: u64,
 }
 
 /// Runs it; prints what happens, and in the end what came of it.
@@ -75,6 +92,9 @@ pub fn run(settings: Settings) -> Result<()> {
         }
         None => temporary.path().to_owned(),
     };
+    if settings.troubles.contains(&Trouble::Upgrade) {
+        return super::upgrade::run(&settings, &dir);
+    }
     let out = settings.out.clone();
     let begun = Instant::now();
     let mut run = Run::begin(settings, &dir)?;
@@ -83,64 +103,111 @@ pub fn run(settings: Settings) -> Result<()> {
         run.problems.push(format!("{error:#}"));
     }
     let (server, runtime) = (run.server, run.runtime);
-    let mut problems = run.problems;
-    let mut anomalies = Vec::new();
-    let (mut acknowledged, mut failed) = (0, (0, 0));
-    match run.load.finish(Duration::from_secs(120)) {
-        Ok(seen) => {
-            problems.extend(seen.problems());
-            anomalies = seen.anomalies();
-            acknowledged = seen.acknowledged();
-            failed = seen.failed();
-        }
-        Err(error) => problems.push(format!("not everything can be read: {error:#}")),
-    }
+    let verdict = Verdict::of(run.load, run.problems);
     drop(run.fleet);
     let (puts, gets, others) = server.requests();
     println!("{}", run.report.table());
     println!(
-        "{:.0} s, {} troubles, {acknowledged} records acknowledged, {} failed, {} acknowledged \
-         without an offset; {puts} puts, {gets} gets, {others} other requests to the store, {} of \
-         them spoilt; {} anomalies",
+        "{:.0} s, {} troubles; {puts} puts, {gets} gets, {others} other requests to the store, {} \
+         of them spoilt",
         begun.elapsed().as_secs_f64(),
         run.report.troubles(),
-        failed.0,
-        failed.1,
         server.injected(),
-        anomalies.len(),
     );
+    for (trouble, why) in &run.skipped {
+        println!("SKIPPED {trouble}: {why}");
+    }
     if let Some(out) = &out {
         run.report.write(out)?;
     }
     runtime.block_on(server.shutdown());
-    for anomaly in anomalies.iter().take(20) {
-        println!("ANOMALY {anomaly:?}");
+    verdict.tell()
+}
+
+// === impl Verdict ===
+
+impl Verdict {
+    /// Ends the clients, reads everything, and judges it.
+    pub(super) fn of(load: Load, problems: Vec<String>) -> Self {
+        let mut verdict = Self {
+            problems,
+            ..Self::default()
+        };
+        match load.finish(Duration::from_secs(120)) {
+            Ok(seen) => verdict.judge(&seen),
+            Err(error) => {
+                let what = format!("not everything can be read: {error:#}");
+                verdict.problems.push(what);
+            }
+        }
+        verdict
     }
-    for problem in &problems {
-        println!("PROBLEM {problem}");
+
+    fn judge(&mut self, seen: &Seen) {
+        self.problems.extend(seen.problems());
+        self.anomalies = seen.anomalies();
+        self.acknowledged = seen.acknowledged();
+        self.failed = seen.failed();
+        self.java = seen.of_java();
     }
-    if anomalies.is_empty() && problems.is_empty() {
-        return Ok(());
+
+    /// Prints it.
+    ///
+    /// # Errors
+    /// When anything is wrong.
+    pub(super) fn tell(&self) -> Result<()> {
+        println!(
+            "{} records acknowledged ({} of them by the Java client), {} failed, {} acknowledged \
+             without an offset; {} anomalies",
+            self.acknowledged,
+            self.java,
+            self.failed.0,
+            self.failed.1,
+            self.anomalies.len(),
+        );
+        for anomaly in self.anomalies.iter().take(20) {
+            println!("ANOMALY {anomaly:?}");
+        }
+        for problem in &self.problems {
+            println!("PROBLEM {problem}");
+        }
+        if self.anomalies.is_empty() && self.problems.is_empty() {
+            return Ok(());
+        }
+        let (anomalies, problems) = (self.anomalies.len(), self.problems.len());
+        bail!("{anomalies} anomalies, {problems} problems")
     }
-    bail!("{} anomalies, {} problems", anomalies.len(), problems.len())
+}
+
+/// The store, and what runs it.
+pub(super) fn start_store(
+    settings: &Settings,
+    net: Option<&Net>,
+) -> Result<(S3Server, tokio::runtime::Runtime)> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    let mut store = S3Settings {
+        seed: settings.seed,
+        faults: FaultSettings {
+            latency: settings.latency,
+            ..FaultSettings::default()
+        },
+        ..S3Settings::default()
+    };
+    if let Some(net) = net {
+        store.isolated = true;
+        store.listen = SocketAddr::new(net.store(), 0);
+    }
+    let server = runtime.block_on(S3Server::start(store))?;
+    Ok((server, runtime))
 }
 
 impl Run {
     fn begin(settings: Settings, dir: &std::path::Path) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()?;
-        let good = FaultSettings {
-            latency: settings.latency,
-            ..FaultSettings::default()
-        };
-        let server = S3Settings {
-            seed: settings.seed,
-            faults: good,
-            ..S3Settings::default()
-        };
-        let server = runtime.block_on(S3Server::start(server))?;
+        let net = Net::inside();
+        let (server, runtime) = start_store(&settings, net.as_ref())?;
         let mut more = vec![("wal.backend".to_owned(), settings.wal.clone())];
         more.extend(settings.settings.clone());
         let plan = Plan {
@@ -148,6 +215,7 @@ impl Run {
             brokers: settings.brokers,
             store_url: server.url("chaos"),
             settings: more,
+            net,
         };
         let mut fleet = Fleet::new(dir, plan)?;
         let began = Instant::now();
@@ -165,6 +233,7 @@ impl Run {
             &fleet.bootstrap(),
             settings.partitions,
             settings.record_bytes,
+            settings.java,
         )?;
         Ok(Self {
             random: SplitMix::new(settings.seed),
@@ -175,10 +244,37 @@ impl Run {
             load,
             report: Report::default(),
             problems: Vec::new(),
+            skipped: BTreeMap::new(),
         })
     }
 
+    /// Why a trouble cannot be brought here.
+    fn impossible(&self, trouble: Trouble) -> Option<String> {
+        let (voters, all) = (self.settings.combined, self.fleet.nodes().len());
+        let few = |least: usize| (all < least).then(|| format!("{all} nodes are too few"));
+        match trouble {
+            _ if trouble.needs() == Needs::Net && self.fleet.net().is_none() => {
+                Some("this machine lets us make no network of our own".to_owned())
+            }
+            _ if trouble.needs() == Needs::Alone => Some("it runs only by itself".to_owned()),
+            Trouble::KillTwo => few(4).or_else(|| (voters < 3).then(|| few_voters(voters))),
+            Trouble::KillQuorum | Trouble::CutController => {
+                (voters < 3).then(|| few_voters(voters))
+            }
+            _ => few(2),
+        }
+    }
+
     fn live(&mut self) -> Result<()> {
+        for trouble in std::mem::take(&mut self.settings.troubles) {
+            match self.impossible(trouble) {
+                Some(why) => {
+                    println!("SKIPPED {trouble}: {why}");
+                    self.skipped.insert(trouble, why);
+                }
+                None => self.settings.troubles.push(trouble),
+            }
+        }
         let end = Instant::now() + self.settings.length;
         self.calm("at the start")?;
         let mut left: Vec<Trouble> = Vec::new();
@@ -196,11 +292,11 @@ impl Run {
         Ok(())
     }
 
-    fn below(&mut self, most: u64) -> u64 {
+    pub(super) fn below(&mut self, most: u64) -> u64 {
         self.random.draw() % most.max(1)
     }
 
-    fn random_order<T>(&mut self, all: &mut [T]) {
+    pub(super) fn random_order<T>(&mut self, all: &mut [T]) {
         for at in (1..all.len()).rev() {
             let other = self.below(at as u64 + 1) as usize;
             all.swap(at, other);
@@ -252,19 +348,21 @@ impl Run {
         while from.elapsed() < WATCHED {
             std::thread::sleep(Duration::from_millis(20));
         }
-        let gaps = self.load.seen.gaps(from, Instant::now());
+        let now = Instant::now();
         let is_struck = |index: &i32| {
             let leader = leaders.get(index);
             leader.is_some_and(|leader| nodes.contains(leader))
         };
-        let of = |wanted: bool| -> Vec<u64> {
-            let chosen = gaps.iter().filter(|(index, _)| is_struck(index) == wanted);
-            chosen.map(|(_, gap)| millis(*gap)).collect()
+        let of = |by: By, wanted: bool| -> Vec<u64> {
+            let gaps = self.load.seen.gaps(by, from, now).into_iter();
+            let chosen = gaps.filter(|(index, _)| is_struck(index) == wanted);
+            chosen.map(|(_, gap)| millis(gap)).collect()
         };
         let case = Case {
             trouble: trouble.to_string(),
-            struck_ms: of(true),
-            others_ms: of(false),
+            struck_ms: of(By::Librdkafka, true),
+            java_ms: of(By::Java, true),
+            others_ms: of(By::Librdkafka, false),
             all_ms: millis(all_by - from),
             nodes: nodes.clone(),
         };
@@ -278,96 +376,11 @@ impl Run {
             case.all_ms
         );
         self.report.add(trouble, case);
-        self.heal()?;
+        self.heal(trouble, &nodes)?;
         self.calm("after healing")
     }
+}
 
-    /// The nodes that a trouble strikes.
-    fn struck(&mut self, trouble: Trouble) -> Result<Vec<Node>> {
-        let mut nodes = self.fleet.nodes();
-        let controller = self.fleet.controller();
-        match trouble {
-            Trouble::StoreAway | Trouble::StoreFlaky => return Ok(Vec::new()),
-            Trouble::Roll => return Ok(nodes),
-            Trouble::KillController => {
-                let leader = controller.context("no node says who leads the controllers")?;
-                return Ok(vec![leader]);
-            }
-            Trouble::Kill | Trouble::KillTwo | Trouble::Pause | Trouble::Stop => {}
-        }
-        nodes.retain(|node| Some(*node) != controller);
-        self.random_order(&mut nodes);
-        let count = if trouble == Trouble::KillTwo { 2 } else { 1 };
-        nodes.truncate(count);
-        Ok(nodes)
-    }
-
-    fn bring(&mut self, trouble: Trouble, nodes: &[Node]) -> Result<()> {
-        match trouble {
-            Trouble::Kill | Trouble::KillController | Trouble::KillTwo => {
-                for node in nodes {
-                    self.fleet.kill_9(*node)?;
-                }
-            }
-            Trouble::Pause => {
-                let length = Duration::from_millis(10_000 + self.below(10_000));
-                for node in nodes {
-                    self.fleet.signal(*node, "STOP")?;
-                }
-                std::thread::sleep(length);
-                for node in nodes {
-                    self.fleet.signal(*node, "CONT")?;
-                }
-            }
-            Trouble::Stop => {
-                for node in nodes {
-                    let took = self.fleet.stop(*node, READY_WITHIN)?;
-                    println!("node {node} stopped in {} ms", millis(took));
-                }
-            }
-            Trouble::Roll => {
-                for node in nodes {
-                    self.fleet.stop(*node, READY_WITHIN)?;
-                    self.fleet.start(*node)?;
-                    self.fleet.wait_until_ready(READY_WITHIN)?;
-                }
-            }
-            Trouble::StoreAway => {
-                let length = Duration::from_millis(5000 + self.below(10_000));
-                self.server.set_faults(away(self.settings.latency));
-                std::thread::sleep(length);
-                self.good_store();
-            }
-            Trouble::StoreFlaky => {
-                let length = Duration::from_millis(5000 + self.below(10_000));
-                self.server.set_faults(flaky(self.settings.latency));
-                std::thread::sleep(length);
-                self.good_store();
-            }
-        }
-        Ok(())
-    }
-
-    fn good_store(&self) {
-        self.server.set_faults(FaultSettings {
-            latency: self.settings.latency,
-            ..FaultSettings::default()
-        });
-    }
-
-    /// Starts what does not run. A process that has ended by itself is a problem.
-    fn heal(&mut self) -> Result<()> {
-        for node in self.fleet.ended()? {
-            let log = self.fleet.log(node);
-            self.problems.push(format!(
-                "node {node} has ended by itself: see {}",
-                log.display()
-            ));
-            self.fleet.kill_9(node)?;
-        }
-        for node in self.fleet.absent() {
-            self.fleet.start(node)?;
-        }
-        self.fleet.wait_until_ready(READY_WITHIN)
-    }
+fn few_voters(voters: i32) -> String {
+    format!("{voters} voters are too few")
 }

@@ -8,10 +8,10 @@ use std::time::Duration;
 use serde_json::Value;
 use tests::process::{BrokerProcess, binary};
 
-const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
+pub(crate) const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 /// Records per topic that the golden directory holds: 1000 in objects, 500 in the log of a process
 /// that was killed.
-const RECORDS: usize = 1500;
+pub(crate) const RECORDS: usize = 1500;
 
 pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
@@ -31,7 +31,7 @@ fn start(dir: &Path) -> BrokerProcess {
 }
 
 /// What `headwater ARGUMENTS` prints, given `input`.
-fn run(broker: &BrokerProcess, arguments: &[&str], input: &str) -> String {
+pub(crate) fn run(broker: &BrokerProcess, arguments: &[&str], input: &str) -> String {
     let mut child = Command::new(binary().unwrap())
         .args(arguments)
         .args(["--bootstrap", &broker.kafka.to_string()])
@@ -47,13 +47,13 @@ fn run(broker: &BrokerProcess, arguments: &[&str], input: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn expected(codec: &str, records: usize) -> String {
+pub(crate) fn expected(codec: &str, records: usize) -> String {
     (1..=records)
         .map(|n| format!("{codec} record {n}\n"))
         .collect()
 }
 
-fn committed(broker: &BrokerProcess) -> Vec<(String, i64)> {
+pub(crate) fn committed(broker: &BrokerProcess) -> Vec<(String, i64)> {
     let text = run(
         broker,
         &["group", "describe", "golden-group", "-o", "json"],

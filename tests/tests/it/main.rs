@@ -7,6 +7,7 @@ mod cluster;
 mod damage;
 mod disk;
 mod golden;
+mod golden_cluster;
 mod groups;
 mod hostile;
 mod load;
