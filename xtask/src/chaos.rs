@@ -22,8 +22,8 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     crate::on_release_with("chaos", arguments, &[(OLD_BIN, old)])
 }
 
-/// The program of the build before: built where ours is, so that what both need is built once, and
-/// kept under another name.
+/// The program of the build before: built apart, since crates of the same name in one target
+/// directory are taken for each other.
 fn old_build() -> anyhow::Result<PathBuf> {
     let dir = stage::target().join("upgrade");
     let kept = dir.join(format!("headwater-{}", &OLD_COMMIT[..12]));
@@ -38,7 +38,7 @@ fn old_build() -> anyhow::Result<PathBuf> {
         stage::program("git").args(&add).run()?;
     }
     let manifest = tree.join("Cargo.toml");
-    let target = stage::target();
+    let target = dir.join("build");
     let build = ["build", "--release", "--locked", "-p", "broker"];
     let mut cargo = stage::cargo(&build);
     cargo.args(&["--manifest-path", &manifest.to_string_lossy()]);
