@@ -2,6 +2,8 @@
 //! left is rolled to this build and back under load, until the level is finalized; and a cluster that
 //! it began is grown to three nodes, which are rolled at its level.
 //!
+//! Once the log holds what only this build knows, the build before refuses it.
+//!
 //! One node of the build before beside nodes of this one cannot be: it speaks to no other controller.
 
 use std::path::{Path, PathBuf};
@@ -88,6 +90,7 @@ impl Upgrade {
         }
         self.expect_level(1)?;
         self.finalize()?;
+        self.write_at_the_new_level()?;
         self.calm(&load, "the newer build, finalized")?;
         self.fleet.stop(1, READY_WITHIN)?;
         self.refused()?;
@@ -219,6 +222,17 @@ impl Upgrade {
         self.fleet
             .command(&["cluster", "--bootstrap", &bootstrap, "finalize"])?;
         println!("finalized");
+        Ok(())
+    }
+
+    /// Until the log holds what the build before cannot read, that build may go on: it knows no
+    /// levels.
+    fn write_at_the_new_level(&self) -> Result<()> {
+        let admin = self.fleet.admin_of_another(&[])?.to_string();
+        for word in ["drain", "resume"] {
+            let command = ["broker", "--admin", &admin, word, "1"];
+            self.fleet.command(&command)?;
+        }
         Ok(())
     }
 
