@@ -13,6 +13,8 @@ use crate::{judge, story};
 
 /// Most runs that one failure is shrunk with.
 const SHRINKING: usize = 60;
+/// Seeds that are looked at for a kind of trouble.
+const SEARCHED: u64 = 10_000;
 /// Failures that are shrunk; the others are named.
 const SHRUNK: usize = 2;
 
@@ -143,7 +145,8 @@ pub(crate) fn bad_days(test: &str, from: u64, count: u64) {
     let worlds = wanted_worlds();
     let mut days = Vec::new();
     for kind in Kind::named(&worlds) {
-        days.extend((from..from + count).map(|seed| Day { kind, seed }));
+        let wanted = seeds(kind, from, count);
+        days.extend(wanted.into_iter().map(|seed| Day { kind, seed }));
     }
     assert!(!days.is_empty(), "no world is called {worlds:?}");
     days.extend(
@@ -232,6 +235,21 @@ impl Sums {
         }
         println!("what nodes counted: {}", list(&self.saw));
     }
+}
+
+/// `count` seeds from `from` on; where a kind of trouble is asked for, those in which it comes.
+fn seeds(kind: Kind, from: u64, count: u64) -> Vec<u64> {
+    let having = std::env::var("HEADWATER_SIM_HAVING").unwrap_or_default();
+    if having.is_empty() {
+        return (from..from + count).collect();
+    }
+    let known = Trouble::all().any(|trouble| format!("{trouble:?}") == having);
+    assert!(known, "no trouble is called {having:?}");
+    let fitting = (from..from + SEARCHED).filter(|seed| {
+        let troubles = Plan::draw(kind, *seed).troubles();
+        troubles.contains(&having)
+    });
+    fitting.take(count as usize).collect()
 }
 
 /// Seeds that once failed.

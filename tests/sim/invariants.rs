@@ -15,6 +15,7 @@ pub(crate) mod memory;
 pub(crate) mod objects;
 pub(crate) mod one_value;
 pub(crate) mod one_writer;
+pub(crate) mod order;
 pub(crate) mod producers;
 pub(crate) mod sequences;
 pub(crate) mod topics;
@@ -71,6 +72,7 @@ pub(crate) fn judge(evidence: &Evidence) -> Vec<String> {
     let mut problems = Vec::new();
     problems.extend(acknowledged::check(&anomalies, &evidence.history));
     problems.extend(one_value::check(&anomalies));
+    problems.extend(order::check(&anomalies));
     problems.extend(watermarks::check(&evidence.observed.watermarks));
     problems.extend(producers::check(&anomalies));
     problems.extend(sequences::check(&evidence.observed.sequences));

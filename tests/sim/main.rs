@@ -8,14 +8,22 @@
 //!   problems ─▶ shrinking: the same seed with fewer troubles        trace ─▶ story
 //! ```
 //!
-//! Settings come from the environment, as `cargo xtask sim` sets them: `HEADWATER_SIM_WORLD`
-//! (`single`, `cluster` or `all`), `HEADWATER_SIM_SEEDS` (how many), `HEADWATER_SIM_FROM` (the
-//! first), `HEADWATER_SIM_REPLAY` (one seed, its story printed), `HEADWATER_SIM_WITHOUT` (troubles
-//! to leave out of it), `HEADWATER_SIM_TRACE` (where its whole trace is written),
-//! `HEADWATER_SIM_REPLAY_ROT` (one world of `rot_at_rest_is_named_and_never_served`, its trace
-//! printed), `HEADWATER_SIM_ACT` and `HEADWATER_SIM_POINTS` (one act of [`acts`], with processes
-//! killed at these of its steps), `HEADWATER_SIM_ACTS` (which acts), `HEADWATER_SIM_ACT_POINTS` and
-//! `HEADWATER_SIM_ACT_PAIRS` (at how many steps of each).
+//! Which trouble stands for which fault of the design: `tests/docs/faults.md`.
+//!
+//! Settings come from the environment, as `cargo xtask sim` sets them, each after `HEADWATER_SIM_`:
+//!
+//! | name | meaning |
+//! |---|---|
+//! | `WORLD` | `single`, `cluster` or `all` |
+//! | `SEEDS`, `FROM` | how many, and the first |
+//! | `HAVING` | only seeds in which this trouble comes |
+//! | `REPLAY` | one seed, its story printed |
+//! | `WITHOUT` | troubles to leave out of it |
+//! | `TRACE` | where its whole trace is written |
+//! | `REPLAY_ROT` | one world of `rot_at_rest_is_named_and_never_served`, its trace printed |
+//! | `ACT`, `POINTS` | one act of [`acts`], with processes killed at these of its steps |
+//! | `ACTS` | which acts, between commas |
+//! | `ACT_POINTS`, `ACT_PAIRS` | at how many steps, and pairs of steps, of each |
 //!
 //! A target of its own, since [`interpose`] replaces libc's clock and entropy in it.
 

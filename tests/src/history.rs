@@ -29,6 +29,9 @@ struct Write {
     producer: u32,
     order: u64,
     outcome: Option<Outcome>,
+    /// When it was begun and when its answer came, in steps of the history.
+    begun: u64,
+    ended: Option<u64>,
 }
 
 /// What is wrong with a history.
@@ -71,6 +74,13 @@ pub enum Anomaly {
         /// The value that was sent later and stands before it.
         later: u64,
     },
+    /// Two writes to a partition of which each comes before the other: by time and by offset.
+    Cycle {
+        /// The value that was acknowledged before the other was sent.
+        before: u64,
+        /// The other, which stands before it.
+        after: u64,
+    },
     /// A reader went over an offset at which there is a record.
     Skip {
         /// The partition.
@@ -105,6 +115,8 @@ pub enum Anomaly {
 pub struct History {
     writes: BTreeMap<u64, Write>,
     orders: BTreeMap<(u32, Partition), u64>,
+    /// Counts what was begun and ended.
+    step: u64,
     /// Offsets and values in the order in which one reader got them without seeking.
     reads: Vec<(Partition, Vec<(i64, u64)>)>,
     /// All of each partition in the end.
@@ -122,11 +134,14 @@ impl History {
             .entry((producer, partition.clone()))
             .or_default();
         *order += 1;
+        self.step += 1;
         let write = Write {
             partition: partition.clone(),
             producer,
             order: *order,
             outcome: None,
+            begun: self.step,
+            ended: None,
         };
         assert!(
             self.writes.insert(value, write).is_none(),
@@ -144,6 +159,8 @@ impl History {
             .get_mut(&value)
             .expect("a write ends after it began");
         write.outcome = Some(outcome);
+        self.step += 1;
+        write.ended = Some(self.step);
     }
 
     /// One reader's offsets and values, in its order, without a seek in between.
@@ -179,6 +196,7 @@ impl History {
         self.check_offsets(&mut found);
         self.check_values(idempotent, &mut found);
         self.check_readers(&mut found);
+        self.check_time(&mut found);
         found.into_iter().collect()
     }
 
@@ -301,6 +319,38 @@ impl History {
                     });
                 } else {
                     *newest = (write.order, *value);
+                }
+            }
+        }
+    }
+
+    /// Offsets follow time: what was acknowledged before another write was sent stands before it.
+    fn check_time(&self, found: &mut BTreeSet<Anomaly>) {
+        for records in self.finals.values() {
+            let mut places: BTreeMap<u64, Vec<i64>> = BTreeMap::new();
+            for (offset, value) in records {
+                places.entry(*value).or_default().push(*offset);
+            }
+            let once = places.into_iter().filter(|(_, offsets)| offsets.len() == 1);
+            let mut placed: Vec<(i64, u64)> =
+                once.map(|(value, offsets)| (offsets[0], value)).collect();
+            placed.sort_unstable();
+            // The earliest acknowledgement of all that stands behind.
+            let mut earliest: Option<(u64, u64)> = None;
+            for (_, value) in placed.into_iter().rev() {
+                let Some(write) = self.writes.get(&value) else {
+                    continue;
+                };
+                if let Some((_, before)) = earliest.filter(|(ended, _)| *ended < write.begun) {
+                    found.insert(Anomaly::Cycle {
+                        before,
+                        after: value,
+                    });
+                }
+                if let (Some(Outcome::Acknowledged(_)), Some(ended)) = (write.outcome, write.ended)
+                {
+                    let own = (ended, value);
+                    earliest = Some(earliest.map_or(own, |other| other.min(own)));
                 }
             }
         }
@@ -484,7 +534,40 @@ mod tests {
             history.sent(value, Outcome::Acknowledged(2 - value as i64));
         }
         history.read_finally(&at(0), vec![(0, 2), (1, 1)]);
-        check(&history, &[Anomaly::Inversion { first: 1, later: 2 }]);
+        let inversion = Anomaly::Inversion { first: 1, later: 2 };
+        let cycle = Anomaly::Cycle {
+            before: 1,
+            after: 2,
+        };
+        check(&history, &[inversion, cycle]);
+    }
+
+    /// Two producers: 1 is acknowledged before 2 is sent, and 2 stands before 1.
+    #[test]
+    fn finds_a_cycle_of_time_and_offsets() {
+        let mut history = History::default();
+        history.sending(7, &at(0), 1);
+        history.sent(1, Outcome::Acknowledged(1));
+        history.sending(8, &at(0), 2);
+        history.sent(2, Outcome::Unknown);
+        history.read_finally(&at(0), vec![(0, 2), (1, 1)]);
+        let cycle = Anomaly::Cycle {
+            before: 1,
+            after: 2,
+        };
+        check(&history, &[cycle]);
+    }
+
+    /// As above, but they overlapped: either may come first.
+    #[test]
+    fn writes_at_one_time_stand_in_either_order() {
+        let mut history = History::default();
+        history.sending(7, &at(0), 1);
+        history.sending(8, &at(0), 2);
+        history.sent(1, Outcome::Acknowledged(1));
+        history.sent(2, Outcome::Acknowledged(0));
+        history.read_finally(&at(0), vec![(0, 2), (1, 1)]);
+        check(&history, &[]);
     }
 
     #[test]

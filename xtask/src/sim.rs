@@ -28,6 +28,9 @@ pub(crate) struct Args {
     /// Which worlds: one machine, a cluster, or each seed in both.
     #[arg(long, value_enum, default_value_t = World::All)]
     world: World,
+    /// Only seeds in which this kind of trouble comes, as reports name it.
+    #[arg(long, value_name = "TROUBLE", conflicts_with = "replay")]
+    having: Option<String>,
     /// Runs this one seed of one world again instead, and tells its story.
     #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "from"])]
     replay: Option<u64>,
@@ -84,6 +87,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     require_target()?;
     let mut program = stage::cargo(&["test", "--locked", "--workspace", "--test", "sim"]);
     program.env("HEADWATER_SIM_WORLD", args.world.name());
+    program.env(
+        "HEADWATER_SIM_HAVING",
+        args.having.as_deref().unwrap_or_default(),
+    );
     program.args(&["--", "--nocapture"]);
     if let Some(points) = args.crash_points {
         program.args(&[ACTS_TEST, "--exact"]);
