@@ -48,6 +48,9 @@ pub(crate) async fn start(
         // Both are ours to decide: by bytes, and keeping what the older snapshot needs.
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,
+        // Entries go to followers before they are durable here. One who led, lost the last of them
+        // in a crash and led on in the same term would write others under the same ids.
+        enable_leader_restore: Some(false),
         ..Config::default()
     };
     let config = Arc::new(config.validate().map_err(|e| stopped(&e))?);
