@@ -29,6 +29,7 @@ use crate::opening::NotLed;
 use crate::producer_ids::ProducerIds;
 use crate::quotas::Quota;
 use crate::topics::{TopicCache, TopicSettings};
+use crate::zones::Redirects;
 
 /// One registration of this broker, from its epoch to its fence.
 pub(crate) struct Epoch {
@@ -61,6 +62,8 @@ pub(crate) struct Broker {
     pub(crate) groups: Coordinator,
     /// Turns of large produced batches to be judged.
     pub(crate) checks: Arc<Semaphore>,
+    /// Consumers that were sent to brokers of their zones.
+    pub(crate) redirects: Redirects,
     listeners: Vec<Listener>,
     image: watch::Receiver<Arc<Image>>,
     epoch: RwLock<Option<Arc<Epoch>>>,
@@ -77,6 +80,25 @@ pub(crate) struct Endpoint {
     pub(crate) host: StrBytes,
     pub(crate) port: i32,
     pub(crate) rack: Option<StrBytes>,
+}
+
+/// Which address of a broker a client is told: that of its listener for its zone, if there is one,
+/// else that of its listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AddressName {
+    listener: Arc<str>,
+    /// `NAME@ZONE`: how a listener's address for one zone is registered.
+    in_zone: Option<String>,
+}
+
+impl AddressName {
+    pub(crate) fn of(context: &RequestContext) -> Self {
+        let zone = context.zone();
+        Self {
+            listener: Arc::clone(&context.listener),
+            in_zone: zone.map(|zone| format!("{}@{zone}", context.listener)),
+        }
+    }
 }
 
 /// What a [`Broker`] is made of.
@@ -100,6 +122,7 @@ impl Broker {
         Arc::new(Self {
             image: parts.controller.image(),
             sessions: Sessions::new(slots, parts.metrics.fetch_sessions.clone()),
+            redirects: Redirects::default(),
             producer_ids: ProducerIds::default(),
             topics: TopicCache::default(),
             groups: Coordinator::new(
@@ -195,6 +218,13 @@ impl Broker {
         Err(NotLed::of(image, self.config.node_id, tp))
     }
 
+    /// The storage from which partitions that are led elsewhere may be read.
+    pub(crate) fn followed(&self) -> Option<Storage> {
+        let epoch = self.epoch.read();
+        let epoch = epoch.as_ref().filter(|epoch| epoch.lease.valid_now());
+        epoch.map(|epoch| epoch.storage.clone())
+    }
+
     /// Whether it has been given to this broker and is not open here yet.
     pub(crate) fn is_opening(&self, image: &Image, tp: TopicPartition) -> bool {
         let given = image.partition(tp).and_then(|partition| partition.broker);
@@ -254,15 +284,23 @@ impl Broker {
         self.authorizer.allows(context, operation, on)
     }
 
-    /// Live brokers that have the listener `listener`, by node.
-    pub(crate) fn endpoints(&self, image: &Image, listener: &str) -> BTreeMap<NodeId, Endpoint> {
+    /// Live brokers that the client reaches by the listener that its request came in by, by node.
+    pub(crate) fn endpoints(
+        &self,
+        image: &Image,
+        context: &RequestContext,
+    ) -> BTreeMap<NodeId, Endpoint> {
+        self.endpoints_by(image, &AddressName::of(context))
+    }
+
+    /// As [`Broker::endpoints`], by the name of what is asked for.
+    pub(crate) fn endpoints_by(
+        &self,
+        image: &Image,
+        name: &AddressName,
+    ) -> BTreeMap<NodeId, Endpoint> {
         let live = image.live_brokers().filter_map(|(_, broker)| {
-            endpoint(
-                broker.node,
-                &broker.listeners,
-                broker.rack.as_deref(),
-                listener,
-            )
+            endpoint(broker.node, &broker.listeners, broker.rack.as_deref(), name)
         });
         live.map(|endpoint| (endpoint.node, endpoint)).collect()
     }
@@ -270,13 +308,18 @@ impl Broker {
     /// As [`Broker::endpoints`], always with this one, which answers after all: for lists of whom to
     /// ask. Without it a cluster of one would be told to have no broker while it registers anew, and
     /// a client that believes it (librdkafka does) has nobody left to ask, for ever.
-    pub(crate) fn askable(&self, image: &Image, listener: &str) -> BTreeMap<NodeId, Endpoint> {
+    pub(crate) fn askable(
+        &self,
+        image: &Image,
+        context: &RequestContext,
+    ) -> BTreeMap<NodeId, Endpoint> {
+        let name = AddressName::of(context);
         let rack = self.config.values.text("broker.rack");
         let rack = (!rack.is_empty()).then_some(rack);
-        let own = endpoint(self.config.node_id, &self.listeners, rack, listener);
+        let own = endpoint(self.config.node_id, &self.listeners, rack, &name);
         let own = own.map(|endpoint| (endpoint.node, endpoint));
         own.into_iter()
-            .chain(self.endpoints(image, listener))
+            .chain(self.endpoints_by(image, &name))
             .collect()
     }
 
@@ -307,11 +350,11 @@ fn endpoint(
     node: NodeId,
     listeners: &[Listener],
     rack: Option<&str>,
-    listener: &str,
+    name: &AddressName,
 ) -> Option<Endpoint> {
-    let found = listeners
-        .iter()
-        .find(|candidate| candidate.name == listener)?;
+    let named = |name: &str| listeners.iter().find(|candidate| candidate.name == name);
+    let zones = name.in_zone.as_deref().and_then(named);
+    let found = zones.or_else(|| named(&name.listener))?;
     Some(Endpoint {
         node,
         host: StrBytes::from_string(found.host.clone()),

@@ -1,10 +1,13 @@
 //! What every handler is told about the request that it serves.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use protocol::messages::StrBytes;
 use tokio::time::Instant;
+
+use crate::zones;
 
 /// Who speaks. Everybody is `User:ANONYMOUS` until authentication comes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,4 +48,13 @@ pub struct RequestContext {
     pub version: i16,
     /// When the whole request had arrived: what its time-out counts from.
     pub received: Instant,
+}
+
+// === impl RequestContext ===
+
+impl RequestContext {
+    /// The zone that the client id names.
+    pub(crate) fn zone(&self) -> Option<Cow<'_, str>> {
+        zones::of_client_id(self.client_id.as_ref()?)
+    }
 }

@@ -39,6 +39,7 @@ mod surrender;
 mod sweeper;
 mod takeover;
 mod topics;
+mod zones;
 
 pub use auth::{AllowAll, Authorizer, Operation, Resource};
 pub use context::{Principal, RequestContext, Software};

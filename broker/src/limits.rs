@@ -118,6 +118,22 @@ pub(crate) const LATE_PUT_MS: i64 = 3_600_000;
 /// Longest name or version of a client's software that is taken.
 pub(crate) const MAX_SOFTWARE_NAME: usize = 256;
 
+/// Longest name of a client's zone.
+pub(crate) const MAX_ZONE_BYTES: usize = 128;
+
+/// A consumer that comes back to the leader, within this time, with the offset at which it was sent
+/// to its zone got nothing there.
+pub(crate) const SENT_IN_VAIN: Duration = Duration::from_secs(30);
+
+/// For how long the leader serves it then.
+pub(crate) const SERVED_BY_LEADER: Duration = Duration::from_secs(60);
+
+/// Consumers' partitions of which that is remembered.
+pub(crate) const MAX_SENT: usize = 10_000;
+
+/// How much of a client id is searched for its zone.
+pub(crate) const MAX_CLIENT_ID_SEARCHED: usize = 1024;
+
 /// Longest that a Fetch may wait, whatever it asks for: the client may have gone away.
 pub(crate) const FETCH_WAIT_MOST: Duration = Duration::from_secs(300);
 

@@ -117,6 +117,10 @@ pub(crate) struct BrokerMetrics {
     pub(crate) fetched_records: Counter,
     /// Background work that failed and is tried again or given up.
     pub(crate) background_failures: Counter,
+    /// Times that a consumer was sent to a broker of its zone.
+    pub(crate) fetch_sent: Counter,
+    /// Record batch bytes given for leaders elsewhere.
+    pub(crate) followed_bytes: Counter,
     /// Fetch sessions kept.
     pub(crate) fetch_sessions: Gauge,
     /// Partitions led here.
@@ -222,6 +226,16 @@ impl BrokerMetrics {
                 registry,
                 "background_failures",
                 "Background work that failed",
+            ),
+            fetch_sent: counter(
+                registry,
+                "fetch_sent_to_zone",
+                "Consumers sent to their zone",
+            ),
+            followed_bytes: counter(
+                registry,
+                "followed_bytes",
+                "Record batch bytes given for leaders elsewhere",
             ),
             fetch_sessions: gauge(registry, "fetch_sessions", "Fetch sessions kept"),
             partitions: gauge(registry, "partitions", "Partitions led here"),

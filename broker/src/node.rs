@@ -23,6 +23,7 @@ mod pulse;
 mod store;
 mod voter;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -147,6 +148,8 @@ pub(crate) struct Bound {
     pub(crate) name: Arc<str>,
     pub(crate) protocol: String,
     pub(crate) advertised: HostPort,
+    /// What clients of one zone are told instead.
+    pub(crate) zones: BTreeMap<String, HostPort>,
     pub(crate) listener: Box<dyn Listener>,
 }
 
@@ -352,6 +355,7 @@ async fn bind_listener(
         name: Arc::from(wanted.name.as_str()),
         protocol: wanted.protocol.clone(),
         advertised,
+        zones: wanted.zones.clone(),
         listener,
     };
     Ok((bound, address))

@@ -20,6 +20,7 @@ mod catalog;
 mod collector;
 mod compactor;
 mod error;
+mod follower;
 pub mod format;
 #[cfg(test)]
 mod harness;
@@ -48,6 +49,7 @@ pub use collector::{
     Collected, Collector, CollectorMetrics, CollectorParts, CollectorSettings, Duty,
 };
 pub use error::{Error, ErrorKind, RecordError};
+pub use follower::Followed;
 pub use hooks::{HookBatch, Hooks};
 pub use keys::{DataKey, KeySpace};
 pub use metrics::StorageMetrics;

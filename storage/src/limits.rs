@@ -67,3 +67,11 @@ pub(crate) const YIELD_BYTES: usize = 1 << 20;
 pub(crate) const COMPACTION_WINDOW_BYTES: u64 = 2 << 20;
 /// Memory that a queued entry takes beyond its batch, about.
 pub(crate) const ENTRY_OVERHEAD_BYTES: usize = 512;
+/// How old a view of a partition that is led elsewhere may be when it is read.
+pub(crate) const FOLLOWER_AGE: Duration = Duration::from_secs(10);
+/// Pause between two looks at such a partition, however many wait for one.
+pub(crate) const FOLLOWER_LOOKS: Duration = Duration::from_millis(100);
+/// Partitions led elsewhere that are kept for their readers.
+pub(crate) const MAX_FOLLOWED: usize = 1_000;
+/// Their slices: some hundred bytes each.
+pub(crate) const FOLLOWED_SLICES: usize = 100_000;

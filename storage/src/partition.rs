@@ -65,6 +65,8 @@ pub(crate) struct Inner {
     pub(crate) leaving: AtomicBool,
     /// Who reads sequentially; never locked together with `state`.
     pub(crate) tracker: Mutex<Tracker>,
+    /// Led elsewhere: only what the catalog names is read, and nothing else is done.
+    pub(crate) follows: bool,
 }
 
 /// What came and went since it was opened.
@@ -200,6 +202,18 @@ impl Inner {
         producers: Producers,
         now_ms: i64,
     ) -> Arc<Self> {
+        Arc::new(Self::of(view, config, producers, now_ms))
+    }
+
+    /// A partition that is led elsewhere, as the catalog shows it.
+    pub(crate) fn following(view: PartitionView, now_ms: i64) -> Arc<Self> {
+        let (config, producers) = (TopicConfig::kafka_default(), Producers::default());
+        let mut inner = Self::of(view, config, producers, now_ms);
+        inner.follows = true;
+        Arc::new(inner)
+    }
+
+    fn of(view: PartitionView, config: TopicConfig, producers: Producers, now_ms: i64) -> Self {
         let end = view.committed_end.max(view.log_start);
         let mut epochs: Vec<_> = view
             .epochs
@@ -235,14 +249,15 @@ impl Inner {
             unuploaded_bytes: 0,
         };
         state.validate();
-        Arc::new(Self {
+        Self {
             topic_partition: view.topic_partition,
             leader_epoch: view.leader_epoch,
             state: Mutex::new(state),
             traffic: Counted::default(),
             leaving: AtomicBool::new(false),
             tracker: Mutex::default(),
-        })
+            follows: false,
+        }
     }
 
     /// Drops hot batches below `end`, which are uploaded and applied.

@@ -288,7 +288,7 @@ impl Partition {
         if !self.names(slice) {
             return Ok(());
         }
-        self.shared.refresh(tp).await?;
+        self.look_again().await?;
         if !self.names(slice) {
             return Ok(());
         }

@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use crate::budget::Budget;
 use crate::cache::Retained;
 use crate::compactor::Compactor;
+use crate::follower::Followers;
 use crate::keys::KeySpace;
 use crate::limits::SEARCHES;
 use crate::objects::{Objects, Writer};
@@ -35,6 +36,7 @@ use crate::retention;
 use crate::store::StoreMetrics;
 use crate::uploader::{DurableGroup, Queue, QueuedEntry, Uploader};
 use crate::{Catalog, Error, HookBatch, Hooks, StorageMetrics, StorageSettings};
+pub(crate) use open::check_view;
 
 /// What a [`Storage`] is made of.
 pub struct StorageParts {
@@ -92,6 +94,8 @@ pub(crate) struct Shared {
     /// frees its directory, with its last handle.
     log: RwLock<Option<wal::Log>>,
     partitions: RwLock<Partitions>,
+    /// Read here and led elsewhere.
+    pub(crate) followers: Followers,
     failure: watch::Sender<Option<Error>>,
     /// The controllers should be told soon of what is durable.
     pub(crate) report_wanted: Notify,
@@ -160,6 +164,7 @@ impl Storage {
             queue: Queue::default(),
             log: RwLock::default(),
             partitions: RwLock::default(),
+            followers: Followers::default(),
             failure: watch::Sender::new(None),
             report_wanted: Notify::new(),
             disk_available: AtomicU64::new(u64::MAX),

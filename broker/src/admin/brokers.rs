@@ -46,6 +46,7 @@ pub(super) fn page(image: &Image) -> Value {
             (false, None) => "starting",
             (false, Some(_)) => "live",
         };
+        told.rack = broker.rack.clone();
         told.leads = leads.get(&epoch).copied().unwrap_or(0);
     }
     let shown = nodes.into_iter().map(|(node, told)| {
@@ -53,6 +54,7 @@ pub(super) fn page(image: &Image) -> Value {
         json!({
             "node": node.0,
             "state": told.state,
+            "rack": told.rack,
             "drained": told.drained,
             "leads": told.leads,
             "dead_logs": told.dead_logs,
@@ -66,6 +68,7 @@ pub(super) fn page(image: &Image) -> Value {
 #[derive(Default)]
 struct Told {
     state: &'static str,
+    rack: Option<String>,
     drained: bool,
     leads: usize,
     /// Logs of its earlier lives that nobody has recovered yet.

@@ -11,6 +11,9 @@ use tokio::time::{Instant, sleep};
 use super::admin::Admin;
 use super::output::{Format, Rows};
 
+/// What is told of each broker.
+const COLUMNS: [&str; 5] = ["node", "state", "rack", "drained", "leads"];
+
 /// How often progress is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -66,10 +69,10 @@ pub(crate) async fn run(env: &Env, args: BrokerArgs) -> Result<()> {
             args.admin.post(env, &path).await?
         }
     };
-    let mut rows = Rows::new(&["node", "state", "drained", "leads"]);
+    let mut rows = Rows::new(&COLUMNS);
     for broker in page.as_array().into_iter().flatten() {
         let field = |name: &str| broker.get(name).cloned().unwrap_or(Value::Null);
-        rows.push(["node", "state", "drained", "leads"].map(field).to_vec());
+        rows.push(COLUMNS.map(field).to_vec());
     }
     rows.print(args.output)?;
     Ok(())

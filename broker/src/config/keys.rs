@@ -102,6 +102,12 @@ const fn long(min: i64) -> Kind {
 
 const CODECS: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
 const POLICIES: &[&str] = &["compact", "delete"];
+const SELECTORS: &[&str] = &[
+    "RackAwareReplicaSelector",
+    "org.apache.kafka.common.replica.RackAwareReplicaSelector",
+    "LeaderSelector",
+    "org.apache.kafka.common.replica.LeaderSelector",
+];
 const TIMESTAMPS: &[&str] = &["CreateTime", "LogAppendTime"];
 
 #[rustfmt::skip]
@@ -110,13 +116,13 @@ static KEYS: &[Key] = &[
     Key::new("node.id", int(0), "1", "Number of this node in the cluster."),
     Key::new("broker.id", int(-1), "-1", "Kafka's older name of node.id; -1 means node.id."),
     Key::new("process.roles", Kind::Choices(&["broker", "controller"]), "broker,controller", "What this process is: a broker, a voter of the controllers, or both."),
-    Key::new("broker.rack", Kind::Text, "", "Rack or zone that clients are told."),
+    Key::new("broker.rack", Kind::Text, "", "Rack or zone of this broker, which clients are told."),
     Key::new("data.dir", Kind::Text, "headwater-data", "Directory of the Raft log, the disk WAL and local objects."),
     Key::new("log.dir", Kind::Text, "", "Kafka's name of data.dir; data.dir wins."),
     Key::new("log.dirs", Kind::List, "", "Kafka's name of data.dir; one directory only; data.dir wins."),
     // The network.
     Key::new("listeners", Kind::List, "PLAINTEXT://127.0.0.1:9092", "Where to listen, as NAME://HOST:PORT between commas: Kafka's listeners, and that of the controllers."),
-    Key::new("advertised.listeners", Kind::List, "", "What clients are told for each listener; empty means as bound."),
+    Key::new("advertised.listeners", Kind::List, "", "What clients are told for each listener; NAME@ZONE://HOST:PORT is told to clients of that zone instead; empty means as bound."),
     Key::new("listener.security.protocol.map", Kind::List, "", "Security protocol per listener as NAME:PROTOCOL; PLAINTEXT for each that is absent, and the only one yet."),
     Key::new("admin.listen", Kind::Text, "127.0.0.1:9644", "Address of the admin HTTP server."),
     Key::new("max.connections", int(1), "10000", "Most connections at once over all listeners; further ones wait."),
@@ -199,6 +205,8 @@ static KEYS: &[Key] = &[
     Key::new("producer.id.expiration.ms", int(1), "86400000", "How long an idle producer's sequence is remembered."),
     Key::new("fetch.max.bytes", int(1024), "57671680", "Most bytes of one fetch response."),
     Key::new("max.incremental.fetch.session.cache.slots", int(0), "1000", "Fetch sessions kept at once (KIP-227)."),
+    Key::new("replica.selector.class", Kind::Choice(SELECTORS), "", "RackAwareReplicaSelector sends consumers that name another zone than the leader's (client.rack) to a broker of theirs for what lies in the object store (KIP-392); have it alike on all brokers."),
+    Key::new("replica.selector.min.bytes", long(1), "4194304", "So much must lie in the object store ahead of a consumer before it is sent to a broker of its zone."),
     // Groups.
     Key::new("group.min.session.timeout.ms", int(1), "6000", "Shortest session time-out that a member may ask for."),
     Key::new("group.max.session.timeout.ms", int(1), "1800000", "Longest session time-out that a member may ask for."),

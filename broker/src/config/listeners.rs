@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use controller::limits::MAX_LISTENERS;
+
 use super::kind::items;
 use super::layers::{Source, Values};
 
@@ -64,6 +66,8 @@ pub struct ListenerConfig {
     pub bind: HostPort,
     /// What clients are told; `None` means as bound.
     pub advertised: Option<HostPort>,
+    /// What clients of one zone are told instead, by zone.
+    pub zones: BTreeMap<String, HostPort>,
 }
 
 /// Reads `listeners`, `advertised.listeners` and the protocol map: Kafka's, and the controllers'.
@@ -84,18 +88,14 @@ pub(super) fn read(
             None => wrong.push((name, format!("{item:?} is not NAME:PROTOCOL"))),
         }
     }
-    let mut advertised = BTreeMap::new();
-    for (name, address) in addresses(values, "advertised.listeners", wrong) {
-        let clients_cannot = address.port == 0 || matches!(address.host.as_str(), "" | "0.0.0.0");
-        if clients_cannot {
-            let message = format!("clients cannot connect to {address}");
-            wrong.push(("advertised.listeners", message));
-        } else if advertised.insert(name.clone(), address).is_some() {
-            wrong.push(("advertised.listeners", format!("{name} twice")));
-        }
-    }
+    let (mut advertised, mut zones) = advertised(values, wrong);
     let mut listeners: Vec<ListenerConfig> = Vec::new();
-    for (name, bind) in addresses(values, "listeners", wrong) {
+    for (name, zone, bind) in addresses(values, "listeners", wrong) {
+        if zone.is_some() {
+            let message = "a zone's address is told, not bound: it stands in advertised.listeners";
+            wrong.push(("listeners", format!("{name}: {message}")));
+            continue;
+        }
         if listeners.iter().any(|listener| listener.name == name) {
             wrong.push(("listeners", format!("{name} twice")));
             continue;
@@ -103,15 +103,15 @@ pub(super) fn read(
         let protocol = protocols
             .remove(&name)
             .unwrap_or_else(|| "PLAINTEXT".to_owned());
-        let advertised = advertised.remove(&name);
         listeners.push(ListenerConfig {
+            advertised: advertised.remove(&name),
+            zones: zones.remove(&name).unwrap_or_default(),
             name,
             protocol,
             bind,
-            advertised,
         });
     }
-    for name in advertised.keys() {
+    for name in advertised.keys().chain(zones.keys()) {
         wrong.push((
             "advertised.listeners",
             format!("{name} is not among listeners"),
@@ -122,7 +122,46 @@ pub(super) fn read(
         wrong.push(("listener.security.protocol.map", message));
     }
     let controllers = take_controllers(values, &mut listeners, wrong);
+    let told: usize = listeners.iter().map(|one| 1 + one.zones.len()).sum();
+    if told > MAX_LISTENERS {
+        let message = format!("{told} addresses with those of zones, {MAX_LISTENERS} at most");
+        wrong.push(("advertised.listeners", message));
+    }
     (listeners, controllers)
+}
+
+type ByName = BTreeMap<String, HostPort>;
+
+/// What clients are told: by listener, and by listener and zone.
+fn advertised(
+    values: &Values,
+    wrong: &mut Vec<(&'static str, String)>,
+) -> (ByName, BTreeMap<String, ByName>) {
+    let key = "advertised.listeners";
+    let (mut all, mut zones) = (ByName::new(), BTreeMap::<String, ByName>::new());
+    for (name, zone, address) in addresses(values, key, wrong) {
+        let clients_cannot = address.port == 0 || matches!(address.host.as_str(), "" | "0.0.0.0");
+        if clients_cannot {
+            wrong.push((key, format!("clients cannot connect to {address}")));
+            continue;
+        }
+        let earlier = match &zone {
+            Some(zone) if crate::zones::of_rack(zone).is_none() => {
+                wrong.push((key, format!("{zone:?} is no zone's name")));
+                continue;
+            }
+            Some(zone) => zones
+                .entry(name.clone())
+                .or_default()
+                .insert(zone.clone(), address),
+            None => all.insert(name.clone(), address),
+        };
+        if earlier.is_some() {
+            let zone = zone.map(|zone| format!("@{zone}")).unwrap_or_default();
+            wrong.push((key, format!("{name}{zone} twice")));
+        }
+    }
+    (all, zones)
 }
 
 /// The one on which other nodes' calls come in; it is none of Kafka's.
@@ -146,7 +185,7 @@ fn take_controllers(
         return None;
     };
     let found = listeners.remove(at);
-    if found.advertised.is_some() {
+    if found.advertised.is_some() || !found.zones.is_empty() {
         let message = format!(
             "{name} is the controllers' listener (controller.listener.names), which clients are \
              not told: other nodes find it by controller.quorum.voters"
@@ -156,11 +195,13 @@ fn take_controllers(
     Some(found)
 }
 
+/// `NAME://HOST:PORT` or `NAME@ZONE://HOST:PORT` between commas. Names are in capitals, zones as
+/// they are.
 fn addresses(
     values: &Values,
     key: &'static str,
     wrong: &mut Vec<(&'static str, String)>,
-) -> Vec<(String, HostPort)> {
+) -> Vec<(String, Option<String>, HostPort)> {
     let mut found = Vec::new();
     for item in items(values.text(key)) {
         let Some((name, address)) = item.split_once("://") else {
@@ -168,7 +209,13 @@ fn addresses(
             continue;
         };
         match HostPort::parse(address) {
-            Ok(address) => found.push((name.to_uppercase(), address)),
+            Ok(address) => {
+                let (name, zone) = match name.split_once('@') {
+                    Some((name, zone)) => (name, Some(zone.to_owned())),
+                    None => (name, None),
+                };
+                found.push((name.to_uppercase(), zone, address));
+            }
             Err(message) => wrong.push((key, message)),
         }
     }
@@ -226,6 +273,37 @@ mod tests {
         assert_eq!(listeners[1].bind.bind_host(), "0.0.0.0");
         let told = listeners[1].advertised.as_ref().unwrap();
         assert_eq!((told.host.as_str(), told.port), ("broker.example", 19093));
+    }
+
+    #[test]
+    fn a_listener_has_addresses_of_its_own_for_zones() {
+        let (listeners, wrong) = parse(&[
+            ("listeners", "PLAINTEXT://:9092,OTHER://:9093"),
+            (
+                "advertised.listeners",
+                "PLAINTEXT://b1:9092,plaintext@az-A://b1.a:9092,PLAINTEXT@az-b://b1.b:19092",
+            ),
+        ]);
+        assert_eq!(wrong, []);
+        assert_eq!(listeners[0].advertised.as_ref().unwrap().host, "b1");
+        let zones = listeners[0].zones.iter();
+        let zones: Vec<_> = zones.map(|(zone, at)| format!("{zone} {at}")).collect();
+        assert_eq!(zones, ["az-A b1.a:9092", "az-b b1.b:19092"]);
+        assert!(listeners[1].zones.is_empty());
+        for (key, value) in [
+            (
+                "advertised.listeners",
+                "PLAINTEXT@a://h:1,PLAINTEXT@a://h:2",
+            ),
+            ("advertised.listeners", "PLAINTEXT@://h:1"),
+            ("advertised.listeners", "PLAINTEXT@a b://h:1"),
+            ("advertised.listeners", "OTHER@a://h:1"),
+            ("listeners", "PLAINTEXT@a://h:1"),
+        ] {
+            let (_, wrong) = parse(&[(key, value)]);
+            let one: Vec<_> = wrong.iter().map(|(name, _)| *name).collect();
+            assert_eq!(one, [key], "{value}: {wrong:?}");
+        }
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub(crate) fn handle(
             .with_error_message(Some(text(message)))
             .with_endpoint_type(request.endpoint_type);
     }
-    let endpoints = broker.askable(&image, &context.listener);
+    let endpoints = broker.askable(&image, context);
     let controller = broker.controller_among(&image, &endpoints);
     let brokers = endpoints.into_values().map(|endpoint| {
         DescribeClusterBroker::default()

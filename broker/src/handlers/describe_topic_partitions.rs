@@ -30,7 +30,7 @@ pub(crate) fn handle(
     request: &DescribeTopicPartitionsRequest,
 ) -> DescribeTopicPartitionsResponse {
     let image = broker.image();
-    let endpoints = broker.askable(&image, &context.listener);
+    let endpoints = broker.askable(&image, context);
     let all = request.topics.is_empty();
     let names: BTreeSet<String> = if all {
         image.topics.keys().map(|name| name.to_string()).collect()

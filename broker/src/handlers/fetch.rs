@@ -3,13 +3,14 @@
 //! - Partitions are served in the order of the request; the first that has data may give one batch
 //!   larger than every limit, then all limits hold. 5+: log start. 7+: sessions (KIP-227). 9+:
 //!   leader epochs (KIP-320). 12+: divergence (KIP-595). 13+: topics by id (KIP-516). 16+: the leader
-//!   in the error itself (KIP-951).
+//!   in the error itself (KIP-951). 11+: consumers of other zones (KIP-392), see `zone`.
 //! - Waits for `min_bytes` or `max_wait_ms`, and wakes on append and on movement of the high
 //!   watermark. An error or a divergence is answered at once; a partition that has just been given to
 //!   this broker and is not open yet is waited for, a moment.
 //! - Batches go out as they lie: whole, from the one that holds the offset.
 
 mod session;
+mod zone;
 
 use std::collections::BTreeSet;
 use std::pin::pin;
@@ -22,8 +23,8 @@ use protocol::messages::fetch_response::{
     NodeEndpoint, PartitionData,
 };
 use protocol::messages::{BrokerId, FetchRequest, ProducerId, TopicName};
-use protocol::{Batches, ErrorCode, LeaderEpoch, NodeId, Records, TopicId};
-use storage::{Isolation, Partition, ReadResult};
+use protocol::{Batches, ErrorCode, LeaderEpoch, NodeId, Records, TopicId, TopicPartition};
+use storage::{Isolation, Partition, Position, ReadResult};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -68,6 +69,7 @@ pub(crate) async fn handle(
             1 => Isolation::ReadCommitted,
             _ => Isolation::ReadUncommitted,
         },
+        zone: zone::of(context, &request.rack_id),
         max_bytes,
         // More than may be given is never waited for.
         min_bytes: usize::try_from(request.min_bytes)
@@ -105,6 +107,8 @@ struct Fetching<'a> {
     broker: &'a Broker,
     context: &'a RequestContext,
     isolation: Isolation,
+    /// Where the consumer is.
+    zone: Option<String>,
     max_bytes: usize,
     min_bytes: usize,
     deadline: Instant,
@@ -123,12 +127,21 @@ struct Round {
     leaders: BTreeSet<NodeId>,
 }
 
+/// What a partition has for this reader.
+enum Outcome {
+    Found(ReadResult),
+    /// Another broker is to be asked.
+    Sent(NodeId, Position),
+}
+
 /// Why a partition has nothing for this reader.
 enum Failed {
     Code(ErrorCode),
     NotLed(NotLed),
     /// Given to this broker, and not open yet.
     Opening(NotLed),
+    /// Led elsewhere: perhaps it may be read beside its leader.
+    Elsewhere(TopicPartition, NotLed),
     Storage(storage::Error, Partition),
     Diverged(LeaderEpoch, i64, Partition),
 }
@@ -191,10 +204,14 @@ impl Fetching<'_> {
             let limit = one.max_bytes.min(left);
             let read = self.read(image, one, limit, round.bytes == 0).await;
             let data = match read {
-                Ok(read) => {
+                Ok(Outcome::Found(read)) => {
                     round.bytes += read.bytes;
                     round.records += records_in(&read);
                     found(read)
+                }
+                Ok(Outcome::Sent(to, position)) => {
+                    round.urgent = true;
+                    zone::sent(to, position)
                 }
                 Err(failed) => {
                     let opening = matches!(failed, Failed::Opening(_));
@@ -231,7 +248,7 @@ impl Fetching<'_> {
             if self.broker.is_opening(image, tp) {
                 Failed::Opening(not_led)
             } else {
-                Failed::NotLed(not_led)
+                Failed::Elsewhere(tp, not_led)
             }
         })
     }
@@ -242,8 +259,15 @@ impl Fetching<'_> {
         wanted: &Wanted,
         limit: usize,
         min_one: bool,
-    ) -> Result<ReadResult, Failed> {
-        let partition = self.locate(image, wanted)?;
+    ) -> Result<Outcome, Failed> {
+        let partition = match self.locate(image, wanted) {
+            Ok(partition) => partition,
+            Err(Failed::Elsewhere(tp, not_led)) => {
+                let room = (limit, min_one);
+                return self.beside(image, wanted, (tp, not_led), room).await;
+            }
+            Err(failed) => return Err(failed),
+        };
         check_epoch(&partition, wanted.current_leader_epoch).map_err(Failed::Code)?;
         if wanted.last_fetched_epoch >= 0 {
             let asked = LeaderEpoch(wanted.last_fetched_epoch);
@@ -255,9 +279,12 @@ impl Fetching<'_> {
                 return Err(Failed::Diverged(epoch, end, partition));
             }
         }
+        if let Some(to) = self.better(image, &partition, wanted.fetch_offset) {
+            return Ok(Outcome::Sent(to, partition.position()));
+        }
         let read = partition.read(wanted.fetch_offset, limit, min_one, self.isolation);
         match read.await {
-            Ok(read) => Ok(read),
+            Ok(read) => Ok(Outcome::Found(read)),
             // Given away since it was looked up.
             Err(storage::Error::NotLeader { .. }) => {
                 let not_led = self.broker.not_led(partition.topic_partition());
@@ -271,7 +298,7 @@ impl Fetching<'_> {
         let data = PartitionData::default().with_high_watermark(-1);
         match failed {
             Failed::Code(code) => data.with_error_code(code.code()),
-            Failed::NotLed(not_led) | Failed::Opening(not_led) => {
+            Failed::NotLed(not_led) | Failed::Opening(not_led) | Failed::Elsewhere(_, not_led) => {
                 let data = data.with_error_code(ErrorCode::NotLeaderOrFollower.code());
                 let (Some(leader), true) = (not_led.leader, self.context.version >= 16) else {
                     return data;
@@ -303,9 +330,7 @@ impl Fetching<'_> {
         if leaders.is_empty() {
             return Vec::new();
         }
-        let known = self
-            .broker
-            .endpoints(&self.broker.image(), &self.context.listener);
+        let known = self.broker.endpoints(&self.broker.image(), self.context);
         let named = known
             .into_values()
             .filter(|endpoint| leaders.contains(&endpoint.node));
@@ -321,7 +346,10 @@ impl Fetching<'_> {
 }
 
 fn positioned(partition: &Partition, data: PartitionData) -> PartitionData {
-    let position = partition.position();
+    at(partition.position(), data)
+}
+
+fn at(position: Position, data: PartitionData) -> PartitionData {
     data.with_high_watermark(position.high_watermark)
         .with_last_stable_offset(position.last_stable_offset)
         .with_log_start_offset(position.log_start)

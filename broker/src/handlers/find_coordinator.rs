@@ -89,8 +89,7 @@ async fn find(
     }
     let image = broker.image();
     let leader = coordinator_partition(&image, key).and_then(|partition| leader(&image, partition));
-    let endpoint =
-        leader.and_then(|node| broker.endpoints(&image, &context.listener).remove(&node));
+    let endpoint = leader.and_then(|node| broker.endpoints(&image, context).remove(&node));
     endpoint.ok_or_else(|| {
         let code = ErrorCode::CoordinatorNotAvailable;
         (

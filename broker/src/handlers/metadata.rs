@@ -5,6 +5,8 @@
 //!   which topics may be asked for from 12 on (KIP-516). 11+: no cluster operations (KIP-700).
 //! - Only the listener that the request came in by is told. The controller is the one that leads,
 //!   where it is a broker, too; else this broker, which passes on what it is asked.
+//! - With `replica.selector.class`, a broker of each zone reads beside the leader (KIP-392) and is told
+//!   as an in-sync replica: clients go only to replicas that they know.
 //! - A topic that is made because it was asked for is answered with an error once; the client
 //!   asks again.
 
@@ -17,12 +19,13 @@ use protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
-use protocol::{ErrorCode, NodeId, TopicId};
+use protocol::{ErrorCode, NodeId, TopicId, TopicPartition};
 
 use super::{create_topics, text, topic_names};
 use crate::auth::{OPERATIONS_NOT_ASKED, Operation, Resource, authorized_operations};
 use crate::broker::{Broker, Endpoint};
 use crate::context::RequestContext;
+use crate::zones::Readers;
 
 pub(crate) async fn handle(
     broker: &Broker,
@@ -36,11 +39,12 @@ pub(crate) async fn handle(
     };
     let create = version < 4 || request.allow_auto_topic_creation;
     let image = broker.image();
-    let endpoints = broker.askable(&image, &context.listener);
+    let endpoints = broker.askable(&image, context);
     let view = View {
         broker,
         context,
         image: &image,
+        readers: Readers::of(broker, &image, &endpoints),
         endpoints: &endpoints,
         operations: request.include_topic_authorized_operations,
     };
@@ -100,6 +104,7 @@ struct View<'a> {
     context: &'a RequestContext,
     image: &'a Image,
     endpoints: &'a BTreeMap<NodeId, Endpoint>,
+    readers: Readers,
     operations: bool,
 }
 
@@ -164,7 +169,7 @@ impl View<'_> {
             .with_is_internal(topic.internal || topic_names::is_shown_internal(&topic.name))
             .with_partitions(
                 partitions
-                    .map(|(one, index)| self.partition(one, index))
+                    .map(|(one, index)| self.partition(one, TopicPartition::new(topic.id, index)))
                     .collect(),
             );
         let answer = if version >= 10 {
@@ -180,14 +185,24 @@ impl View<'_> {
         answer
     }
 
-    /// The owner stands for all replicas.
-    fn partition(&self, partition: &PartitionImage, index: i32) -> MetadataResponsePartition {
+    /// The owner stands for all replicas, but for those who read beside it.
+    fn partition(
+        &self,
+        partition: &PartitionImage,
+        tp: TopicPartition,
+    ) -> MetadataResponsePartition {
         let version = self.context.version;
         let ids = |node: Option<NodeId>| node.into_iter().map(|node| BrokerId(node.0)).collect();
         let leader = partition
             .leader
             .filter(|node| self.endpoints.contains_key(node));
         let home = partition.leader.or(partition.home);
+        let beside = leader.map(|leader| self.readers.beside(tp, leader));
+        let beside = beside.unwrap_or_default();
+        let with_readers = |node: Option<NodeId>| {
+            let nodes = node.into_iter().chain(beside.iter().copied());
+            nodes.map(|node| BrokerId(node.0)).collect()
+        };
         let code = if leader.is_some() {
             ErrorCode::None
         } else {
@@ -195,10 +210,10 @@ impl View<'_> {
         };
         let answer = MetadataResponsePartition::default()
             .with_error_code(code.code())
-            .with_partition_index(index)
+            .with_partition_index(tp.partition)
             .with_leader_id(BrokerId(leader.map_or(-1, |node| node.0)))
-            .with_replica_nodes(ids(home))
-            .with_isr_nodes(ids(leader));
+            .with_replica_nodes(with_readers(home))
+            .with_isr_nodes(with_readers(leader));
         let answer = if version >= 7 {
             answer.with_leader_epoch(partition.leader_epoch.0)
         } else {

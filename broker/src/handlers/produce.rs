@@ -32,7 +32,7 @@ use uuid::Uuid;
 
 use super::{partition_of, text, topic_names};
 use crate::auth::{Operation, Resource};
-use crate::broker::Broker;
+use crate::broker::{AddressName, Broker};
 use crate::connection::{Answer, Frame, Hangup, Pending};
 use crate::context::RequestContext;
 use crate::error::storage_code;
@@ -94,7 +94,7 @@ pub(crate) async fn start(
     let mute = broker.quota.charge(context, Use::Produce(bytes));
     let finish = Finish {
         broker: Arc::clone(broker),
-        listener: Arc::clone(&context.listener),
+        address: AddressName::of(context),
         version: context.version,
         deadline,
     };
@@ -320,7 +320,7 @@ impl Pooled {
 /// The second half: waits, and puts the answer together.
 struct Finish {
     broker: Arc<Broker>,
-    listener: Arc<str>,
+    address: AddressName,
     version: i16,
     deadline: Instant,
 }
@@ -415,7 +415,8 @@ impl Finish {
         if leaders.is_empty() {
             return Vec::new();
         }
-        let known = self.broker.endpoints(&self.broker.image(), &self.listener);
+        let image = self.broker.image();
+        let known = self.broker.endpoints_by(&image, &self.address);
         let named = known
             .into_values()
             .filter(|endpoint| leaders.contains(&endpoint.node));

@@ -12,6 +12,7 @@ use super::control::{Control, failed};
 use super::epoch::{self, End, Serving};
 use super::{Bound, Context, NodeError, Pulse, Sockets, Status, Store, drain, store, voter};
 use crate::broker::{Broker, BrokerParts};
+use crate::config::HostPort;
 use crate::connection::{ConnectionSettings, Pipeline, ReadSettings, Shared};
 use crate::limits::STORE_PROBES;
 use crate::loads;
@@ -106,17 +107,30 @@ async fn start(context: &Context, client: Client, bound: &[Bound]) -> Result<Run
     Ok(running)
 }
 
+/// How the others learn of this node's addresses: those of listeners first, then those that clients
+/// of one zone are told, each under `NAME@ZONE`.
+fn registered(bound: &[Bound]) -> Vec<controller::Listener> {
+    let listener = |name: String, bound: &Bound, at: &HostPort| controller::Listener {
+        name,
+        host: at.host.clone(),
+        port: at.port,
+        protocol: bound.protocol.clone(),
+    };
+    let own = bound
+        .iter()
+        .map(|bound| listener(bound.name.to_string(), bound, &bound.advertised));
+    let zones = bound.iter().flat_map(|bound| {
+        let zones = bound.zones.iter();
+        zones.map(|(zone, at)| listener(format!("{}@{zone}", bound.name), bound, at))
+    });
+    own.chain(zones).collect()
+}
+
 /// Puts the parts together that need no epoch.
 fn assemble(context: &Context, client: Client, store: Store, bound: &[Bound]) -> Running {
     let config = &context.config;
     let mut registry = context.registry.write();
-    let listener = |bound: &Bound| controller::Listener {
-        name: bound.name.to_string(),
-        host: bound.advertised.host.clone(),
-        port: bound.advertised.port,
-        protocol: bound.protocol.clone(),
-    };
-    let listeners: Vec<_> = bound.iter().map(listener).collect();
+    let listeners = registered(bound);
     let broker = Broker::new(BrokerParts {
         env: context.env.clone(),
         config: Arc::clone(config),

@@ -115,6 +115,17 @@ impl Shared {
     }
 }
 
+impl Partition {
+    /// Takes the catalog's slices of this partition, led here or elsewhere.
+    pub(crate) async fn look_again(&self) -> Result<(), Error> {
+        if !self.inner.follows {
+            return self.shared.refresh(self.inner.topic_partition).await;
+        }
+        let view = self.shared.catalog.partition(self.inner.topic_partition);
+        self.inner.take_view(view.await?)
+    }
+}
+
 impl Inner {
     /// True when so much of an internal compacted partition is not uploaded that a restart would
     /// read too much.
@@ -127,7 +138,7 @@ impl Inner {
 }
 
 /// A catalog that shows holes has lost something: never opened.
-fn check_view(view: &PartitionView) -> Result<(), Error> {
+pub(crate) fn check_view(view: &PartitionView) -> Result<(), Error> {
     let corrupt = |what: &str| {
         let tp = view.topic_partition;
         Err(Error::Catalog(CatalogError::Corrupt(format!(

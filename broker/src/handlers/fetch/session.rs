@@ -193,6 +193,7 @@ impl Session {
         let changed = has_records
             || data.error_code != 0
             || data.diverging_epoch.end_offset >= 0
+            || data.preferred_read_replica.0 >= 0
             || cached.high_watermark != data.high_watermark
             || cached.log_start != data.log_start_offset;
         // After an error the recovery is told, whatever it looks like.

@@ -1,0 +1,115 @@
+//! Consumers in another zone than the leader (KIP-392).
+//!
+//! - The leader sends a consumer to the reader of its zone while enough of what it asks for lies in
+//!   the object store (`replica.selector.min.bytes`): no record comes with that answer.
+//! - The reader gives what is committed. At its end it sends the consumer to the leader in the same
+//!   way, which costs no error and no look at the metadata, and which Java, librdkafka and franz-go
+//!   all follow; without a known leader it answers NOT_LEADER_OR_FOLLOWER.
+//! - It never answers OFFSET_OUT_OF_RANGE or a divergence: what it knows may be older than what
+//!   the consumer has read.
+
+use controller::Image;
+use protocol::{ErrorCode, LeaderEpoch, NodeId, TopicPartition};
+use storage::{Followed, Partition, Position};
+
+use super::session::Wanted;
+use super::{Failed, Fetching, Outcome};
+use crate::context::RequestContext;
+use crate::opening::NotLed;
+use crate::zones::{self, Readers};
+
+/// The zone of the consumer: its rack, else the tag of its client id. Only clients that know of
+/// preferred replicas (11+) have one here.
+pub(super) fn of(context: &RequestContext, rack: &str) -> Option<String> {
+    if context.version < 11 {
+        return None;
+    }
+    let rack = zones::of_rack(rack).map(str::to_owned);
+    rack.or_else(|| context.zone().map(|zone| zone.into_owned()))
+}
+
+impl Fetching<'_> {
+    /// The broker of the consumer's zone that it is better served by than by the leader, this one.
+    pub(super) fn better(
+        &self,
+        image: &Image,
+        partition: &Partition,
+        offset: i64,
+    ) -> Option<NodeId> {
+        let zone = self.zone.as_deref().filter(|zone| !self.is_own(zone))?;
+        if !zones::selects(self.broker, image) {
+            return None;
+        }
+        let least = self.broker.config.size("replica.selector.min.bytes") as u64;
+        let position = partition.position();
+        if offset < position.log_start || partition.committed_bytes_from(offset) < least {
+            return None;
+        }
+        let tp = partition.topic_partition();
+        let endpoints = self.broker.endpoints(image, self.context);
+        let reader = Readers::of(self.broker, image, &endpoints).reader(tp, zone)?;
+        let now = tokio::time::Instant::now();
+        let may = self
+            .broker
+            .redirects
+            .may(self.context.connection, tp, offset, now);
+        (may && reader != self.broker.config.node_id).then(|| {
+            self.broker.metrics.fetch_sent.inc();
+            reader
+        })
+    }
+
+    fn is_own(&self, zone: &str) -> bool {
+        self.broker.config.values.text("broker.rack") == zone
+    }
+
+    /// Serves a consumer of this broker's zone from objects.
+    pub(super) async fn beside(
+        &self,
+        image: &Image,
+        wanted: &Wanted,
+        (tp, not_led): (TopicPartition, NotLed),
+        (limit, min_one): (usize, bool),
+    ) -> Result<Outcome, Failed> {
+        let own = self.zone.as_deref().is_some_and(|zone| self.is_own(zone));
+        let leads = image.partition(tp).and_then(|partition| partition.leader);
+        let leads = leads == Some(self.broker.config.node_id);
+        let storage = self.broker.followed();
+        let (true, Some(storage)) = (own && !leads && zones::reads_beside(image), storage) else {
+            return Err(Failed::NotLed(not_led));
+        };
+        match LeaderEpoch(wanted.current_leader_epoch) {
+            LeaderEpoch(..=-1) => {}
+            asked if asked < not_led.leader_epoch => {
+                return Err(Failed::Code(ErrorCode::FencedLeaderEpoch));
+            }
+            asked if asked > not_led.leader_epoch => {
+                return Err(Failed::Code(ErrorCode::UnknownLeaderEpoch));
+            }
+            _ => {}
+        }
+        let read = storage.read_followed(tp, wanted.fetch_offset, limit, min_one, self.isolation);
+        match read.await {
+            Ok(Followed::Found(read)) => {
+                self.broker.metrics.followed_bytes.inc_by(read.bytes as u64);
+                Ok(Outcome::Found(read))
+            }
+            Ok(Followed::Elsewhere(position)) => match not_led.leader {
+                Some(leader) => Ok(Outcome::Sent(leader, position)),
+                None => Err(Failed::NotLed(not_led)),
+            },
+            Err(error) => {
+                tracing::warn!(partition = %tp, %error, "not read beside the leader");
+                Err(Failed::NotLed(not_led))
+            }
+        }
+    }
+}
+
+/// What is told with a partition that is to be fetched from another broker.
+pub(super) fn sent(
+    to: NodeId,
+    position: Position,
+) -> protocol::messages::fetch_response::PartitionData {
+    super::at(position, Default::default()).with_preferred_read_replica(to.0.into())
+}
