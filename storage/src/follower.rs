@@ -38,11 +38,21 @@ pub enum Followed {
 /// A partition that is read here and led elsewhere.
 struct Follower {
     inner: Arc<Inner>,
-    /// When its newest view was asked for: all that was committed before is in it.
-    seen: Mutex<Instant>,
+    looks: Mutex<Looks>,
     used: Mutex<Instant>,
     /// One looks at a time.
     turn: tokio::sync::Mutex<()>,
+}
+
+/// Looks at the catalog. They are counted, since two may begin at the same time of the clock.
+#[derive(Clone, Copy, Debug)]
+struct Looks {
+    /// How many have begun.
+    begun: u64,
+    /// The last that brought a view: all that was committed before it began is known.
+    seen: u64,
+    /// When that one began.
+    at: Instant,
 }
 
 /// Every such partition that was read lately.
@@ -65,12 +75,12 @@ impl Storage {
     ) -> Result<Followed, Error> {
         let shared = self.shared();
         let begun = Instant::now();
-        let follower = shared.follow(tp, begun).await?;
-        if begun.saturating_duration_since(follower.seen()) > FOLLOWER_AGE {
-            follower.look(shared, begun).await?;
+        let (follower, before) = shared.follow(tp, begun).await?;
+        if begun.saturating_duration_since(follower.looks().at) > FOLLOWER_AGE {
+            follower.look(shared, before).await?;
         }
         loop {
-            let fresh = follower.seen() >= begun;
+            let fresh = follower.looks().seen > before;
             let partition = Partition {
                 inner: Arc::clone(&follower.inner),
                 shared: Arc::clone(shared),
@@ -80,7 +90,7 @@ impl Storage {
                 Ok(_) | Err(Error::OutOfRange { .. }) if fresh => {
                     return Ok(Followed::Elsewhere(partition.position()));
                 }
-                Ok(_) | Err(Error::OutOfRange { .. }) => follower.look(shared, begun).await?,
+                Ok(_) | Err(Error::OutOfRange { .. }) => follower.look(shared, before).await?,
                 Err(error) => return Err(error),
             }
         }
@@ -116,22 +126,28 @@ fn part_from(slice: &Slice, offset: i64) -> u64 {
 // === impl Follower ===
 
 impl Follower {
-    fn seen(&self) -> Instant {
-        *self.seen.lock()
+    fn looks(&self) -> Looks {
+        *self.looks.lock()
     }
 
-    /// Takes a view that is asked for at `since` or later: the catalog is asked by one at a time,
-    /// and not more often than every [`FOLLOWER_LOOKS`].
-    async fn look(&self, shared: &Shared, since: Instant) -> Result<(), Error> {
+    /// Takes a view by a look that comes after the first `before`: the catalog is asked by one at a
+    /// time, and not more often than every [`FOLLOWER_LOOKS`].
+    async fn look(&self, shared: &Shared, before: u64) -> Result<(), Error> {
         let _turn = self.turn.lock().await;
-        if self.seen() >= since {
+        let last = self.looks();
+        if last.seen > before {
             return Ok(());
         }
-        sleep_until(self.seen() + FOLLOWER_LOOKS).await;
-        let asked = Instant::now();
+        sleep_until(last.at + FOLLOWER_LOOKS).await;
+        let (number, at) = (last.begun + 1, Instant::now());
+        self.looks.lock().begun = number;
         let view = shared.catalog.partition(self.inner.topic_partition).await?;
         self.inner.take_view(view)?;
-        *self.seen.lock() = asked;
+        *self.looks.lock() = Looks {
+            begun: number,
+            seen: number,
+            at,
+        };
         Ok(())
     }
 }
@@ -176,10 +192,16 @@ impl Followers {
 }
 
 impl Shared {
-    /// The follower of a partition, which is opened when there is none.
-    async fn follow(&self, tp: TopicPartition, now: Instant) -> Result<Arc<Follower>, Error> {
+    /// The follower of a partition, which is opened when there is none, and how many looks of it
+    /// had begun before this call.
+    async fn follow(
+        &self,
+        tp: TopicPartition,
+        now: Instant,
+    ) -> Result<(Arc<Follower>, u64), Error> {
         if let Some(found) = self.followers.find(tp, now) {
-            return Ok(found);
+            let before = found.looks().begun;
+            return Ok((found, before));
         }
         let asked = Instant::now();
         let view = self.catalog.partition(tp).await?;
@@ -188,12 +210,23 @@ impl Shared {
             leader_epoch: protocol::LeaderEpoch(-1),
         })?;
         check_view(&view)?;
-        Ok(self.followers.keep(Follower {
-            inner: Inner::following(view, self.env.clock.wall_ms()),
-            seen: Mutex::new(asked),
+        let inner = Inner::following(view, self.env.clock.wall_ms());
+        let kept = self.followers.keep(Follower {
+            inner: Arc::clone(&inner),
+            looks: Mutex::new(Looks {
+                begun: 1,
+                seen: 1,
+                at: asked,
+            }),
             used: Mutex::new(asked),
             turn: tokio::sync::Mutex::default(),
-        }))
+        });
+        // Who opened it has looked just now.
+        let before = match Arc::ptr_eq(&kept.inner, &inner) {
+            true => 0,
+            false => kept.looks().begun,
+        };
+        Ok((kept, before))
     }
 }
 

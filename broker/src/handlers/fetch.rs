@@ -220,9 +220,10 @@ impl Fetching<'_> {
                     self.failed(failed, &mut round.leaders)
                 }
             };
-            round
-                .answers
-                .push((one.clone(), data.with_partition_index(one.partition)));
+            let mut data = data.with_partition_index(one.partition);
+            // Librdkafka takes an answer without any for a broken one, and what else it says is lost.
+            data.records.get_or_insert_default();
+            round.answers.push((one.clone(), data));
         }
         round
     }

@@ -4,8 +4,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use object_store::ObjectStoreExt;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
 use proptest::prelude::*;
 use protocol::{BatchView, BrokerEpoch, LeaderEpoch, NodeId};
 
@@ -112,11 +112,7 @@ async fn log_start_and_deletion_are_seen_in_time() {
     }
     leader.drain().await.unwrap();
     assert_eq!(read_on(&reader, 0, 1 << 20).await.1, 15);
-    world
-        .catalog
-        .set_log_start(world.epoch, tp(0), LeaderEpoch(1), 7)
-        .await
-        .unwrap();
+    partition.delete_records(7).await.unwrap();
     tokio::time::sleep(FOLLOWER_AGE + Duration::from_secs(1)).await;
     assert_eq!(
         read_on(&reader, 0, 1 << 20).await,

@@ -18,3 +18,4 @@ mod s3;
 mod stalled;
 mod store;
 mod troubles;
+mod zones;
