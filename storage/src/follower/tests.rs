@@ -301,7 +301,9 @@ async fn run(steps: Vec<Step>) {
                 let (found, end) = read_on(&reader, from, max_bytes).await;
                 let all = read_all(&partition, from, 1 << 20).await;
                 assert!(all.starts_with(&found), "{found:?} of {all:?} from {from}");
-                assert_eq!(end, position.committed_end.max(from));
+                // An upload may end meanwhile.
+                let ends = [position, partition.position()].map(|one| one.committed_end.max(from));
+                assert!((ends[0]..=ends[1]).contains(&end), "{end} of {ends:?}");
             }
         }
     }
@@ -309,7 +311,10 @@ async fn run(steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(64)
+    })]
 
     #[test]
     fn every_record_is_read_once_and_in_order(steps in steps()) {
