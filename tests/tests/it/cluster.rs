@@ -14,13 +14,11 @@ use crate::load::{LIMIT, Load, check, read_all};
 const NODES: [u8; 3] = [1, 2, 3];
 
 /// The processes, and what they are started with.
-pub(crate) struct Processes {
+struct Processes {
     dir: tempfile::TempDir,
-    /// Settings beyond those of all, by node.
-    more: BTreeMap<u8, Vec<String>>,
     /// Where each node's Kafka listener and controller are: kept over restarts.
     ports: BTreeMap<u8, [u16; 2]>,
-    pub(crate) running: BTreeMap<u8, BrokerProcess>,
+    running: BTreeMap<u8, BrokerProcess>,
 }
 
 /// Free at this moment.
@@ -36,19 +34,13 @@ impl Processes {
         let [a, b, c, d, e, f] = free_ports();
         Self {
             dir: tempfile::tempdir().unwrap(),
-            more: BTreeMap::new(),
             ports: [(1, [a, b]), (2, [c, d]), (3, [e, f])].into(),
             running: BTreeMap::new(),
         }
     }
 
     fn begun() -> Self {
-        Self::begun_with(BTreeMap::new())
-    }
-
-    pub(crate) fn begun_with(more: BTreeMap<u8, Vec<String>>) -> Self {
         let mut processes = Self::new();
-        processes.more = more;
         processes.start(&NODES);
         processes
     }
@@ -75,7 +67,6 @@ impl Processes {
             "wal.object.puts.per.second=500".to_owned(),
         ]
         .into_iter()
-        .chain(self.more.get(&node).into_iter().flatten().cloned())
         .flat_map(|setting| ["--set".to_owned(), setting])
         .collect()
     }
@@ -105,7 +96,7 @@ impl Processes {
         self.running.values().next().unwrap()
     }
 
-    pub(crate) fn bootstrap(&self) -> String {
+    fn bootstrap(&self) -> String {
         let addresses = self.running.values().map(|one| one.kafka);
         let addresses: Vec<String> = addresses.map(|one: SocketAddr| one.to_string()).collect();
         addresses.join(",")
@@ -121,7 +112,7 @@ impl Processes {
         Ok(serde_json::from_slice(&output.stdout).unwrap_or_default())
     }
 
-    pub(crate) fn command(&self, arguments: &[&str]) -> serde_json::Value {
+    fn command(&self, arguments: &[&str]) -> serde_json::Value {
         self.try_command(arguments).unwrap()
     }
 
@@ -155,7 +146,7 @@ impl Processes {
         read_all(self.some(), topic)
     }
 
-    pub(crate) fn stop(self) {
+    fn stop(self) {
         let stopping = self.running.into_values();
         let stopping: Vec<_> = stopping
             .map(|process| std::thread::spawn(move || process.stop(LIMIT)))

@@ -18,4 +18,3 @@ mod s3;
 mod stalled;
 mod store;
 mod troubles;
-mod zones;
