@@ -15,6 +15,7 @@ mod fleet;
 mod java;
 mod load;
 mod net;
+pub mod recovery;
 mod report;
 mod run;
 mod trouble;

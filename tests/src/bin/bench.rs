@@ -1,10 +1,12 @@
-//! `bench core`: the figures of one broker. Run it by `cargo xtask bench core`.
+//! `bench core`: the figures of one broker; `bench recovery`: what a broker's death costs. Run by
+//! `cargo xtask bench core|recovery`.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use tests::bench::{Report, core};
+use tests::chaos::recovery;
 
 #[derive(Parser)]
 #[command(about = "Measures Headwater with librdkafka; the broker runs as a process of its own.")]
@@ -33,6 +35,19 @@ enum Command {
         #[arg(long)]
         out: Option<PathBuf>,
     },
+    /// What one broker's death costs, by the tail it leaves and the partitions of a topic: seconds
+    /// until writes go on, and requests to the store. Takes long, and much memory with large tails.
+    Recovery {
+        /// MiB of tail.
+        #[arg(long, value_delimiter = ',', default_values_t = [1, 64, 256])]
+        mib: Vec<u64>,
+        /// Partitions of the topic.
+        #[arg(long, value_delimiter = ',', default_values_t = [10, 1_000, 10_000])]
+        partitions: Vec<i32>,
+        /// Append each figure as a JSON line to this file.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
     /// Names of the benchmarks.
     List,
 }
@@ -56,6 +71,15 @@ fn main() -> Result<()> {
                 },
                 &mut report,
             )
+        }
+        Command::Recovery {
+            mib,
+            partitions,
+            out,
+        } => {
+            let mut report = Report::new(out.as_deref())?;
+            let settings = recovery::RecoverySettings { mib, partitions };
+            recovery::run(&settings, &mut report)
         }
         Command::List => {
             println!("{}", core::names());

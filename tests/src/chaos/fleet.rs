@@ -315,6 +315,15 @@ impl Fleet {
         Node::try_from(leader).ok()
     }
 
+    /// A figure of `/metrics`.
+    pub(super) fn metric(&self, node: Node, name: &str) -> Result<f64> {
+        let (_, page) = self.get(node, "/metrics")?;
+        let mut lines = page.lines().map(|line| line.split_once(' '));
+        let found = lines.find_map(|line| line.filter(|(named, _)| *named == name));
+        let (_, value) = found.with_context(|| format!("node {node} has no {name}"))?;
+        Ok(value.trim().parse()?)
+    }
+
     fn get(&self, node: Node, path: &str) -> Result<(u16, String)> {
         get(self.ports[&node].admin, path)
     }
