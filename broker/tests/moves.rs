@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "moves/admin.rs"]
+mod admin;
 #[path = "moves/measured.rs"]
 mod measured;
 #[path = "moves/opening.rs"]

@@ -15,7 +15,7 @@ pub const MAX_REPLICAS: usize = 32;
 /// Partitions that one command gives a target, or gives away.
 pub const MAX_MOVES_PER_COMMAND: usize = 5_000;
 /// Moves of one decision of the balancer, which weighs every partition for each of them.
-pub(crate) const MAX_BALANCE_MOVES: usize = 1_000;
+pub(crate) const MAX_BALANCE_MOVES: usize = 200;
 const _: () = assert!(MAX_BALANCE_MOVES <= MAX_MOVES_PER_COMMAND);
 /// Nodes that may be draining.
 pub const MAX_DRAINING: usize = 10_000;
