@@ -66,8 +66,7 @@ pub(crate) async fn start(
         named: if told { MAX_RECORD_ERRORS } else { 0 },
     };
     let transactional = request.transactional_id.is_some();
-    let mut bytes = 0;
-    let mut topics = Vec::with_capacity(request.topic_data.len());
+    let (mut bytes, mut topics) = (0, Vec::with_capacity(request.topic_data.len()));
     for topic in request.topic_data {
         let found = producing.topic(&topic.name, topic.topic_id, transactional);
         let mut partitions = Vec::with_capacity(topic.partition_data.len());
