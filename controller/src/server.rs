@@ -100,8 +100,7 @@ impl Controller {
             return Err(Error::corrupt(what, "the log is gone, a snapshot is there"));
         }
         let shared = machine.shared();
-        let tls = settings.tls.clone();
-        let channels = Channels::new(env.net.clone(), tls.clone());
+        let channels = Channels::new(env.net.clone(), settings.tls.clone());
         let raft = node::start(id, channels.clone(), store, machine).await?;
         let own = Target {
             node: id,
@@ -117,11 +116,7 @@ impl Controller {
         let (following, status) = watch::channel(Status::default());
         let (failed, failure) = watch::channel(None);
         if let Some(listener) = settings.listener.take() {
-            if let Some(tls) = &tls {
-                tls.warn_unless_it_serves(&local.voter.address);
-            }
-            let service = VoterService::new(local.clone());
-            tasks.spawn(rpc::serve(listener, tls, service));
+            tasks.spawn(serve(local.clone(), listener));
         }
         let known = local.channels.clone();
         tasks.spawn(node::follow(raft.clone(), following, known));
@@ -293,6 +288,15 @@ fn check_voters(own: u64, voters: &BTreeMap<u64, String>, listens: bool) -> Resu
         return invalid("several voters, and nowhere to listen for their calls".to_owned());
     }
     Ok(())
+}
+
+/// Answers other nodes' calls.
+async fn serve(local: Arc<Local>, listener: Box<dyn Listener>) {
+    let tls = local.channels.tls().cloned();
+    if let Some(tls) = &tls {
+        tls.warn_unless_it_serves(&local.voter.address);
+    }
+    rpc::serve(listener, tls, VoterService::new(local)).await;
 }
 
 /// The first failure, of the log or of the node.

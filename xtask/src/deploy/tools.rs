@@ -102,7 +102,12 @@ impl Tools {
         for source in ["broker/src", "controller/src", "storage/src", "wal/src"] {
             check.args(&["-source", source]);
         }
-        for folder in ["deploy", "deploy/helm/headwater", "deploy/runbooks"] {
+        for folder in [
+            "deploy",
+            "deploy/examples/three-nodes",
+            "deploy/helm/headwater",
+            "deploy/runbooks",
+        ] {
             for document in files(folder, "md")? {
                 check.args(&["-document", &relative(&document)]);
             }
