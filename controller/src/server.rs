@@ -118,8 +118,7 @@ impl Controller {
         if let Some(listener) = settings.listener.take() {
             tasks.spawn(serve(local.clone(), listener));
         }
-        let known = local.channels.clone();
-        tasks.spawn(node::follow(raft.clone(), following, known));
+        tasks.spawn(node::follow(raft.clone(), following, local.channels.clone()));
         tasks.spawn(membership::watch(local.clone(), failed.clone()));
         tasks.spawn(watch_failure(status.clone(), log.failure(), failed));
         tasks.spawn(watch_leader(status.clone(), local.clone()));
