@@ -111,14 +111,14 @@ impl Controller {
         let mut local = Local::new(env.clone(), raft.clone(), shared, lease, own, channels);
         local.listens = settings.listener.is_some();
         let local = Arc::new(local);
-        let client = Client::new(env, lease, Way::Local(local.clone()));
         let mut tasks = JoinSet::new();
         let (following, status) = watch::channel(Status::default());
         let (failed, failure) = watch::channel(None);
         if let Some(listener) = settings.listener.take() {
             tasks.spawn(serve(local.clone(), listener));
         }
-        tasks.spawn(node::follow(raft.clone(), following, local.channels.clone()));
+        let known = local.channels.clone();
+        tasks.spawn(node::follow(raft.clone(), following, known));
         tasks.spawn(membership::watch(local.clone(), failed.clone()));
         tasks.spawn(watch_failure(status.clone(), log.failure(), failed));
         tasks.spawn(watch_leader(status.clone(), local.clone()));
@@ -134,7 +134,7 @@ impl Controller {
         tasks.spawn(tether::brokers::keep(local.clone(), settings.node));
         tasks.spawn(tether::leader::keep(local.clone(), status.clone()));
         let controller = Self {
-            client,
+            client: Client::new(env, lease, Way::Local(local.clone())),
             local,
             raft,
             log,
