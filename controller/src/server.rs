@@ -121,18 +121,14 @@ impl Controller {
         tasks.spawn(node::follow(raft.clone(), following, known));
         tasks.spawn(membership::watch(local.clone(), failed.clone()));
         tasks.spawn(watch_failure(status.clone(), log.failure(), failed));
-        tasks.spawn(watch_leader(status.clone(), local.clone()));
-        tasks.spawn(settle_members(status.clone(), id, local.clone()));
+        watch_others(&mut tasks, &local, &status, settings.node);
         tasks.spawn(snapshot_when_due(
             raft.clone(),
-            status.clone(),
+            status,
             local.clone(),
             snapshots,
             files,
         ));
-        tasks.spawn(watch_leases(local.clone(), settings.node));
-        tasks.spawn(tether::brokers::keep(local.clone(), settings.node));
-        tasks.spawn(tether::leader::keep(local.clone(), status.clone()));
         let controller = Self {
             client: Client::new(env, lease, Way::Local(local.clone())),
             local,
@@ -235,6 +231,21 @@ impl Controller {
         }
         self.log.close().await
     }
+}
+
+/// Everything that has an eye on other voters and on brokers.
+fn watch_others(
+    tasks: &mut JoinSet<()>,
+    local: &Arc<Local>,
+    status: &watch::Receiver<Status>,
+    node: NodeId,
+) {
+    let own = local.voter.node;
+    tasks.spawn(watch_leader(status.clone(), local.clone()));
+    tasks.spawn(settle_members(status.clone(), own, local.clone()));
+    tasks.spawn(watch_leases(local.clone(), node));
+    tasks.spawn(tether::brokers::keep(local.clone(), node));
+    tasks.spawn(tether::leader::keep(local.clone(), status.clone()));
 }
 
 /// Gives the cluster its identity, unless another voter was quicker.
