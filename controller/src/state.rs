@@ -122,7 +122,8 @@ impl State {
         );
         self.applied = index;
         let mut effects = Effects::default();
-        if let Some(answer) = self.recent.answer(proposal.id) {
+        let known = self.recent.answer(proposal.id);
+        if let Some(answer) = known.filter(|_| !env::planted!("command-done-twice")) {
             return (Ok(answer), effects);
         }
         let answer = self

@@ -1,21 +1,17 @@
 //! Bugs that are planted on purpose, to show that the tests catch them.
 //!
 //! Without the feature `planted` every question is answered with a constant false, and nothing of a
-//! bug is in the binary. With it, [`plant`] chooses one bug for the whole process.
+//! bug is in the binary. With it, the variable `HEADWATER_PLANTED` chooses one bug for the whole
+//! process, whichever test runs in it.
 
 #[cfg(feature = "planted")]
 static CHOSEN: std::sync::OnceLock<String> = std::sync::OnceLock::new();
 
-/// Plants the bug of this name, for as long as the process lives. The first one stays.
-#[cfg(feature = "planted")]
-pub fn plant(name: &str) {
-    CHOSEN.get_or_init(|| name.to_owned());
-}
-
 /// True when the bug of this name is planted in this process.
 #[cfg(feature = "planted")]
 pub fn is_planted(name: &str) -> bool {
-    CHOSEN.get().is_some_and(|chosen| chosen == name)
+    let read = || std::env::var("HEADWATER_PLANTED").unwrap_or_default();
+    CHOSEN.get_or_init(read) == name
 }
 
 /// True when the bug of this name is planted in this process: never, in this build.

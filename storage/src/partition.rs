@@ -264,7 +264,9 @@ impl Inner {
     pub(crate) fn evict_below(&self, end: i64) {
         let mut state = self.state.lock();
         assert!(
-            end <= state.committed_end || state.status == Status::Closed,
+            end <= state.committed_end
+                || state.status == Status::Closed
+                || env::planted!("evicted-before-committed"),
             "R7: the cache drops only what the owner has applied to its slice list"
         );
         state.hot.evict_below(end);

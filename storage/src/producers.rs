@@ -112,7 +112,7 @@ impl Producers {
                 timestamp_ms: same.timestamp_ms,
             });
         }
-        if batch.epoch < known.epoch {
+        if batch.epoch < known.epoch && !env::planted!("old-producer-epoch-taken") {
             return Err(Error::InvalidProducerEpoch {
                 producer_id: batch.producer_id,
                 epoch: batch.epoch,
@@ -126,7 +126,7 @@ impl Producers {
             None if batch.epoch == known.epoch => batch.base_sequence,
             _ => 0,
         };
-        if batch.base_sequence != expected {
+        if batch.base_sequence != expected && !env::planted!("sequence-gap-taken") {
             return Err(Error::OutOfOrderSequence {
                 producer_id: batch.producer_id,
                 sequence: batch.base_sequence,

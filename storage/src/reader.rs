@@ -226,6 +226,13 @@ impl Partition {
         if let Some(end) = state.gap_end(reading.next) {
             return Ok(Source::Gap(end));
         }
+        if env::planted!("missing-is-out-of-range") {
+            return Err(Error::OutOfRange {
+                offset: reading.next,
+                log_start: state.log_start,
+                log_end: state.log_end,
+            });
+        }
         Err(Error::Missing {
             topic_partition: self.inner.topic_partition,
             offset: reading.next,
@@ -359,7 +366,11 @@ fn take_from_block(
         let range = at..at + view.len();
         at = range.end;
         last = view.last_offset();
-        if last < reading.next {
+        let passed = match env::planted!("batch-of-offset-passed-over") {
+            true => view.base_offset() < reading.next,
+            false => last < reading.next,
+        };
+        if passed {
             continue;
         }
         if view.base_offset() >= reading.limit || !reading.takes(range.len()) {

@@ -208,6 +208,10 @@ impl Worker {
         if env::planted!("trim-before-commit") {
             self.log.trim(to);
         }
+        if env::planted!("evicted-before-committed") {
+            let chunks = round.chunks().into_iter();
+            chunks.for_each(|(inner, end, _)| inner.evict_below(end));
+        }
         let finished = self.committer.upload(&round).await?;
         self.apply(&finished, &round).await;
         self.from = to;

@@ -89,8 +89,6 @@ pub(crate) fn figure(line: &str, name: &str) -> u64 {
 
 /// Runs one seed here, and tells what went wrong.
 pub(crate) fn replay(seed: u64) {
-    #[cfg(feature = "planted")]
-    env::plant(&std::env::var("HEADWATER_PLANTED").unwrap_or_default());
     let plan = wanted_plan(seed);
     let world = plan.kind.name();
     let outcome = simulate(seed, plan);

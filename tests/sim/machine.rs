@@ -251,7 +251,7 @@ impl Machine {
                 self.crashes.fetch_add(1, Ordering::Relaxed);
                 self.say("process killed");
             }
-            () = self.until_crashed() => {
+            () = self.host.disk.until_crashed() => {
                 self.crashes.fetch_add(1, Ordering::Relaxed);
                 self.host.disk.power_loss();
                 self.say("machine lost power in the middle of a disk operation");
@@ -269,13 +269,6 @@ impl Machine {
             sleep(LOOKS).await;
             let page = node.metrics();
             self.figures().look(&page, &self.bounds);
-        }
-    }
-
-    /// Resolves when the disk says that its process died in an operation.
-    async fn until_crashed(&self) {
-        while !self.host.disk.crashed() {
-            sleep(Duration::from_millis(1)).await;
         }
     }
 

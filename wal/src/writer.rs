@@ -150,7 +150,10 @@ impl Writer {
         let early = env::planted!("ack-before-durable").then(|| group.clone());
         let store = self.backend.store(PendingGroup {
             group,
-            acked_to: self.acked,
+            acked_to: match env::planted!("told-before-durable") {
+                true => self.next - 1,
+                false => self.acked,
+            },
         });
         Some(Box::pin(async move {
             let stored = match early {

@@ -409,6 +409,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
         self.inner.contents.lock().vote = Some(*vote);
+        if env::planted!("vote-not-kept") {
+            return Ok(());
+        }
         self.write(vec![record(VOTE, &put_vote(vote))], None).await
     }
 

@@ -49,7 +49,9 @@ impl State {
         for epoch in standing {
             self.fence(epoch, Ending::Death, effects);
         }
-        self.last_broker_epoch += 1;
+        if self.last_broker_epoch == 0 || !env::planted!("broker-epoch-given-twice") {
+            self.last_broker_epoch += 1;
+        }
         let broker = BrokerEpoch(self.last_broker_epoch);
         self.brokers.insert(
             broker,

@@ -31,7 +31,7 @@ impl State {
             )));
         }
         let moves = commit.from != commit.to;
-        if moves && commit.from != trim {
+        if moves && commit.from != trim && !env::planted!("trim-not-checked") {
             let reason = format!(
                 "log is trimmed to {trim}, the round is from {}",
                 commit.from
@@ -42,7 +42,9 @@ impl State {
         self.record(commit, &outcomes, now_ms);
         if moves {
             let wal = self.wals.get_mut(&commit.wal).expect("found above");
-            wal.trim = commit.to;
+            if !env::planted!("trim-not-moved") {
+                wal.trim = commit.to;
+            }
             // Its heir came on: whoever dies from here on dies elsewhere.
             wal.deaths.clear();
             wal.last_commit = Some(LastCommit {
@@ -67,14 +69,15 @@ impl State {
             };
             let end = ends.entry(tp).or_insert(partition.committed_end);
             // At an earlier epoch it was released, and whoever released it had committed it all.
-            let released = slice.leader_epoch < partition.leader_epoch;
+            let released = slice.leader_epoch < partition.leader_epoch
+                && !env::planted!("released-not-dropped");
             let stands = slice.end_offset <= *end;
             if released || (stands && slice.leader_epoch == partition.leader_epoch) {
                 outcomes.push(SliceOutcome::Dropped);
                 continue;
             }
             self.check_owner(commit, slice, partition)?;
-            if slice.first_offset != *end {
+            if slice.first_offset != *end && !env::planted!("gap-accepted") {
                 let what = if slice.first_offset > *end {
                     "leaves a gap"
                 } else {

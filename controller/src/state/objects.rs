@@ -56,7 +56,8 @@ impl Objects {
             .by_key
             .get(object.key.as_str())
             .map(|id| &self.by_id[id]);
-        if standing.is_some_and(|it| it.length != object.length || it.digest != object.digest) {
+        let differs = |it: &Object| it.length != object.length || it.digest != object.digest;
+        if standing.is_some_and(differs) && !env::planted!("digest-not-compared") {
             let reason = format!("object {} stands with another length or digest", object.key);
             return Err(Refusal::Corrupt { reason });
         }
@@ -90,7 +91,7 @@ impl Objects {
     pub(super) fn release(&mut self, id: ObjectId, now_ms: i64) {
         let object = self.by_id.get_mut(&id).expect("slices name what stands");
         object.references -= 1;
-        if object.references == 0 {
+        if object.references == 0 || env::planted!("named-is-condemned") {
             let object = self.by_id.remove(&id).expect("just seen");
             self.by_key.remove(&object.key);
             self.condemn(object.key, now_ms);

@@ -205,7 +205,7 @@ impl State {
     ) -> Answer {
         self.led(led)?;
         let partition = self.topics.partition_mut(led.1).expect("led");
-        if log_start > partition.log_start {
+        if log_start > partition.log_start || env::planted!("log-start-goes-back") {
             partition.log_start = log_start;
             partition.drop_below_log_start(&mut self.objects, now_ms);
             effects.topics.insert(led.1.topic);

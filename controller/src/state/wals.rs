@@ -108,7 +108,7 @@ impl State {
     ) -> Answer {
         let broker = self.live_broker(epoch)?;
         let node = broker.register.node;
-        if let Some(standing) = broker.wal {
+        if let Some(standing) = broker.wal.filter(|_| !env::planted!("second-log-accepted")) {
             let reopened = self.wals.get(&standing).is_some_and(|wal| {
                 wal.id == id && wal.backend == backend && wal.phase == WalPhase::Active
             });
@@ -163,7 +163,9 @@ impl State {
             WalPhase::Active => return Err(Refusal::conflict(format!("log {id} is active"))),
             WalPhase::Closed { .. } => return Err(closed(id)),
             WalPhase::Claimed { heir: holder, .. }
-                if holder != heir && self.live_broker(holder).is_ok() =>
+                if holder != heir
+                    && self.live_broker(holder).is_ok()
+                    && !env::planted!("claim-taken-from-living") =>
             {
                 let reason = format!("log {id} is claimed by broker epoch {holder}");
                 return Err(Refusal::NotReady { reason });
@@ -221,7 +223,7 @@ impl State {
             self.check_reported(id)?;
         }
         let trim = self.wals[&id].trim;
-        if trim != end {
+        if trim != end && !env::planted!("closed-before-trimmed") {
             return Err(Refusal::conflict(format!(
                 "log {id} is trimmed to {trim}, not {end}"
             )));
@@ -235,7 +237,9 @@ impl State {
     fn check_reported(&self, id: WalId) -> Result<(), Refusal> {
         let waiting = self.topics.iter().flat_map(|topic| topic.iter());
         let mut short = waiting.filter(|(_, partition)| {
-            partition.awaits == Some(id) && partition.committed_end < partition.reported
+            partition.awaits == Some(id)
+                && partition.committed_end < partition.reported
+                && !env::planted!("reported-not-checked")
         });
         let Some((tp, partition)) = short.next() else {
             return Ok(());

@@ -19,6 +19,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use tokio::sync::Notify;
+
 use super::SimEntropy;
 use crate::{DirLock, Disk, File, OpenMode};
 use inode::Inode;
@@ -55,6 +57,8 @@ struct World {
     flip_read_at: Option<u64>,
     crash_at: Option<u64>,
     crashed: bool,
+    /// Told when `crashed` becomes true.
+    crash: Arc<Notify>,
     faults: DiskFaults,
     fail_next_sync: bool,
     fail_next_write: bool,
@@ -80,6 +84,7 @@ impl SimDisk {
             flip_read_at: None,
             crash_at: None,
             crashed: false,
+            crash: Arc::default(),
             faults: DiskFaults::default(),
             fail_next_sync: false,
             fail_next_write: false,
@@ -123,6 +128,18 @@ impl SimDisk {
     /// True when the process was ended by [`SimDisk::crash_at`] and nothing has restarted it.
     pub fn crashed(&self) -> bool {
         self.world().crashed
+    }
+
+    /// Resolves once [`SimDisk::crashed`].
+    pub async fn until_crashed(&self) {
+        let crash = Arc::clone(&self.world().crash);
+        loop {
+            let told = crash.notified();
+            if self.crashed() {
+                return;
+            }
+            told.await;
+        }
     }
 
     /// The process dies, the machine lives: all that was written is there for the next one.
@@ -239,6 +256,7 @@ impl World {
             return Ok(Step::Go);
         }
         self.crashed = true;
+        self.crash.notify_waiters();
         if self.entropy.chance(50) {
             Ok(Step::CrashAfter)
         } else {

@@ -114,6 +114,11 @@ impl Worker {
 
     async fn delete_condemned(&mut self, collected: &mut Collected) -> Result<(), Error> {
         let grace = i64::try_from(self.parts.settings.grace.as_millis()).unwrap_or(i64::MAX);
+        let grace = if env::planted!("grace-not-waited") {
+            -1
+        } else {
+            grace
+        };
         let before = self.parts.env.clock.wall_ms().saturating_sub(grace);
         // These stay first in the catalog's order: each page begins beyond them.
         let mut refused = BTreeSet::new();
@@ -129,7 +134,8 @@ impl Worker {
             for object in condemned {
                 // The catalog's own filter, checked once more where it cannot be undone.
                 let (spaces, key) = (&self.parts.keys, object.key);
-                if object.condemned_at_ms >= before || refused.contains(&key) {
+                let young = object.condemned_at_ms >= before && !env::planted!("grace-not-waited");
+                if young || refused.contains(&key) {
                     continue;
                 }
                 if spaces.is_data(&key) || spaces.is_checkpoint(&key) {
@@ -167,7 +173,10 @@ impl Worker {
                 let key = meta.location.to_string();
                 let parsed = self.parts.keys.parse_data(&key);
                 // Ours may yet commit; what is no data key is none of ours.
-                if parsed.is_some_and(|key| (key.node, key.broker_epoch) != self.parts.writer) {
+                if parsed.is_some_and(|key| {
+                    (key.node, key.broker_epoch) != self.parts.writer
+                        || env::planted!("own-uploads-collected")
+                }) {
                     batch.push(key);
                 }
             }

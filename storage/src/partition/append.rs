@@ -303,7 +303,10 @@ impl Partition {
             .pending
             .partition_point(|pending| pending.last_offset < last_offset);
         let durable = match state.pending.get_mut(at) {
-            Some(original) if last_offset >= state.high_watermark => {
+            Some(original)
+                if last_offset >= state.high_watermark
+                    && !env::planted!("duplicate-answered-early") =>
+            {
                 let (reached, durable) = oneshot::channel();
                 original.waiting.push(reached);
                 Durability::Waiting(durable)

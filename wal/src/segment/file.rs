@@ -254,7 +254,11 @@ impl SegmentWriter {
         };
         written.map_err(|e| Error::write(path, e))?;
         if !env::planted!("drop-fsync") {
-            file.sync_data().map_err(|e| Error::sync(path, e))?;
+            let synced = match file.sync_data() {
+                Err(_) if env::planted!("sync-tried-again") => file.sync_data(),
+                synced => synced,
+            };
+            synced.map_err(|e| Error::sync(path, e))?;
         }
         self.position += (group.len() + tail.len()) as u64;
         self.previous_end = None;

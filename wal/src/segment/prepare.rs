@@ -88,8 +88,10 @@ impl Preparation {
         let file = self.file.as_ref().expect("opened above");
         if self.filled < self.bytes {
             let piece = (self.bytes - self.filled).min(ZERO_FILL_BYTES as u64) as usize;
-            self.zeros.resize(piece, 0);
-            file.write_all_at(&self.zeros, self.filled)
+            if self.zeros.len() < piece {
+                self.zeros = vec![0; piece];
+            }
+            file.write_all_at(&self.zeros[..piece], self.filled)
                 .map_err(|e| Error::io("fill", &new, e))?;
             // A failed sync of zeros that nobody relies on costs this file only.
             if let Err(e) = file.sync_data() {

@@ -100,7 +100,9 @@ impl Putter {
         let sequence = meta.sequence;
         match self.objects.header(sequence).await? {
             Standing::Absent => Ok(false),
-            Standing::Group((header, _)) if header.meta.kind == GroupKind::Seal => {
+            Standing::Group((header, _))
+                if header.meta.kind == GroupKind::Seal && !env::planted!("seal-is-success") =>
+            {
                 Err(Error::Fenced {
                     wal_id: meta.wal_id,
                     sequence,
@@ -108,7 +110,9 @@ impl Putter {
             }
             // The header holds nonce, length, and the checksum of all entries' checksums.
             Standing::Group((header, size))
-                if header.encoded()[..] == *frozen.header() && size == frozen.len() as u64 =>
+                if (header.encoded()[..] == *frozen.header() && size == frozen.len() as u64)
+                    || env::planted!("anything-is-ours")
+                    || env::planted!("seal-is-success") && header.meta.kind == GroupKind::Seal =>
             {
                 Ok(true)
             }

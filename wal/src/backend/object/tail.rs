@@ -174,7 +174,7 @@ impl ObjectTail {
 
     /// What the groups so far have told must not reach beyond the end.
     fn check_told(&self) -> Result<(), Error> {
-        if self.acked_to > self.next {
+        if self.acked_to > self.next && !env::planted!("hole-not-alarmed") {
             let reason = format!(
                 "it is gone, and all below {} was acknowledged",
                 self.acked_to
@@ -202,6 +202,9 @@ impl ObjectTail {
     /// The log is sealed at `next`: nothing beyond may show that a group was acknowledged there.
     async fn check_beyond(&self) -> Result<(), Error> {
         let hole = self.next;
+        if env::planted!("beyond-not-looked-at") {
+            return Ok(());
+        }
         let window = u64::from(self.window.min(MAX_WINDOW));
         let mut beyond: BTreeSet<Sequence> = (1..=window)
             .filter_map(|ahead| hole.checked_add(ahead))
