@@ -29,8 +29,6 @@ pub use entropy::Entropy;
 pub use hash::{HashMap, HashSet};
 pub use net::{BoxStream, Listener, Network, Stream};
 pub use planted::is_planted;
-#[cfg(feature = "planted")]
-pub use planted::plant;
 pub use split_mix::SplitMix;
 pub use threads::{Executor, IoThread, Job, Threads};
 

@@ -38,7 +38,11 @@ pub(crate) fn wanted_plan(seed: u64) -> Plan {
         .copied()
         .expect("HEADWATER_SIM_WORLD names a world");
     let left_out = std::env::var("HEADWATER_SIM_WITHOUT").unwrap_or_default();
-    Plan::draw(kind, seed).without(&left_out)
+    let plan = match std::env::var("HEADWATER_SIM_AIM") {
+        Ok(aim) => Plan::draw(kind, seed).aimed(&aim, seed),
+        Err(_) => Plan::draw(kind, seed),
+    };
+    plan.without(&left_out)
 }
 
 /// Runs one test for one seed in a process of its own and gives what it printed: runtimes of one

@@ -19,6 +19,7 @@
 //! | `HAVING` | only seeds in which this trouble comes |
 //! | `REPLAY` | one seed, its story printed |
 //! | `WITHOUT` | troubles to leave out of it |
+//! | `AIM` | its troubles instead |
 //! | `TRACE` | where its whole trace is written |
 //! | `REPLAY_ROT` | one world of `rot_at_rest_is_named_and_never_served`, its trace printed |
 //! | `ACT`, `POINTS` | one act of [`acts`], with processes killed at these of its steps |

@@ -362,6 +362,31 @@ impl Plan {
         names.into_iter().collect()
     }
 
+    /// The same machines with other troubles: those that `aim` names, again and again. It may also
+    /// name the backend of all logs (`disk`, `object`), a `group` and `moves`.
+    pub(crate) fn aimed(mut self, aim: &str, seed: u64) -> Self {
+        let names: Vec<&str> = aim.split(',').collect();
+        let named = |trouble: &Trouble| names.contains(&format!("{trouble:?}").as_str());
+        let troubles: Vec<_> = SINGLE.into_iter().chain(CLUSTER).filter(named).collect();
+        let random = SimEntropy::new(seed ^ 0x0061_696d);
+        // Dense: many a bug needs one trouble in the middle of another.
+        let lane = |_| schedule(&random, &troubles, self.length, 1, 9);
+        self.events = (0..3).flat_map(lane).collect();
+        self.events.sort_by_key(|event| event.at);
+        for (event, number) in self.events.iter_mut().zip(0..) {
+            event.number = number;
+        }
+        for backend in ["disk", "object"] {
+            if names.contains(&backend) {
+                let machines = self.machines.iter_mut();
+                machines.for_each(|machine| machine.backend = backend);
+            }
+        }
+        self.group |= names.contains(&"group");
+        self.moves |= names.contains(&"moves");
+        self
+    }
+
     /// The same without what `left_out` names: kinds of trouble, and `#number` of single events.
     pub(crate) fn without(mut self, left_out: &str) -> Self {
         let names: Vec<&str> = left_out.split(',').collect();

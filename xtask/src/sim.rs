@@ -34,6 +34,9 @@ pub(crate) struct Args {
     /// Runs this one seed of one world again instead, and tells its story.
     #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "from"])]
     replay: Option<u64>,
+    /// Runs it optimised, for long hunts: assertions and overflow checks stay on.
+    #[arg(long)]
+    release: bool,
     /// Troubles to leave out of a replay: kinds, and #N for single events, between commas.
     #[arg(long, requires = "replay")]
     without: Option<String>,
@@ -91,6 +94,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         "HEADWATER_SIM_HAVING",
         args.having.as_deref().unwrap_or_default(),
     );
+    if args.release {
+        program.args(&["--profile", "hunt"]);
+    }
     program.args(&["--", "--nocapture"]);
     if let Some(points) = args.crash_points {
         program.args(&[ACTS_TEST, "--exact"]);
