@@ -41,13 +41,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     std::thread::scope(|scope| {
         for _ in 0..workers.min(bugs.len()) {
             scope.spawn(|| {
-                while let Some(bug) = bugs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(bug) = bugs.get(at) else { return };
                     let one = hunt::hunt(&binaries, bug, args.seeds);
                     if let Ok(Found { what: None, .. }) = &one {
                         eprintln!("{}: not caught", bug.name);
                     }
                     let mut found = found.lock().expect("no panic under this lock");
-                    found.insert(bug.name, one);
+                    found.insert(at, one);
                 }
             });
         }
@@ -56,8 +58,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     println!("| bug | rule | looked for in | seeds | caught by |");
     println!("|---|---|---|---:|---|");
     let mut missed = Vec::new();
-    for bug in &bugs {
-        let one = found.remove(bug.name).context("each was hunted")??;
+    for (at, bug) in bugs.iter().enumerate() {
+        let one = found.remove(&at).context("each was hunted")??;
         let what = one.what.as_deref().unwrap_or("NOTHING");
         let (name, rule, place) = (bug.name, bug.rule, &bug.place);
         let seeds = one.seeds.map(|seeds| seeds.to_string());
@@ -126,7 +128,8 @@ mod tests {
             asked(&stage::root().join(product).join("src"), &mut names);
         }
         let listed: BTreeSet<_> = BUGS.iter().map(|bug| bug.name.to_owned()).collect();
-        assert_eq!(listed.len(), BUGS.len(), "each once");
+        let quick = BUGS.iter().filter(|bug| bug.place.is_quick());
+        assert_eq!(listed.len(), quick.count(), "tests of a crate catch each");
         assert_eq!(names, listed);
         for rule in (1..=10).chain(12..=13).map(|number| format!("R{number}")) {
             let broken = |rules: &str| rules.split(", ").any(|one| one == rule);
