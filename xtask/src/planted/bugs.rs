@@ -157,14 +157,7 @@ pub(super) static BUGS: &[Bug] = &[
     tests("command-done-twice", "F19", "controller", STATE),
     tests("level-not-checked", "F20", "controller", STATE),
     tests("vote-not-kept", "F18", "controller", "raft::tests::a_crash"),
-    // The same once more, where only a bad day of whole nodes can show them.
-    world(
-        "ack-before-durable",
-        "R3",
-        "single",
-        "StoreAway,Kill,PowerLoss,object",
-    ),
-    world("drop-fsync", "R3", "single", "PowerLoss,disk"),
+    // Two of them once more, in worlds of whole nodes.
+    world("drop-fsync", "R3", "single", ""),
     world("window-of-four", "I4", "cluster", ""),
-    world("conflict-is-success", "R8", "cluster", "Rejected,object"),
 ];
