@@ -197,14 +197,12 @@ impl Partition {
         set_base_offset(&mut bytes, base_offset);
         set_leader_epoch(&mut bytes, self.inner.leader_epoch.0);
         let view = BatchView::new(&bytes).expect("checked, and its length is untouched");
-        if base_offset
-            .checked_add(i64::from(view.last_offset_delta()) + 1)
-            .is_none()
-        {
-            return Err(Error::InvalidBatch {
+        let offsets = i64::from(view.last_offset_delta()) + 1;
+        base_offset
+            .checked_add(offsets)
+            .ok_or(Error::InvalidBatch {
                 reason: "offsets beyond 63 bits",
-            });
-        }
+            })?;
         let (last_offset, max_timestamp_ms) = (view.last_offset(), view.max_timestamp());
         let producer = producer_batch(&view, now_ms);
         if let Some(producer) = &producer
@@ -231,13 +229,7 @@ impl Partition {
             batches: Bytes::from(bytes),
         };
         self.validate(&entry)?;
-        let reach = state.may_reach(last_offset + 1, self.shared.settings.unreported_offsets);
-        if reach.ask {
-            self.shared.report_wanted.notify_one();
-        }
-        if !reach.free {
-            return Err(self.inner.ahead());
-        }
+        self.check_reach(state, last_offset + 1)?;
         if let Some(producer) = &producer {
             state.producers.record(producer);
         }
@@ -254,6 +246,19 @@ impl Partition {
         log.append(reservation.slot, entry);
         let place = (base_offset, last_offset, log_append_time_ms);
         Ok(self.appended(state, place, false, Durability::Waiting(durable)))
+    }
+
+    /// That `end` is not too far beyond what the controllers know to be durable; asks for an
+    /// early report when it comes near.
+    fn check_reach(&self, state: &mut State, end: i64) -> Result<(), Error> {
+        let reach = state.may_reach(end, self.shared.settings.unreported_offsets);
+        if reach.ask {
+            self.shared.report_wanted.notify_one();
+        }
+        if !reach.free {
+            return Err(self.inner.ahead());
+        }
+        Ok(())
     }
 
     fn appended(
