@@ -230,6 +230,8 @@ struct Inner {
     /// End by the monotonic clock, in nanoseconds; 0 when fenced or given back.
     until: AtomicU64,
     state: watch::Sender<LeaseState>,
+    /// How often it lapsed after it had been held.
+    lapses: AtomicU64,
     /// The object store answers here, as renewals tell the controller.
     store_answers: AtomicBool,
     /// It answers another broker, as the controller said with the last renewal.
@@ -254,6 +256,7 @@ impl Lease {
             told: AtomicU64::new(0),
             until,
             state,
+            lapses: AtomicU64::new(0),
             store_answers: AtomicBool::new(false),
             others_reach_store: AtomicBool::new(false),
         }))
@@ -291,10 +294,16 @@ impl Lease {
     }
 
     /// Changes of its state, as its keeper sees them. A lapse shows here up to a renewal interval
-    /// late (and not at all while the process is stopped): to decide, ask
-    /// [`valid_now`](Self::valid_now).
+    /// late (not while the process is stopped, and not as a state of its own when a renewal is
+    /// granted at once: see [`lapses`](Self::lapses)); to decide, ask [`valid_now`](Self::valid_now).
     pub fn state(&self) -> watch::Receiver<LeaseState> {
         self.0.state.subscribe()
+    }
+
+    /// How often it lapsed after it had been held. It never misses one: rises before the state
+    /// changes.
+    pub fn lapses(&self) -> u64 {
+        self.0.lapses.load(Ordering::Acquire)
     }
 
     /// Has the next renewals say whether the object store answers here.
@@ -318,6 +327,8 @@ impl Lease {
 
     /// A renewal sent at `sent` was granted, by a leader to which a lease is as long as `told`.
     pub(crate) fn renewed(&self, sent: Duration, told: Option<Duration>) {
+        // It may have run out on the way.
+        self.note();
         let was = self.duration();
         let duration = told.map_or(self.0.own, |told| told.min(self.0.own));
         if let Some(told) = told
@@ -358,6 +369,9 @@ impl Lease {
         self.0.state.send_if_modified(|state| {
             let moved = *state != LeaseState::Fenced && *state != held;
             if moved {
+                if held == LeaseState::Lapsed {
+                    self.0.lapses.fetch_add(1, Ordering::AcqRel);
+                }
                 *state = held;
             }
             moved
@@ -491,6 +505,30 @@ mod tests {
         lease.note();
         assert!(!lease.valid_now());
         assert_eq!(*lease.state().borrow(), LeaseState::Fenced);
+    }
+
+    #[test]
+    fn a_lapse_is_counted_although_the_next_renewal_comes_before_anybody_looks() {
+        let clock = Arc::new(Manual(AtomicU64::new(0)));
+        let lease = Lease::new(BrokerEpoch(3), clock.clone(), LEASE);
+        let mut state = lease.state();
+        assert_eq!(
+            (lease.lapses(), *state.borrow_and_update()),
+            (0, LeaseState::Lapsed)
+        );
+        lease.renewed(at(0), None);
+        assert_eq!(
+            (lease.lapses(), *state.borrow_and_update()),
+            (0, LeaseState::Held)
+        );
+        let later = u64::try_from(LEASE.as_millis()).unwrap() + 1;
+        clock.0.store(later, Ordering::Relaxed);
+        lease.renewed(at(later), None);
+        assert!(state.has_changed().unwrap());
+        assert_eq!(
+            (lease.lapses(), *state.borrow_and_update()),
+            (1, LeaseState::Held)
+        );
     }
 
     #[test]

@@ -159,10 +159,14 @@ pub const MAX_TETHERS: usize = 1000;
 pub const TETHER_CONNECT: Duration = Duration::from_secs(1);
 /// How old one becomes before another takes its place: networks forget idle connections.
 pub const TETHER_AGE: Duration = Duration::from_secs(30);
+/// Least time between two renewals of a lease that are asked for before their time.
+pub const EARLY_RENEWAL: Duration = Duration::from_millis(50);
 /// Pause before one that did not come to stand is tried again.
 pub const TETHER_PAUSE: Duration = Duration::from_secs(1);
 /// Pause between two refusals that together are evidence.
 pub const TETHER_REFUSAL: Duration = Duration::from_millis(75);
+/// How often a look that tells nothing is taken again after a tether broke.
+pub const UNCLEAR_AGAIN: u32 = 2;
 /// Longest pause between refusals while nobody fences.
 pub const TETHER_REFUSAL_MOST: Duration = Duration::from_millis(300);
 /// Time from the evidence that the leader's process is gone to the first pre-vote: others need the

@@ -24,7 +24,7 @@ use tokio::io::AsyncReadExt;
 use tokio::time::{sleep, timeout};
 
 use crate::limits::{
-    TETHER_AGE, TETHER_CONNECT, TETHER_PAUSE, TETHER_REFUSAL, TETHER_REFUSAL_MOST,
+    TETHER_AGE, TETHER_CONNECT, TETHER_PAUSE, TETHER_REFUSAL, TETHER_REFUSAL_MOST, UNCLEAR_AGAIN,
 };
 use crate::rpc::tls::Tls;
 
@@ -86,9 +86,17 @@ impl<J: Judge> Tether<J> {
     async fn look(&self) -> Reached {
         let mut pause = TETHER_REFUSAL;
         let mut refused = 0;
+        let mut unclear = 0;
         loop {
             match self.reach().await {
                 Reached::Refused => refused += 1,
+                // Cut off in the middle of a handshake, perhaps by the very death.
+                Reached::Unclear if unclear < UNCLEAR_AGAIN => {
+                    unclear += 1;
+                    refused = 0;
+                    sleep(TETHER_REFUSAL).await;
+                    continue;
+                }
                 Reached::Stands(stream) => {
                     // One that breaks as soon as it stands shall not keep us busy.
                     sleep(pause).await;
@@ -137,9 +145,9 @@ impl<J: Judge> Tether<J> {
     }
 }
 
-/// Waits until the other side closes or resets. It has nothing to say: bytes end it, too.
+/// Waits until the other side closes or resets. What it says is not listened to: HTTP/2 servers
+/// send their settings to whoever connects.
 async fn broken(stream: &mut BoxStream) {
-    let mut byte = [0];
-    // Closed, reset or answered without being asked: the connection is of no more use.
-    let _ = stream.read(&mut byte).await;
+    let mut bytes = [0; 256];
+    while stream.read(&mut bytes).await.is_ok_and(|count| count > 0) {}
 }

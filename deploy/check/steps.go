@@ -77,9 +77,16 @@ func (r *rehearsal) remove(gone *process) error {
 	return nil
 }
 
-// scaleIn drains the newest broker as the runbook does, and takes it away.
+// scaleIn drains the broker with the highest ordinal, which a StatefulSet takes away first, as the
+// runbook does.
 func (r *rehearsal) scaleIn() error {
-	newest := r.processes[len(r.processes)-1]
+	newest := r.processes[0]
+	for _, one := range r.processes {
+		_, votes := r.ports[one.pod.name]["controller"]
+		if !votes && one.pod.ordinal > newest.pod.ordinal {
+			newest = one
+		}
+	}
 	id := fmt.Sprint(newest.pod.ordinal)
 	if _, err := r.client("", "broker", "drain", id, "--wait", "--within", "60", "--admin", r.admin()); err != nil {
 		return err

@@ -194,6 +194,17 @@ pub struct Position {
     pub log_end: i64,
 }
 
+impl Position {
+    /// Of a partition of which nothing is known: Kafka's -1 everywhere.
+    pub const UNKNOWN: Self = Self {
+        log_start: -1,
+        committed_end: -1,
+        last_stable_offset: -1,
+        high_watermark: -1,
+        log_end: -1,
+    };
+}
+
 impl Inner {
     /// A partition as the catalog shows it, whose producers at the committed end are `producers`.
     pub(crate) fn new(

@@ -152,8 +152,6 @@ impl Act {
 
 /// Runs one world of an act here, as the environment says, and tells what came of it.
 pub(crate) fn replay(name: &str) {
-    #[cfg(feature = "planted")]
-    env::plant(&std::env::var("HEADWATER_PLANTED").unwrap_or_default());
     let act = Act::named(name).unwrap_or_else(|| panic!("no act is called {name:?}"));
     let points = std::env::var("HEADWATER_SIM_POINTS").unwrap_or_default();
     let points = points.split(',').filter(|text| !text.is_empty());

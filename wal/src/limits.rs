@@ -47,3 +47,5 @@ pub const MAX_WINDOW: u32 = 64;
 pub const PUTS_PER_SECOND: u32 = 8;
 /// Times an object that reads wrongly is read before it counts as damaged.
 pub const READ_ATTEMPTS: u32 = 4;
+/// How long the end of a log waits for its work in the background.
+pub const END_PATIENCE: Duration = Duration::from_secs(10);

@@ -11,9 +11,10 @@ use std::sync::atomic::Ordering;
 
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::backend::{Backend, Mark, Pace, PendingGroup, Stored};
+use crate::limits::END_PATIENCE;
 use crate::log::{Durable, Shared};
 use crate::queue::{Permit, Stop};
 use crate::{Error, ErrorKind, Group, Sequence};
@@ -66,8 +67,11 @@ impl Writer {
         let result = self.work().await;
         let shared = self.shared.clone();
         shared.queue.abandon();
-        // Whoever hears of the end may open the log, or remove it, at once.
-        self.backend.end().await;
+        // Whoever hears of the end may open the log, or remove it, at once. But a disk that failed
+        // may hang, too, and the failure is to be known.
+        if timeout(END_PATIENCE, self.backend.end()).await.is_err() {
+            tracing::warn!(wal_id = %shared.wal_id, "the log's work in the background has not ended");
+        }
         match result {
             Ok(Some(end)) => {
                 shared.closed.send_replace(Some(end));

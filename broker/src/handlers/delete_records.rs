@@ -23,6 +23,7 @@ pub(crate) async fn handle(
     request: DeleteRecordsRequest,
 ) -> DeleteRecordsResponse {
     let deadline = broker.deadline(context, request.timeout_ms);
+    let mut patience = Patience::until(deadline);
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
@@ -31,6 +32,7 @@ pub(crate) async fn handle(
             let done = delete(
                 broker,
                 context,
+                &mut patience,
                 &topic.name,
                 (index, asked.offset),
                 deadline,
@@ -54,6 +56,7 @@ pub(crate) async fn handle(
 async fn delete(
     broker: &Broker,
     context: &RequestContext,
+    patience: &mut Patience,
     name: &str,
     (index, offset): (i32, i64),
     deadline: Instant,
@@ -64,8 +67,7 @@ async fn delete(
     if topic_names::is_internal(name) {
         return Err(ErrorCode::InvalidTopicException);
     }
-    let mut patience = Patience::until(deadline);
-    let partition = readable(broker, context, &mut patience, name, index, -1).await?;
+    let partition = readable(broker, context, patience, name, index, -1).await?;
     let offset = match offset {
         -1 => partition.high_watermark(),
         offset if offset < -1 => return Err(ErrorCode::OffsetOutOfRange),

@@ -363,6 +363,7 @@ impl Serving {
         let mut lease = self.lease.lease().state();
         // A fence that came while the epoch began counts too, and nothing else comes after it.
         lease.mark_changed();
+        let mut lapses = self.lease.lease().lapses();
         let mut storage = self.epoch.storage.failure();
         let mut log = self.log.failure();
         let mut giving_up = std::pin::pin!(self.giving_up(context, running));
@@ -388,8 +389,10 @@ impl Serving {
                 why = &mut giving_up => return End::Surrendered(why),
                 // A fence shows in the lease's state first.
                 why = self.lease.ended(), if *lease.borrow() != LeaseState::Fenced => {
-                    running.broker.metrics.background_failures.inc();
-                    tracing::error!(%why, "the lease is no longer kept");
+                    if *lease.borrow() != LeaseState::Fenced {
+                        running.broker.metrics.background_failures.inc();
+                        tracing::error!(%why, "the lease is no longer kept");
+                    }
                     return End::Fenced(why);
                 }
                 changed = lease.changed() => {
@@ -397,14 +400,18 @@ impl Serving {
                         return End::Fenced("the lease is no longer kept".to_owned());
                     }
                     let state = *lease.borrow_and_update();
+                    let now = self.lease.lease().lapses();
+                    if now > lapses {
+                        tracing::warn!("the lease has lapsed: clients are disconnected");
+                        running.broker.metrics.lease_lapses.inc_by(now - lapses);
+                        running.server.close_all();
+                        lapses = now;
+                    }
                     match state {
                         LeaseState::Fenced => {
                             return End::Fenced(format!("{} is fenced", shown(self.epoch.id)));
                         }
                         LeaseState::Lapsed => {
-                            tracing::warn!("the lease has lapsed: clients are disconnected");
-                            running.broker.metrics.lease_lapses.inc();
-                            running.server.close_all();
                             let why = "the lease has lapsed".to_owned();
                             context.status.send_replace(Status::Interrupted(why));
                         }

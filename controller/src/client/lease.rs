@@ -9,7 +9,7 @@ use crate::command::{Command, HighWatermark};
 use crate::error::{Error, ErrorKind, Refusal};
 use crate::lease::{Lease, Marks};
 use crate::level::NEWEST_LEVEL;
-use crate::limits::{MAX_MARKS_PER_COMMAND, SUBMIT_TIMEOUT};
+use crate::limits::{EARLY_RENEWAL, MAX_MARKS_PER_COMMAND, SUBMIT_TIMEOUT};
 use crate::rpc::wire;
 
 /// Renews a lease in the background until dropped, or until the epoch is fenced.
@@ -71,6 +71,7 @@ impl Client {
 
 async fn keep(client: Client, lease: Lease, mut marks: impl Marks) {
     let mut due = Instant::now();
+    let mut early = due;
     loop {
         let third = lease.duration() / 3;
         // From one sending to the next: after a renewal that came to nothing in its time there is
@@ -79,8 +80,9 @@ async fn keep(client: Client, lease: Lease, mut marks: impl Marks) {
         tokio::select! {
             biased;
             () = sleep_until(due) => {}
-            () = marks.wanted() => due = Instant::now(),
+            () = wanted(&mut marks, early) => due = Instant::now(),
         }
+        early = Instant::now() + EARLY_RENEWAL;
         lease.note();
         // Waiting longer than the lease would only hide that it lapsed.
         let deadline = Instant::now() + third;
@@ -100,6 +102,12 @@ async fn keep(client: Client, lease: Lease, mut marks: impl Marks) {
         }
         lease.note();
     }
+}
+
+/// Resolves when a renewal is wanted before its time, and not before `early`.
+async fn wanted(marks: &mut impl Marks, early: Instant) {
+    sleep_until(early).await;
+    marks.wanted().await;
 }
 
 // === impl LeaseKeeper ===

@@ -2,7 +2,6 @@
 
 use futures::future::join_all;
 use tokio::time::sleep;
-use uuid::Uuid;
 
 use super::{Client, Way};
 use crate::limits::{REACH_LOOKS, REACH_PAUSE, REACH_TIMEOUT};
@@ -59,8 +58,5 @@ impl Client {
 async fn answers(channels: &Channels, target: &Target) -> bool {
     let asked = channels.ask(target, method::IDENTIFY, wire::Nothing {}, REACH_TIMEOUT);
     let asked: Result<wire::Identity, _> = asked.await;
-    let Ok(identity) = asked else { return false };
-    let directory = Uuid::from_slice(&identity.directory).unwrap_or_default();
-    let same = target.directory.is_nil() || directory == target.directory;
-    identity.node == target.node && same
+    asked.is_ok_and(|identity| target.is(&identity))
 }

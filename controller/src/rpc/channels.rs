@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use super::server::{DIRECTORY, NODE};
 use super::tls::{Link, Side, Tls, Why};
+use super::wire;
 use crate::limits::{
     MAX_CHANNELS, MAX_RPC_BYTES, RPC_CONNECT_TIMEOUT, RPC_KEEPALIVE, RPC_KEEPALIVE_TIMEOUT,
 };
@@ -34,6 +35,15 @@ pub(crate) struct Target {
     pub(crate) address: String,
     /// The directory that holds its log; nil for any.
     pub(crate) directory: Uuid,
+}
+
+impl Target {
+    /// Whether that is the one who says `identity`, and not another at its address by now.
+    pub(crate) fn is(&self, identity: &wire::Identity) -> bool {
+        let directory = Uuid::from_slice(&identity.directory).unwrap_or_default();
+        let same = self.directory.is_nil() || directory == self.directory;
+        identity.node == self.node && same
+    }
 }
 
 /// Connections to other nodes. Cheap to clone.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::limits::{MEMBERSHIP_LOOK, REACH_TIMEOUT, REMOVED_PATIENCE};
 use crate::raft::Local;
@@ -52,13 +52,16 @@ pub(super) async fn is_out(local: &Local) -> bool {
     let members = local.members();
     let others = members.nodes().filter(|(id, _)| **id != own.node);
     let others: Vec<Target> = others.map(|(id, voter)| voter.target(*id)).collect();
-    let asked = others.iter().map(|target| {
+    let asked = others.iter().map(|target| async {
         let question = wire::Nothing {};
-        local
+        let asked = local
             .channels
-            .ask(target, method::IDENTIFY, question, REACH_TIMEOUT)
+            .ask(target, method::IDENTIFY, question, REACH_TIMEOUT);
+        let identity: wire::Identity = asked.await.ok()?;
+        // The address may be another cluster's by now.
+        target.is(&identity).then_some(identity)
     });
-    let told: Vec<Result<wire::Identity, _>> = join_all(asked).await;
+    let told = join_all(asked).await;
     let term = local.term();
     let leads = |identity: &wire::Identity| {
         let leader = identity.leader.as_ref();
@@ -66,12 +69,14 @@ pub(super) async fn is_out(local: &Local) -> bool {
     };
     let leaders = told.into_iter().flatten().filter(leads);
     let newest = leaders.max_by_key(|identity| identity.term);
-    newest.is_some_and(|identity| {
+    let out = newest.is_some_and(|identity| {
         let mut members = identity.members.iter();
         let counts = |member: &wire::Member| {
             let any = member.directory.iter().all(|byte| *byte == 0);
             member.node == own.node && (any || member.directory == own.directory.as_bytes())
         };
         !members.any(counts)
-    })
+    });
+    // Whom a majority follows is one of them, whatever others say.
+    out && !matches!(timeout(REACH_TIMEOUT, local.confirm()).await, Ok(Ok(_)))
 }

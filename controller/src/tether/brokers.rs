@@ -133,8 +133,17 @@ impl Judge for Broker {
     async fn wait(&self, pause: Duration) {
         let leads_now = async {
             let mut images = self.local.shared.image();
-            if self.leads() || images.wait_for(|_| self.leads()).await.is_err() {
-                std::future::pending::<()>().await;
+            if self.leads() {
+                return std::future::pending().await;
+            }
+            // Not `wait_for`: its closure runs under the channel's lock, which `leads` takes, too.
+            loop {
+                if images.changed().await.is_err() {
+                    return std::future::pending().await;
+                }
+                if self.leads() {
+                    return;
+                }
             }
         };
         tokio::select! {

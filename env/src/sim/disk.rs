@@ -114,7 +114,9 @@ impl SimDisk {
 
     /// Ends the process now, between two operations.
     pub fn crash_now(&self) {
-        self.world().crashed = true;
+        let mut world = self.world();
+        world.crashed = true;
+        world.crash.notify_waiters();
     }
 
     /// Everything on it is gone, and the process with it: a new disk in the old one's place.

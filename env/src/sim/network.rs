@@ -74,6 +74,8 @@ struct State {
     /// One way: when `from` connects to `to`, it is refused.
     refused: BTreeSet<(IpAddr, IpAddr)>,
     connections: Vec<Arc<Connection>>,
+    /// Connections made, ever.
+    made: u64,
 }
 
 // === impl SimNetwork ===
@@ -93,6 +95,7 @@ impl SimNetwork {
                 held: BTreeSet::new(),
                 refused: BTreeSet::new(),
                 connections: Vec::new(),
+                made: 0,
             }),
             changed: Notify::new(),
         }))
@@ -171,6 +174,11 @@ impl SimNetwork {
     pub fn release_host(&self, host: IpAddr) {
         self.state().held.remove(&host);
         self.0.changed.notify_waiters();
+    }
+
+    /// How many connections were made so far, between all hosts.
+    pub fn connections_made(&self) -> u64 {
+        self.state().made
     }
 
     /// Resets all connections between two hosts; gives how many.
@@ -337,6 +345,7 @@ impl Network for HostNetwork {
         let mut state = self.network.state();
         state.connections.retain(|connection| connection.is_open());
         state.connections.push(connection);
+        state.made += 1;
         Ok(Box::new(near))
     }
 

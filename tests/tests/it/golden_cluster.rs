@@ -1,7 +1,6 @@
 //! What three nodes of an earlier build left is opened by three of this one, read, and written on
 //! (`tests/golden/cluster`, made once by `tests/golden/make-cluster.sh`).
 
-use std::net::TcpListener;
 use std::path::Path;
 
 use tests::process::BrokerProcess;
@@ -27,23 +26,19 @@ fn hold_addresses() -> std::fs::File {
     file
 }
 
-/// Ports for Kafka that are free at this moment.
-fn free_ports() -> [u16; NODES] {
-    let bound = [(); NODES].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    bound.map(|listener| listener.local_addr().unwrap().port())
-}
-
-fn start(dir: &Path, ports: &[u16]) -> Vec<BrokerProcess> {
+fn start(dir: &Path) -> Vec<BrokerProcess> {
     let voters = (0..NODES).map(|n| format!("{}@{}", n + 1, controller(n)));
     let voters: Vec<String> = voters.collect();
     let starting = (0..NODES).map(|n| {
-        let (kafka, controller) = (ports[n], controller(n));
+        let controller = controller(n);
         let settings = [
             format!("node.id={}", n + 1),
-            format!("listeners=PLAINTEXT://127.0.0.1:{kafka},CONTROLLER://{controller}"),
+            format!("listeners=PLAINTEXT://127.0.0.1:0,CONTROLLER://{controller}"),
             format!("controller.quorum.voters={}", voters.join(",")),
             format!("object.store.url={}", dir.join("objects").display()),
             "wal.backend=object".to_owned(),
+            // The records are as old as the directory.
+            "log.retention.hours=-1".to_owned(),
             "wal.object.puts.per.second=500".to_owned(),
         ];
         let flags = settings
@@ -114,8 +109,7 @@ fn what_three_nodes_of_an_earlier_build_left_is_read_and_written_on() {
         }
     }
     let _addresses = hold_addresses();
-    let ports = free_ports();
-    let nodes = start(&dir, &ports);
+    let nodes = start(&dir);
     check(&nodes, RECORDS);
     for (n, codec) in CODECS.iter().enumerate() {
         let more = format!("{codec} record {}\n", RECORDS + 1);
@@ -124,7 +118,7 @@ fn what_three_nodes_of_an_earlier_build_left_is_read_and_written_on() {
     }
     check(&nodes, RECORDS + 1);
     stop(nodes);
-    let nodes = start(&dir, &ports);
+    let nodes = start(&dir);
     check(&nodes, RECORDS + 1);
     stop(nodes);
 }

@@ -5,6 +5,7 @@
 //! - The reader gives what is committed. At its end it sends the consumer to the leader in the same
 //!   way, which costs no error and no look at the metadata, and which Java, librdkafka and franz-go
 //!   all follow; without a known leader it answers NOT_LEADER_OR_FOLLOWER.
+//! - What it cannot read, for whatever reason, the leader is asked for: it keeps whoever comes back.
 //! - It never answers OFFSET_OUT_OF_RANGE or a divergence: what it knows may be older than what
 //!   the consumer has read.
 
@@ -75,7 +76,8 @@ impl Fetching<'_> {
         let leads = image.partition(tp).and_then(|partition| partition.leader);
         let leads = leads == Some(self.broker.config.node_id);
         let storage = self.broker.followed();
-        let (true, Some(storage)) = (own && !leads && zones::reads_beside(image), storage) else {
+        let (true, Some(storage)) = (own && !leads && zones::selects(self.broker, image), storage)
+        else {
             return Err(Failed::NotLed(not_led));
         };
         match LeaderEpoch(wanted.current_leader_epoch) {
@@ -98,9 +100,11 @@ impl Fetching<'_> {
                 Some(leader) => Ok(Outcome::Sent(leader, position)),
                 None => Err(Failed::NotLed(not_led)),
             },
+            // Not as an error: some clients would ask here again until they look at the metadata.
             Err(error) => {
-                tracing::warn!(partition = %tp, %error, "not read beside the leader");
-                Err(Failed::NotLed(not_led))
+                tracing::debug!(partition = %tp, %error, "not read beside the leader");
+                let leader = not_led.leader.ok_or(Failed::NotLed(not_led))?;
+                Ok(Outcome::Sent(leader, Position::UNKNOWN))
             }
         }
     }

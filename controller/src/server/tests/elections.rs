@@ -4,6 +4,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::quorum::{Cluster, NODES, address, ip, level};
 use super::*;
+use crate::limits::TETHER_AGE;
 
 /// The term that every running voter is in, and whom it takes for the leader.
 fn seen(cluster: &Cluster) -> Vec<(u64, Option<i32>)> {
@@ -35,6 +36,18 @@ async fn a_leader_whose_process_is_gone_is_followed_without_a_time_out() {
         }
         cluster.assert_equal_states().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_voters_connect_to_nobody_anew_but_for_aged_tethers() {
+    let cluster = Cluster::begun(80).await;
+    sleep(Duration::from_secs(5)).await;
+    let before = cluster.network.connections_made();
+    sleep(4 * TETHER_AGE).await;
+    let made = cluster.network.connections_made() - before;
+    println!("{made} connections in {:?}", 4 * TETHER_AGE);
+    // Each of two followers keeps one, and lets it go for a new one when it is old.
+    assert!((6..=16).contains(&made), "{made}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -87,6 +87,18 @@ fn a_killed_process_leaves_its_writes_and_can_do_nothing_more() {
     assert_eq!(world.contents(Path::new("/d/e/f")).unwrap(), b"kept");
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_crash_hears_of_one_between_two_operations() {
+    let world = SimDisk::new(1);
+    let crash = world.clone();
+    let heard = tokio::spawn(async move { crash.until_crashed().await });
+    tokio::task::yield_now().await;
+    world.crash_now();
+    let heard = tokio::time::timeout(std::time::Duration::from_secs(1), heard).await;
+    heard.expect("told at once").unwrap();
+    assert!(world.crashed());
+}
+
 #[test]
 fn a_crash_ends_the_process_at_the_named_operation() {
     for op in 0..5 {
