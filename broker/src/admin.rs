@@ -34,7 +34,7 @@ use crate::config::Config;
 use crate::limits::{ACCEPT_PAUSE, ADMIN_CONNECTION, ADMIN_CONNECTIONS};
 use crate::loads;
 use crate::memory::FrameBudget;
-use crate::node::{Pulse, Status};
+use crate::node::{Pulse, Status, Store};
 
 /// What the pages are made from.
 pub(crate) struct Admin {
@@ -51,8 +51,6 @@ pub(crate) struct Admin {
     /// What the balancer would do, and when it was asked last.
     balance: balance::Cached,
     names: Arc<guard::Names>,
-    /// How long a fenced broker may go on at most.
-    lease: std::time::Duration,
 }
 
 /// What this node knows of the controllers and the cluster, as of the last scrape.
@@ -123,7 +121,7 @@ impl ControllerMetrics {
 #[derive(Clone)]
 struct Serving {
     broker: Arc<Broker>,
-    store: String,
+    store: Store,
 }
 
 impl std::fmt::Debug for Admin {
@@ -159,7 +157,6 @@ impl Admin {
             balancer: loads::settings(config),
             balance: balance::Cached::default(),
             names: Arc::new(guard::Names::of(config)),
-            lease: config.time("lease.ms").unwrap_or_default(),
         }
     }
 
@@ -183,7 +180,7 @@ impl Admin {
     }
 
     /// From here on there is a broker to tell of.
-    pub(crate) fn serve_broker(&self, broker: Arc<Broker>, store: String) {
+    pub(crate) fn serve_broker(&self, broker: Arc<Broker>, store: Store) {
         *self.serving.lock() = Some(Serving { broker, store });
     }
 
@@ -260,7 +257,7 @@ impl Admin {
         let Some(Serving { broker, store }) = self.serving.lock().clone() else {
             return page;
         };
-        page["object_store"] = json!(store);
+        page["object_store"] = json!(store.shown);
         if let Some(epoch) = broker.epoch() {
             let (bytes, age) = epoch.storage.unuploaded();
             page["broker"] = json!({

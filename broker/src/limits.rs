@@ -58,10 +58,13 @@ pub(crate) const RETRY_MOST: Duration = Duration::from_secs(5);
 
 /// How long a request waits for partitions that have just been given to this broker.
 pub(crate) const OPENING_PATIENCE: Duration = Duration::from_secs(1);
-/// Dead logs that one broker recovers at once: each holds an upload round in memory.
-pub(crate) const TAKEOVERS_AT_ONCE: usize = 4;
-/// After this long without success an heir lets another broker try: perhaps only its own way to the
-/// store is broken.
+
+/// Dead logs that one broker recovers at once: as many as there are turns, so that none waits
+/// unclaimed at an heir that is busy with others for longer than it must.
+pub(crate) const TAKEOVERS_AT_ONCE: usize = storage::RECOVERIES_AT_ONCE;
+
+/// After this long without success, from the turn on, an heir lets another broker try: perhaps only
+/// its own way to the store is broken.
 pub(crate) const HEIR_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Longest pause before a node that waits for another process of the same id asks again.
@@ -81,6 +84,9 @@ pub(crate) const MOVE_HELD: Duration = Duration::from_secs(2);
 
 /// Longest lease that is waited for before a log is given up: less than [`ADMIN_CONNECTION`].
 pub(crate) const ABANDON_WAIT: Duration = Duration::from_secs(45);
+
+/// How long sealing such a log may take: with the wait before it less than [`ADMIN_CONNECTION`].
+pub(crate) const SEAL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Longest request to decide about a log, bytes.
 pub(crate) const MAX_REASON_BYTES: usize = 4096;

@@ -2,6 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "takeover/abandon.rs"]
+mod abandon;
+#[path = "takeover/gap.rs"]
+mod gap;
+#[path = "takeover/heirs.rs"]
+mod heirs;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -56,6 +63,14 @@ struct Rules {
     stored: usize,
     /// Nodes for which the store is away.
     away: BTreeSet<u8>,
+    /// The first heir to store what it read loses the store there.
+    shuts: bool,
+    /// How long requests take for what lies in the logs of others.
+    slow: Duration,
+    /// Nodes whose logs others read.
+    read: BTreeSet<String>,
+    /// So many looks at the mark of the store fail.
+    failing_marks: u32,
 }
 
 /// One node's way to the common store.
@@ -75,6 +90,24 @@ impl Gate {
             });
         }
         Ok(())
+    }
+
+    /// A request of another node than the owner for what lies in a log.
+    async fn heir(&self, at: &Path) {
+        let at = at.as_ref();
+        let Some((_, rest)) = at.split_once("/wal/") else {
+            return;
+        };
+        let owner = rest.split('/').next().unwrap();
+        if owner == self.node.to_string() {
+            return;
+        }
+        let slow = {
+            let mut rules = self.rules.lock();
+            rules.read.insert(owner.to_owned());
+            rules.slow
+        };
+        sleep(slow).await;
     }
 
     async fn hang(&self) {
@@ -98,8 +131,16 @@ impl ObjectStore for Gate {
         o: PutOptions,
     ) -> StoreResult<PutResult> {
         self.check()?;
+        self.heir(at).await;
         let stop = {
             let mut rules = self.rules.lock();
+            if rules.shuts && at.as_ref().contains("/data/") {
+                rules.shuts = false;
+                rules.away.insert(self.node);
+                rules.stopped.insert(self.node);
+                drop(rules);
+                return self.check().map(|()| unreachable!("it is away"));
+            }
             let data = at.as_ref().contains("/data/");
             let owners = self.node.to_string() == rules.dead;
             let heirs = data && !owners;
@@ -132,6 +173,17 @@ impl ObjectStore for Gate {
 
     async fn get_opts(&self, at: &Path, o: GetOptions) -> StoreResult<GetResult> {
         self.check()?;
+        self.heir(at).await;
+        if at.as_ref().ends_with("meta/home") {
+            let mut rules = self.rules.lock();
+            if let Some(left) = rules.failing_marks.checked_sub(1) {
+                rules.failing_marks = left;
+                return Err(object_store::Error::Generic {
+                    store: "gate",
+                    source: "once".into(),
+                });
+            }
+        }
         let hangs = {
             let rules = self.rules.lock();
             let log = format!("/wal/{}/", rules.dead);
@@ -169,9 +221,9 @@ fn ip(node: u8) -> IpAddr {
     IpAddr::from([10, 0, 0, node])
 }
 
-/// The machines, and what runs on them: every node a voter and a broker.
+/// The machines, and what runs on them: brokers, of which the first ones vote.
 struct Nodes {
-    count: u8,
+    voters: u8,
     network: SimNetwork,
     hosts: BTreeMap<u8, SimHost>,
     running: BTreeMap<u8, Node>,
@@ -184,37 +236,61 @@ struct Nodes {
 
 impl Nodes {
     async fn begun(seed: u64, count: u8, wal: &'static str) -> Self {
+        Self::begun_with(seed, (count, count), wal).await
+    }
+
+    /// `count` brokers, and that many voters among them.
+    async fn begun_with(seed: u64, (count, voters): (u8, u8), wal: &'static str) -> Self {
+        let mut nodes = Self::none(seed, voters, wal);
+        for node in 1..=count {
+            nodes.start(node).await;
+        }
+        nodes.settled().await;
+        nodes
+    }
+
+    /// Nobody runs yet.
+    fn none(seed: u64, voters: u8, wal: &'static str) -> Self {
         let network = SimNetwork::new(seed, NetworkFaults::QUIET);
         let host = |node: u8| {
             let seed = seed * 100 + u64::from(node);
             SimHost::new(seed, &network, &format!("n{node}"), ip(node))
         };
-        let mut nodes = Self {
-            count,
+        Self {
+            voters,
             hosts: (1..=9).map(|node| (node, host(node))).collect(),
             network,
             running: BTreeMap::new(),
             store: Arc::default(),
             rules: Arc::default(),
             wal,
-        };
-        for node in 1..=count {
-            nodes.start(node).await;
         }
-        for node in 1..=count {
-            nodes.ready(node).await;
+    }
+
+    /// All serve, the first look at closed logs and the like is over, and tethers stand.
+    async fn settled(&self) {
+        for node in self.running.keys() {
+            self.ready(*node).await;
         }
-        // The first look at closed logs and the like is over, and tethers stand.
         sleep(Duration::from_secs(3)).await;
-        nodes
     }
 
     async fn start(&mut self, node: u8) {
+        self.start_with(node, &[]).await;
+    }
+
+    async fn start_with(&mut self, node: u8, more: &[(&str, &str)]) {
         let (id, admin) = (node.to_string(), format!("10.0.0.{node}:9644"));
-        let listeners = format!("PLAINTEXT://10.0.0.{node}:9092,CONTROLLER://10.0.0.{node}:9093");
-        let voters = (1..=self.count).map(|node| format!("{node}@10.0.0.{node}:9093"));
+        let votes = node <= self.voters;
+        let mut listeners = format!("PLAINTEXT://10.0.0.{node}:9092");
+        if votes {
+            listeners += &format!(",CONTROLLER://10.0.0.{node}:9093");
+        }
+        let voters = (1..=self.voters).map(|node| format!("{node}@10.0.0.{node}:9093"));
         let voters = voters.collect::<Vec<_>>().join(",");
-        let settings = [
+        let roles = if votes { "broker,controller" } else { "broker" };
+        let mut settings = vec![
+            ("process.roles", roles),
             ("node.id", id.as_str()),
             ("data.dir", "/data"),
             ("listeners", listeners.as_str()),
@@ -226,6 +302,7 @@ impl Nodes {
             ("upload.age.ms", "600000"),
             ("shutdown.timeout.ms", "3000"),
         ];
+        settings.extend_from_slice(more);
         let gate = Gate {
             node,
             store: Arc::clone(&self.store),
@@ -639,11 +716,22 @@ async fn a_log_on_a_disk_waits_for_its_node_and_the_others_go_on() {
 
 /// Status and JSON that the admin listener of `node` answers to a POST.
 async fn post(nodes: &Nodes, node: u8, path: &str, body: &str) -> (u16, String) {
+    ask(nodes, node, &format!("POST {path}"), body).await
+}
+
+/// What it answers to a GET.
+async fn get(nodes: &Nodes, node: u8, path: &str) -> String {
+    let (code, answer) = ask(nodes, node, &format!("GET {path}"), "").await;
+    assert_eq!(code, 200, "{answer}");
+    answer
+}
+
+async fn ask(nodes: &Nodes, node: u8, request: &str, body: &str) -> (u16, String) {
     let net = nodes.network.host("operator", IpAddr::from([10, 0, 1, 2]));
     let at = SocketAddr::new(ip(node), 9644);
     let mut stream = net.connect(at).await.unwrap();
     let length = body.len();
-    let head = format!("POST {path} HTTP/1.1\r\nhost: {at}\r\nconnection: close\r\n");
+    let head = format!("{request} HTTP/1.1\r\nhost: {at}\r\nconnection: close\r\n");
     let head = format!("{head}content-type: application/json\r\n");
     let request = format!("{head}content-length: {length}\r\n\r\n{body}");
     stream.write_all(request.as_bytes()).await.unwrap();

@@ -219,6 +219,16 @@ impl Client {
         }
     }
 
+    /// The longest lease that a broker may hold, as far as it is known here: a broker's is as long
+    /// as it and the leader that granted it both say.
+    pub fn longest_lease(&self) -> Duration {
+        let told = match &self.inner.way {
+            Way::Local(local) => local.sessions.lock().longest(),
+            Way::Remote(remote) => remote.longest_lease(),
+        };
+        told.max(self.inner.lease)
+    }
+
     fn channels(&self) -> &Channels {
         match &self.inner.way {
             Way::Local(local) => &local.channels,
@@ -290,7 +300,7 @@ fn encode(proposal: &Proposal) -> Result<Vec<u8>, Error> {
 }
 
 /// How long a lease is to the leader that answered, if its build says so.
-fn lease_told(outcome: &wire::Outcome) -> Option<Duration> {
+pub(crate) fn lease_told(outcome: &wire::Outcome) -> Option<Duration> {
     (outcome.lease_ms > 0).then(|| Duration::from_millis(outcome.lease_ms))
 }
 

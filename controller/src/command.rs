@@ -76,6 +76,9 @@ pub struct RegisterBroker {
     pub rack: Option<String>,
     /// Drawn once for its data directory, and kept there; nil when there is none.
     pub directory: Uuid,
+    /// The epoch that this very process held last: that it was fenced killed nobody. Not below
+    /// level 2.
+    pub lived: Option<BrokerEpoch>,
 }
 
 /// Where a log lives, and so who can recover it.

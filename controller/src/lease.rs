@@ -74,7 +74,7 @@ impl Sessions {
     }
 
     /// How long one lasts that nobody has been heard of since: another leader may have granted it.
-    fn longest(&self) -> Duration {
+    pub(crate) fn longest(&self) -> Duration {
         self.told.values().copied().fold(self.lease, Duration::max)
     }
 

@@ -28,6 +28,7 @@ impl Command {
     /// The least level of the cluster at which it may be asked for.
     pub fn level(&self) -> u16 {
         match self {
+            Self::RegisterBroker(register) if register.lived.is_some() => 2,
             Self::InitCluster { .. }
             | Self::RegisterBroker(_)
             | Self::Goodbye { .. }

@@ -48,7 +48,7 @@ pub use topics::check_topic_name;
 pub(crate) use topics::{Topic, Topics};
 pub use view::{Condemned, PartitionState};
 pub use wals::WalPhase;
-pub(crate) use wals::{LastCommit, Wal};
+pub(crate) use wals::{Death, LastCommit, Wal};
 
 /// What the controller knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -47,21 +47,21 @@ pub(crate) struct Worker {
 // === impl Compactor ===
 
 impl Compactor {
-    pub(crate) fn new(shared: &Arc<Shared>) -> (Self, Worker) {
-        let wanted = Arc::new(Notify::new());
-        let worker = Worker {
+    pub(crate) fn new(shared: &Shared) -> Self {
+        Self {
+            wanted: Arc::new(Notify::new()),
+            slices: shared.settings.compaction_slices,
+        }
+    }
+
+    /// Its worker; another one when that has panicked.
+    pub(crate) fn worker(&self, shared: &Arc<Shared>) -> Worker {
+        Worker {
             shared: Arc::clone(shared),
-            wanted: Arc::clone(&wanted),
+            wanted: Arc::clone(&self.wanted),
             aged: Instant::now(),
             put_off: PutOff::default(),
-        };
-        (
-            Self {
-                wanted,
-                slices: shared.settings.compaction_slices,
-            },
-            worker,
-        )
+        }
     }
 
     /// Wakes the worker when one of `partitions` may have work for it.

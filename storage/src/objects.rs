@@ -6,8 +6,10 @@ use std::time::Duration;
 use env::Env;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use protocol::{BrokerEpoch, NodeId};
+use tokio::time::Instant;
 
 use crate::Error;
 use crate::format::{FinishedObject, ObjectReader};
@@ -80,24 +82,29 @@ impl Objects {
         create(self.store.as_ref(), &object.object.key, payload, true).await
     }
 
-    /// Stores `object`, however long the store is away.
+    /// Stores `object`, however long the store is away, as far as `patience` goes.
     ///
     /// # Errors
-    /// Only what trying again cannot mend.
+    /// What trying again cannot mend; `Store` when the patience is over.
     pub(crate) async fn create_patiently(
         &self,
         object: &FinishedObject,
         retries: &Counter,
+        patience: &Patience,
     ) -> Result<(), Error> {
         let mut backoff = Backoff::new(&self.env);
         loop {
             match self.create(object).await {
-                Err(error @ Error::Store { .. }) => {
+                Ok(()) => {
+                    patience.progress();
+                    return Ok(());
+                }
+                Err(error @ Error::Store { .. }) if !patience.is_over() => {
                     retries.inc();
                     tracing::warn!(%error, "object not stored yet, trying again");
                     backoff.wait().await;
                 }
-                other => return other,
+                Err(error) => return Err(error),
             }
         }
     }
@@ -109,6 +116,38 @@ impl Objects {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
             Err(error) => tracing::warn!(%error, key, "own object not deleted, left an orphan"),
         }
+    }
+}
+
+/// For how long what fails is tried again while nothing comes of it.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    /// `None`: for ever.
+    most: Option<Duration>,
+    /// When something came of it last.
+    since: Mutex<Instant>,
+}
+
+impl Patience {
+    /// Begins now.
+    pub(crate) fn new(most: Option<Duration>) -> Self {
+        let since = Mutex::new(Instant::now());
+        Self { most, since }
+    }
+
+    pub(crate) fn endless() -> Self {
+        Self::new(None)
+    }
+
+    /// Something came of it: it begins anew.
+    pub(crate) fn progress(&self) {
+        *self.since.lock() = Instant::now();
+    }
+
+    /// To be asked after a failure: an attempt that is slow and succeeds is none.
+    pub(crate) fn is_over(&self) -> bool {
+        let waited = self.since.lock().elapsed();
+        self.most.is_some_and(|most| waited >= most)
     }
 }
 

@@ -10,6 +10,8 @@ mod room;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
 use protocol::{LeaderEpoch, TopicPartition};
 use tokio::time::Instant;
@@ -17,12 +19,12 @@ use wal::{Group, Sequence, Tail, TailReport, WalId};
 
 use crate::Error;
 use crate::limits::{ENTRY_OVERHEAD_BYTES, MAX_SLICES_PER_ROUND};
-use crate::objects::Backoff;
+use crate::objects::{Backoff, Patience};
 use crate::storage::Storage;
 use crate::uploader::{Committer, DurableGroup, KnownEnds, QueuedEntry, Round};
 use room::Holding;
 pub(crate) use room::RecoveryRoom;
-pub use room::RecoveryTurn;
+pub use room::{RECOVERIES_AT_ONCE, RecoveryTurn};
 
 /// A claim on a dead epoch's log, as the controller gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,20 +63,25 @@ pub struct Recovered {
 impl Storage {
     /// Uploads and commits the tail of a claimed log, from its trim point to its end. Needs no log
     /// of its own. Holds in memory what `turn` leaves room for; one group is always taken. Errors
-    /// of kind Retry are tried again for ever, with back-off, counted and logged.
+    /// of kind Retry are tried again, with back-off, counted and logged, until nothing has come of
+    /// it for `patience`: no group read, no object stored, no word of the catalog. `None`: for ever.
     ///
     /// # Errors
-    /// `Fenced`: another claim has come. `Corrupt`, `Internal`: stop and alarm; nothing is trimmed
-    /// beyond what was committed.
+    /// Of kind Retry: the patience is over, and what was committed stands. `Fenced`: another claim
+    /// has come. `Corrupt`, `Internal`: stop and alarm; nothing is trimmed beyond what was
+    /// committed.
     pub async fn recover_tail(
         &self,
         claim: TailClaim,
         tail: Tail,
         turn: &RecoveryTurn,
+        patience: Option<Duration>,
     ) -> Result<Recovered, Error> {
         let shared = self.shared();
+        let patience = Arc::new(Patience::new(patience));
         let recovery = Recovery {
-            committer: Committer::new(shared, claim.wal_id, Some(claim.claim)),
+            committer: Committer::of_heir(shared, claim.wal_id, claim.claim, Arc::clone(&patience)),
+            patience,
             from: claim.trim,
             partitions: claim.partitions,
             upload_bytes: shared.settings.upload_bytes.min(turn.round_bytes()),
@@ -106,6 +113,7 @@ fn pinned(group: &Group) -> usize {
 struct Recovery<'a> {
     storage: &'a Storage,
     committer: Committer,
+    patience: Arc<Patience>,
     from: Sequence,
     partitions: BTreeMap<TopicPartition, ClaimedPartition>,
     upload_bytes: u64,
@@ -154,18 +162,22 @@ impl Recovery<'_> {
         })
     }
 
-    /// The next group, however long the store is away.
+    /// The next group, as far as the patience goes.
     async fn next(&self, tail: &mut Tail) -> Result<Option<Group>, Error> {
         let shared = self.storage.shared();
         let mut backoff = Backoff::new(&shared.env);
         loop {
             match tail.next().await {
-                Err(error) if error.kind() == wal::ErrorKind::Retry => {
+                Err(error) if error.kind() == wal::ErrorKind::Retry && !self.patience.is_over() => {
                     shared.metrics.background_failures.inc();
                     tracing::warn!(%error, "tail of a log not read yet, trying again");
                     backoff.wait().await;
                 }
-                other => return Ok(other?),
+                Err(error) => return Err(error.into()),
+                Ok(group) => {
+                    self.patience.progress();
+                    return Ok(group);
+                }
             }
         }
     }

@@ -28,7 +28,7 @@ use crate::compactor::Compactor;
 use crate::follower::Followers;
 use crate::keys::KeySpace;
 use crate::limits::SEARCHES;
-use crate::objects::{Objects, Writer};
+use crate::objects::{Backoff, Objects, Writer};
 use crate::partition::{Inner, Partition};
 use crate::reader::ReadPath;
 use crate::recovery::RecoveryRoom;
@@ -196,9 +196,8 @@ impl Storage {
     pub fn attach(&self, log: wal::Log) {
         let shared = &self.shared;
         let (uploader, worker) = Uploader::new(shared, log.clone());
-        let (compactor, compaction) = Compactor::new(shared);
         assert!(
-            shared.compactor.set(compactor).is_ok(),
+            shared.compactor.set(Compactor::new(shared)).is_ok(),
             "a storage has one log"
         );
         assert!(
@@ -208,18 +207,19 @@ impl Storage {
         let failure = log.failure();
         *shared.log.write() = Some(log);
         let mut tasks = shared.tasks.lock();
-        let watching = Arc::downgrade(shared);
-        let mut spawn = |what, work: BoxFuture<'static, ()>, vital| {
-            tasks.spawn(watched(Weak::clone(&watching), what, work, vital));
+        let weak = || Arc::downgrade(shared);
+        tasks.spawn(watched(weak(), "the uploader", worker.run()));
+        let watch = open::watch_log(weak(), failure);
+        tasks.spawn(watched(weak(), "the watch of the log", watch));
+        let compaction = |shared: Arc<Shared>| {
+            let compactor = shared.compactor.get().expect("set above");
+            compactor.worker(&shared).run().boxed()
         };
-        spawn("the uploader", worker.run().boxed(), true);
-        let watch = open::watch_log(Arc::downgrade(shared), failure);
-        spawn("the watch of the log", watch.boxed(), true);
-        spawn("compaction", compaction.run().boxed(), false);
-        let retention = retention::run(Arc::downgrade(shared));
-        spawn("retention", retention.boxed(), false);
-        let disk = disk::watch(Arc::downgrade(shared));
-        spawn("the watch of the disk", disk.boxed(), false);
+        tasks.spawn(kept(weak(), "compaction", compaction));
+        let retention = |shared| retention::run(Arc::downgrade(&shared)).boxed();
+        tasks.spawn(kept(weak(), "retention", retention));
+        let disk = |shared| disk::watch(Arc::downgrade(&shared)).boxed();
+        tasks.spawn(kept(weak(), "the watch of the disk", disk));
     }
 
     /// Some error once this storage has stopped for good: fenced, corrupt, or its log failed.
@@ -342,27 +342,38 @@ impl Storage {
     }
 }
 
-/// Sees a task panic: without a vital one nothing more is served, and the others are missed.
-async fn watched(
-    shared: Weak<Shared>,
-    what: &'static str,
-    work: BoxFuture<'static, ()>,
-    vital: bool,
-) {
+/// Sees a task panic without which nothing more may be served.
+async fn watched(shared: Weak<Shared>, what: &'static str, work: impl Future<Output = ()>) {
     if AssertUnwindSafe(work).catch_unwind().await.is_ok() {
         return;
     }
     tracing::error!(what, "a task of storage has panicked");
-    let Some(shared) = shared.upgrade() else {
+    if let Some(shared) = shared.upgrade() {
+        shared.fail(Error::Internal {
+            what: "a task that storage cannot do without has panicked",
+        });
+    }
+}
+
+/// Keeps a task running that can be missed for a while: one that panics is begun again.
+async fn kept(
+    shared: Weak<Shared>,
+    what: &'static str,
+    begin: impl Fn(Arc<Shared>) -> BoxFuture<'static, ()>,
+) {
+    let Some(mut backoff) = shared.upgrade().map(|shared| Backoff::new(&shared.env)) else {
         return;
     };
-    match vital {
-        true => shared.fail(Error::Internal {
-            what: "a task that storage cannot do without has panicked",
-        }),
-        false => {
-            shared.metrics.background_failures.inc();
+    while let Some(work) = shared.upgrade().map(&begin) {
+        if AssertUnwindSafe(work).catch_unwind().await.is_ok() {
+            return;
         }
+        tracing::error!(what, "a task of storage has panicked, and is begun again");
+        match shared.upgrade() {
+            Some(shared) => shared.metrics.background_failures.inc(),
+            None => return,
+        };
+        backoff.wait().await;
     }
 }
 

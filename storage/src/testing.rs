@@ -25,6 +25,8 @@ pub enum Fault {
     Forgotten,
     /// Refused as a conflict; nothing changed.
     Conflict,
+    /// A bug: who asks panics, and nothing changed.
+    Panic,
 }
 
 /// A catalog of honest semantics in memory: one leader per partition, one trim point per log,
@@ -166,6 +168,7 @@ impl State {
         match self.faults.pop_front() {
             Some(Fault::Unavailable) => Err(CatalogError::Unavailable("injected".to_owned())),
             Some(Fault::Conflict) => Err(CatalogError::Conflict("injected".to_owned())),
+            Some(Fault::Panic) => panic!("injected"),
             Some(Fault::LostAnswer) => Ok((true, false)),
             Some(Fault::Forgotten) => Ok((true, true)),
             None => Ok((false, false)),

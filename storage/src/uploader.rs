@@ -64,7 +64,7 @@ pub(crate) struct Worker {
 impl Uploader {
     pub(crate) fn new(shared: &Arc<Shared>, log: wal::Log) -> (Self, Worker) {
         let (tx, rx) = mpsc::channel(4);
-        let committer = Committer::new(shared, log.wal_id(), None);
+        let committer = Committer::new(shared, log.wal_id());
         let worker = Worker {
             shared: Arc::clone(shared),
             log,

@@ -128,6 +128,12 @@ pub enum Error {
         /// For how long.
         waited: std::time::Duration,
     },
+    /// What writes the log has panicked.
+    #[error("the writer of log {wal_id} has panicked")]
+    Panicked {
+        /// Which log.
+        wal_id: WalId,
+    },
     /// The log was closed.
     #[error("the log is closed")]
     Closed,
@@ -169,7 +175,9 @@ impl Error {
             | Self::Unsupported { .. }
             | Self::TooLarge { .. } => ErrorKind::Invalid,
             Self::Corrupt { .. } => ErrorKind::Corrupt,
-            Self::SyncFailed { .. } | Self::WriteFailed { .. } => ErrorKind::Internal,
+            Self::SyncFailed { .. } | Self::WriteFailed { .. } | Self::Panicked { .. } => {
+                ErrorKind::Internal
+            }
         }
     }
 

@@ -179,7 +179,8 @@ impl Log {
     }
 
     /// Holds the error that ended the log, once there is one: fenced by a seal, a failed sync
-    /// (kind Internal: the process must end), corruption.
+    /// (kind Internal: the process must end), corruption. Told at once: work in the background may
+    /// still go on, and a log on a disk stays locked until it has ended.
     pub fn failure(&self) -> watch::Receiver<Option<Error>> {
         self.shared.failure.subscribe()
     }

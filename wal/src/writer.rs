@@ -6,11 +6,12 @@
 //! **Invariant (R3):** group k is handed to `durable` only when every group up to k is durable.
 //! The first store that fails ends the log: no later group is ever acknowledged.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use futures::StreamExt;
 use futures::stream::FuturesOrdered;
+use futures::{FutureExt, StreamExt};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::backend::{Backend, Mark, Pace, PendingGroup, Stored};
@@ -64,23 +65,27 @@ impl Writer {
     }
 
     pub(crate) async fn run(mut self) {
-        let result = self.work().await;
         let shared = self.shared.clone();
+        let result = AssertUnwindSafe(self.work()).catch_unwind().await;
+        let wal_id = shared.wal_id;
+        // Whoever waits for a group would do so for ever.
+        let result = result.unwrap_or(Err(Error::Panicked { wal_id }));
         shared.queue.abandon();
-        // Whoever hears of the end may open the log, or remove it, at once. But a disk that failed
-        // may hang, too, and the failure is to be known.
+        let closed = match result {
+            Ok(closed) => closed,
+            Err(error) => {
+                // At once: a disk that failed may hang, too, and nothing is to wait for it.
+                tracing::error!(%error, wal_id = %shared.wal_id, "the log has failed");
+                shared.failure.send_replace(Some(error));
+                None
+            }
+        };
+        // Whoever hears of a clean end may open the log, or remove it, at once.
         if timeout(END_PATIENCE, self.backend.end()).await.is_err() {
             tracing::warn!(wal_id = %shared.wal_id, "the log's work in the background has not ended");
         }
-        match result {
-            Ok(Some(end)) => {
-                shared.closed.send_replace(Some(end));
-            }
-            Ok(None) => {}
-            Err(error) => {
-                tracing::error!(%error, wal_id = %shared.wal_id, "the log has failed");
-                shared.failure.send_replace(Some(error));
-            }
+        if let Some(end) = closed {
+            shared.closed.send_replace(Some(end));
         }
     }
 

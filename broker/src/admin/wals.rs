@@ -1,7 +1,9 @@
 //! What an operator decides about a log that cannot be recovered, while the cluster runs:
 //! `POST /v1/wals/{id}/abandon` and `POST /v1/wals/{id}/unquarantine`, on any node.
 //!
-//! A log is given up only a full lease after its owner was fenced. Who and why stand in this node's log, and for an abandoned one in the controllers' log too.
+//! A log is given up only a full lease after its owner was fenced, and one in the object store only
+//! once a seal ends it: what its owner puts from there on is refused, and acknowledged to nobody.
+//! Who and why stand in this node's log, and for an abandoned one in the controllers' log too.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +12,17 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
-use controller::{Client, Command, ErrorKind, Image, WalPhase};
+use controller::{Client, Command, ErrorKind, Image, WalBackend, WalPhase};
+use protocol::NodeId;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 use uuid::Uuid;
-use wal::WalId;
+use wal::{Sequence, WalId};
 
-use super::Admin;
-use crate::limits::{ABANDON_WAIT, MAX_REASON_BYTES};
+use super::{Admin, Serving};
+use crate::limits::{ABANDON_WAIT, MAX_REASON_BYTES, SEAL_PATIENCE};
+use crate::node::wal_prefix;
 
 /// What is asked.
 #[derive(Deserialize)]
@@ -70,15 +75,18 @@ async fn abandoned(admin: &Admin, wal: WalId, body: &[u8]) -> Result<Value, Refu
     }
     let image = Arc::clone(&client.image().borrow());
     let mut told = about(&image, wal)?;
-    if let Some(WalPhase::Active) = image.wals.get(&wal).map(|wal| wal.phase) {
-        let why = "its broker lives and writes it: stop that first";
-        return Err((StatusCode::CONFLICT, why.to_owned()));
+    let found = image.wals.get(&wal);
+    if found.is_some_and(|wal| wal.phase == WalPhase::Active) {
+        return Err(conflict("its broker lives and writes it: stop that first"));
     }
     told["done"] = json!(asked.yes);
     if !asked.yes {
         return Ok(told);
     }
-    silent(admin.lease).await?;
+    silent(client.longest_lease()).await?;
+    if let Some(found) = found.filter(|wal| wal.backend == WalBackend::Object) {
+        told["sealed_at"] = json!(sealed(admin, &client, wal, found.node).await?);
+    }
     let (by, reason) = (&asked.by, &asked.reason);
     tracing::warn!(wal = %wal, by, reason, "an operator gives a log up");
     let reason = format!("{by}: {reason}");
@@ -92,14 +100,53 @@ async fn abandoned(admin: &Admin, wal: WalId, body: &[u8]) -> Result<Value, Refu
 /// of that would ever be found.
 async fn silent(lease: Duration) -> Result<(), Refused> {
     if lease > ABANDON_WAIT {
-        let why = format!(
-            "lease.ms is longer than {} s: stop this node and give the log up on its directory",
+        return Err(conflict(&format!(
+            "a lease lasts {} s here or at a controller, longer than {} s: stop this node and give \
+             the log up on its directory",
+            lease.as_secs(),
             ABANDON_WAIT.as_secs()
-        );
-        return Err((StatusCode::CONFLICT, why));
+        )));
     }
     tokio::time::sleep(lease).await;
     Ok(())
+}
+
+/// Ends a log of `node` in the object store where its owner has come to. An owner without a lease
+/// acknowledges nothing anyhow: this does not hang on how long anybody believes that one to be.
+async fn sealed(
+    admin: &Admin,
+    client: &Client,
+    wal: WalId,
+    node: NodeId,
+) -> Result<Sequence, Refused> {
+    let Some(Serving { broker, store }) = admin.serving.lock().clone() else {
+        return Err(conflict("no object store is used here: ask a broker"));
+    };
+    let trim = client.trim_point(wal).await.map_err(refused)?;
+    let Some(trim) = trim else {
+        return Err(conflict(
+            "the log is closed, or the controllers are of an older build",
+        ));
+    };
+    let prefix = wal_prefix(&store.keys(client), node);
+    let settings = wal::object::ObjectSettings::STANDARD;
+    let sealing = wal::object::seal(
+        &broker.env,
+        Arc::clone(&store.store),
+        prefix,
+        wal,
+        trim,
+        settings,
+    );
+    let away = |why: &str| {
+        let why = format!("the log is not sealed, and so not given up: {why}");
+        (StatusCode::SERVICE_UNAVAILABLE, why)
+    };
+    match timeout(SEAL_PATIENCE, sealing).await {
+        Ok(Ok(end)) => Ok(end),
+        Ok(Err(error)) => Err(away(&error.to_string())),
+        Err(_) => Err(away("the object store takes too long")),
+    }
 }
 
 async fn unquarantined(admin: &Admin, wal: WalId, body: &[u8]) -> Result<Value, Refused> {
@@ -107,8 +154,7 @@ async fn unquarantined(admin: &Admin, wal: WalId, body: &[u8]) -> Result<Value, 
     let image = Arc::clone(&client.image().borrow());
     let mut told = about(&image, wal)?;
     if told["quarantine"].is_null() {
-        let why = format!("log {wal} is not set aside");
-        return Err((StatusCode::CONFLICT, why));
+        return Err(conflict(&format!("log {wal} is not set aside")));
     }
     let (by, reason) = (&asked.by, &asked.reason);
     tracing::warn!(wal = %wal, by, reason, "an operator puts a log back");
@@ -151,14 +197,20 @@ fn about(image: &Image, wal: WalId) -> Result<Value, Refused> {
 }
 
 async fn submit(client: &Client, command: Command) -> Result<(), Refused> {
-    client.submit(command).await.map(drop).map_err(|error| {
-        let code = match error.kind() {
-            ErrorKind::Retry if error.refusal().is_none() => StatusCode::SERVICE_UNAVAILABLE,
-            ErrorKind::Retry | ErrorKind::Fenced | ErrorKind::Invalid => StatusCode::CONFLICT,
-            ErrorKind::Corrupt | ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        (code, error.to_string())
-    })
+    client.submit(command).await.map(drop).map_err(refused)
+}
+
+fn refused(error: controller::Error) -> Refused {
+    let code = match error.kind() {
+        ErrorKind::Retry if error.refusal().is_none() => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::Retry | ErrorKind::Fenced | ErrorKind::Invalid => StatusCode::CONFLICT,
+        ErrorKind::Corrupt | ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    (code, error.to_string())
+}
+
+fn conflict(why: &str) -> Refused {
+    (StatusCode::CONFLICT, why.to_owned())
 }
 
 fn wrong(why: &str) -> Refused {

@@ -46,7 +46,8 @@ enum WalCommand {
         offline: Offline,
     },
     /// Give a log up that cannot be recovered (its volume is lost, or damaged for good). Records
-    /// that are only there are lost; its partitions open again behind a gap.
+    /// that are only there are lost; its partitions open again behind a gap. Through --admin it
+    /// waits for the longest lease first, and seals a log in the object store: ask a broker.
     Abandon {
         #[command(flatten)]
         which: Which,

@@ -31,6 +31,9 @@ use crate::surrender::Surrender;
 use crate::sweeper::Sweeper;
 use crate::takeover::{Takeover, TakeoverError};
 
+/// Before it nobody is told that a process lived.
+const LIVED_SINCE_LEVEL: u16 = 2;
+
 /// Why an epoch did not begin.
 pub(super) enum BeginError {
     /// Fenced meanwhile, or without an answer: begin again.
@@ -226,9 +229,13 @@ async fn register(context: &Context, running: &Running) -> Result<BrokerEpoch, N
             listeners: running.listeners.clone(),
             rack: (!rack.is_empty()).then(|| rack.to_owned()),
             directory: context.directory,
+            lived: lived(running),
         };
         match running.client.register(register, true).await {
-            Ok(broker) => return Ok(broker),
+            Ok(broker) => {
+                *running.lived.lock() = Some(broker);
+                return Ok(broker);
+            }
             Err(error) if error.kind() == ErrorKind::Retry => {
                 if let Some(Refusal::NodeInUse { .. }) = error.refusal() {
                     pause.at_most(NODE_IN_USE_PAUSE);
@@ -238,6 +245,13 @@ async fn register(context: &Context, running: &Running) -> Result<BrokerEpoch, N
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// What this process held before, once every controller understands that.
+fn lived(running: &Running) -> Option<BrokerEpoch> {
+    let level = running.client.image().borrow().level();
+    let held = *running.lived.lock();
+    held.filter(|_| level >= LIVED_SINCE_LEVEL)
 }
 
 fn open_storage(context: &Context, running: &Running, broker_epoch: BrokerEpoch) -> Storage {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use controller::{Client, Command};
+use parking_lot::Mutex;
 use protocol::BrokerEpoch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +33,8 @@ pub(super) struct Running {
     pub(super) collector_metrics: storage::CollectorMetrics,
     pub(super) wal_metrics: wal::Metrics,
     pub(super) listeners: Vec<controller::Listener>,
+    /// The epoch that this process held last.
+    pub(super) lived: Mutex<Option<BrokerEpoch>>,
     /// Cancelled when connections are to end after what is in flight.
     pub(super) drain: CancellationToken,
 }
@@ -103,7 +106,7 @@ async fn start(context: &Context, client: Client, bound: &[Bound]) -> Result<Run
     let running = assemble(context, client, store, bound);
     context
         .admin
-        .serve_broker(Arc::clone(&running.broker), running.store.shown.clone());
+        .serve_broker(Arc::clone(&running.broker), running.store.clone());
     Ok(running)
 }
 
@@ -176,6 +179,7 @@ fn assemble(context: &Context, client: Client, store: Store, bound: &[Bound]) ->
         collector_metrics,
         wal_metrics: wal::Metrics::registered(&mut registry),
         listeners,
+        lived: Mutex::default(),
         drain,
     }
 }

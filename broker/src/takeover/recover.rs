@@ -38,10 +38,13 @@ impl Takeover {
         }
         let mut pause = Pause::default();
         let mut doubted = false;
-        let began = Instant::now();
+        let mut began = Instant::now();
         let own = wal.node == self.config.node_id;
         loop {
+            let asked = Instant::now();
             let turn = self.storage.recovery_turn().await;
+            // What others take their time for is not held against this one.
+            began += asked.elapsed();
             // Who dies under a claim is held against the log: not for a store that is away.
             let answers = self.store_answers(id, wal, began).await;
             let heir = self.broker;
@@ -156,7 +159,12 @@ impl Takeover {
             trim: claimed.trim,
             partitions: ends.collect(),
         };
-        let recovered = self.storage.recover_tail(claim, tail, turn).await?;
+        // Of its own log a node knows that others are not better off: its data, perhaps its disk.
+        let patience = (wal.node != self.config.node_id).then_some(HEIR_PATIENCE);
+        let recovered = self
+            .storage
+            .recover_tail(claim, tail, turn, patience)
+            .await?;
         let report = recovered.tail;
         let torn = report.torn_bytes();
         self.metrics.torn_bytes.inc_by(torn);

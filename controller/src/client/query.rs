@@ -3,9 +3,10 @@
 
 use protocol::TopicPartition;
 use tokio::time::Instant;
+use wal::{Sequence, WalId};
 
 use super::{Client, Way, encode, unavailable};
-use crate::command::{Command, Proposal, decode_answer};
+use crate::command::{Command, Proposal, decode_answer, put_id};
 use crate::error::Error;
 use crate::limits::{MAX_KEYS_PER_QUERY, QUERY_BYTES, SUBMIT_TIMEOUT};
 use crate::rpc::{query, wire};
@@ -59,6 +60,21 @@ impl Client {
             ..Default::default()
         };
         Ok(self.query_once(query).await?.bytes)
+    }
+
+    /// The first group of a log that is not committed; linearizable. `None` when the log is closed.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Stopped`.
+    pub async fn trim_point(&self, wal: WalId) -> Result<Option<Sequence>, Error> {
+        if let Way::Local(_) = &self.inner.way {
+            return self.read(|state| state.trim_point(wal)).await;
+        }
+        let query = wire::Query {
+            trim: Some(put_id(wal.0)),
+            ..Default::default()
+        };
+        Ok(self.query_once(query).await?.trim)
     }
 
     /// Objects condemned before `before_ms`, at most `limit`, oldest first; linearizable. It may

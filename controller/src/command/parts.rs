@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use protocol::{LeaderEpoch, NodeId, TopicId, TopicPartition};
+use protocol::{BrokerEpoch, LeaderEpoch, NodeId, TopicId, TopicPartition};
 use uuid::Uuid;
 
 use super::{ConfigOp, ConfigResource, HighWatermark, Listener, RegisterBroker, WalBackend, wire};
@@ -124,6 +124,7 @@ pub(crate) fn put_register(register: &RegisterBroker) -> wire::RegisterBroker {
             true => Vec::new(),
             false => put_id(register.directory),
         },
+        lived: register.lived.map(|epoch| epoch.0),
     }
 }
 
@@ -137,6 +138,7 @@ pub(crate) fn get_register(wire: wire::RegisterBroker) -> Decoded<RegisterBroker
             true => Uuid::nil(),
             false => get_id(&wire.directory)?,
         },
+        lived: wire.lived.map(BrokerEpoch),
     })
 }
 

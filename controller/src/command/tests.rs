@@ -46,6 +46,7 @@ fn register() -> RegisterBroker {
         listeners: vec![listener],
         rack: Some(String::new()),
         directory: Uuid::nil(),
+        lived: None,
     }
 }
 
@@ -261,6 +262,10 @@ fn commands() -> Vec<Command> {
                 end: 9,
                 to: Some(NodeId(0)),
             }],
+        }),
+        Command::RegisterBroker(RegisterBroker {
+            lived: Some(BrokerEpoch(0)),
+            ..register()
         }),
     ]
 }

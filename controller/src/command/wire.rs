@@ -102,6 +102,8 @@ pub(crate) struct RegisterBroker {
     /// Empty for none.
     #[prost(bytes = "vec", tag = "5")]
     pub(crate) directory: Id,
+    #[prost(uint64, optional, tag = "120")]
+    pub(crate) lived: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -14,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use uuid::Uuid;
 
-use crate::client::{refused, unavailable};
+use crate::client::{lease_told, refused, unavailable};
 use crate::error::{Error, ErrorKind};
 use crate::image::Image;
 use crate::limits::{
@@ -40,6 +41,8 @@ struct Known {
     /// Who failed last, and when.
     failed: Option<(u64, Instant)>,
     members: BTreeMap<u64, Target>,
+    /// How long a lease is to those that led, as each said last.
+    leases: BTreeMap<u64, Duration>,
 }
 
 /// The last search, when it found nobody.
@@ -175,6 +178,9 @@ impl Remote {
             asking.leader = None;
             match &outcome.elsewhere {
                 None => {
+                    if let Some(lease) = lease_told(&outcome) {
+                        self.known.lock().heard_lease(leader.node, lease);
+                    }
                     self.told.send_if_modified(|told| {
                         let further = outcome.index > *told;
                         *told = outcome.index.max(*told);
@@ -190,6 +196,12 @@ impl Remote {
         }
         self.forget(&leader);
         Err(unavailable("the controllers do not agree who leads"))
+    }
+
+    /// The longest lease that was told here.
+    pub(crate) fn longest_lease(&self) -> Duration {
+        let known = self.known.lock();
+        known.leases.values().copied().max().unwrap_or_default()
     }
 
     fn forget(&self, failed: &Target) {
@@ -282,6 +294,12 @@ impl Remote {
 // === impl Known ===
 
 impl Known {
+    fn heard_lease(&mut self, voter: u64, lease: Duration) {
+        if self.leases.len() < MAX_CONTROLLERS || self.leases.contains_key(&voter) {
+            self.leases.insert(voter, lease);
+        }
+    }
+
     fn shuns(&self, node: u64) -> bool {
         let failed = self.failed.filter(|(failed, _)| *failed == node);
         failed.is_some_and(|(_, at)| at.elapsed() < LEADER_SHUNNED)

@@ -131,6 +131,7 @@ fn asked() -> String {
         }),
         orphans: Some(keys),
         check: Some(b"check".to_vec()),
+        trim: Some(vec![5; 16]),
     };
     let ask = Ask {
         submit: Some(submit),
@@ -190,6 +191,7 @@ fn answered() -> String {
         }],
         keys: vec!["data/2".to_owned()],
         answer: b"answer".to_vec(),
+        trim: Some(7),
     };
     let standing = Standing {
         member: Some(member(1)),

@@ -167,6 +167,9 @@ pub(crate) struct Query {
     /// Whether this encoded proposal would be done.
     #[prost(bytes = "vec", optional, tag = "5")]
     pub(crate) check: Option<Vec<u8>>,
+    /// From where on this log is not committed.
+    #[prost(bytes = "vec", optional, tag = "120")]
+    pub(crate) trim: Option<Vec<u8>>,
 }
 
 /// A partition with its slices from this number on.
@@ -259,6 +262,8 @@ pub(crate) struct Reply {
     /// To a check, encoded.
     #[prost(bytes = "vec", tag = "5")]
     pub(crate) answer: Vec<u8>,
+    #[prost(uint64, optional, tag = "120")]
+    pub(crate) trim: Option<u64>,
 }
 
 /// A partition, and some of its slices.

@@ -52,6 +52,7 @@ fn register(incarnation: u128) -> RegisterBroker {
         listeners: Vec::new(),
         rack: None,
         directory: Uuid::nil(),
+        lived: None,
     }
 }
 

@@ -49,6 +49,9 @@ impl State {
         for epoch in standing {
             self.fence(epoch, Ending::Death, effects);
         }
+        if let Some(epoch) = register.lived {
+            self.lived(register.node, epoch, effects);
+        }
         if self.last_broker_epoch == 0 || !env::planted!("broker-epoch-given-twice") {
             self.last_broker_epoch += 1;
         }

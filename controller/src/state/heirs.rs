@@ -3,14 +3,15 @@
 //! A log whose reading kills the process that reads it would go from heir to heir and take the
 //! whole cluster down. So heirs that die before anything of a log is committed are counted at it,
 //! and it is set aside when several have. Who left in order is not counted, nor is a node alone
-//! with the log: that would only turn its own trouble into one that needs an operator.
+//! with the log: that would only turn its own trouble into one that needs an operator. A silent heir
+//! is taken for dead until its process registers again and says that it lived.
 
 use std::collections::BTreeSet;
 
 use protocol::{BrokerEpoch, NodeId};
 use wal::WalId;
 
-use super::{Effects, State, Wal, WalPhase};
+use super::{Death, Effects, State, Wal, WalPhase};
 use crate::command::WalBackend;
 use crate::limits::{HEIR_DEATHS, MAX_NAME_BYTES};
 
@@ -40,7 +41,7 @@ impl State {
                 WalPhase::Claimed { heir, .. } if heir == epoch => {
                     wal.phase = WalPhase::Fenced;
                     if ending == Ending::Death {
-                        wal.heir_died(node);
+                        wal.heir_died(Death { node, epoch });
                     }
                     effects.brokers = true;
                 }
@@ -59,14 +60,46 @@ impl State {
     }
 }
 
+impl State {
+    /// The process that held `epoch` of `node` has come back: whatever it was recovering did not
+    /// kill it. The turns stay with those to whom they have passed.
+    pub(super) fn lived(&mut self, node: NodeId, epoch: BrokerEpoch, effects: &mut Effects) {
+        if self.level() < 2 {
+            return;
+        }
+        for wal in self.wals.values_mut() {
+            effects.brokers |= wal.heir_lived(Death { node, epoch });
+        }
+    }
+}
+
 // === impl Wal ===
 
 impl Wal {
+    /// Whether it is set aside for those who died at it.
+    fn is_deadly(&self) -> bool {
+        let nodes: BTreeSet<_> = self.deaths.iter().map(|death| death.node).collect();
+        self.deaths.len() >= HEIR_DEATHS && nodes.len() > 1
+    }
+
+    /// Takes a death back, and with it what came of deaths alone.
+    fn heir_lived(&mut self, taken: Death) -> bool {
+        let (was_deadly, before) = (self.is_deadly(), self.deaths.len());
+        self.deaths.retain(|death| *death != taken);
+        if self.deaths.len() == before {
+            return false;
+        }
+        self.yields = self.yields.wrapping_add(1);
+        if was_deadly && !self.is_deadly() {
+            self.quarantine = None;
+        }
+        true
+    }
+
     /// Once more at the place where it stands: all that `deaths` names died there.
-    fn heir_died(&mut self, node: NodeId) {
-        self.deaths.push(node);
-        let nodes: BTreeSet<_> = self.deaths.iter().collect();
-        if self.deaths.len() >= HEIR_DEATHS && nodes.len() > 1 {
+    fn heir_died(&mut self, death: Death) {
+        self.deaths.push(death);
+        if self.is_deadly() {
             let mut reason = deadly(self.id, self.trim, &self.deaths);
             reason.truncate(reason.floor_char_boundary(MAX_NAME_BYTES));
             self.quarantine = Some(reason);
@@ -78,8 +111,8 @@ impl Wal {
     }
 }
 
-fn deadly(id: WalId, at: u64, deaths: &[NodeId]) -> String {
-    let nodes: Vec<_> = deaths.iter().map(ToString::to_string).collect();
+fn deadly(id: WalId, at: u64, deaths: &[Death]) -> String {
+    let nodes: Vec<_> = deaths.iter().map(|death| death.node.to_string()).collect();
     format!(
         "brokers died {} times recovering log {id} at group {at} (of nodes {}): when it is known \
          why, `headwater wal unquarantine --wal {id} --admin HOST:PORT`",

@@ -7,7 +7,8 @@ use wal::WalId;
 use super::objects::Object;
 use super::snapshot_wire as wire;
 use super::{
-    Broker, Cluster, LastCommit, ObjectId, Objects, Partition, Slice, State, Topic, Wal, WalPhase,
+    Broker, Cluster, Death, LastCommit, ObjectId, Objects, Partition, Slice, State, Topic, Wal,
+    WalPhase,
 };
 use crate::command::wire::Slice as WireSlice;
 use crate::command::{
@@ -189,7 +190,8 @@ fn put_wal(wal: &Wal) -> wire::Wal {
         claims: wal.claims,
         quarantine: wal.quarantine.clone(),
         yields: wal.yields,
-        deaths: wal.deaths.iter().map(|node| node.0).collect(),
+        deaths: wal.deaths.iter().map(|death| death.node.0).collect(),
+        death_epochs: wal.deaths.iter().map(|death| death.epoch.0).collect(),
         closed_ms: wal.closed_ms,
         swept: wal.swept,
         ..wire::Wal::default()
@@ -251,10 +253,21 @@ fn get_wal(wire: wire::Wal) -> Decoded<Wal> {
         last_commit,
         quarantine: wire.quarantine,
         yields: wire.yields,
-        deaths: wire.deaths.into_iter().map(NodeId).collect(),
+        deaths: get_deaths(wire.deaths, wire.death_epochs),
         closed_ms: wire.closed_ms,
         swept: wire.swept,
     })
+}
+
+/// One without an epoch is nobody's who could still say that it lives.
+fn get_deaths(nodes: Vec<i32>, epochs: Vec<u64>) -> Vec<Death> {
+    let epochs = epochs.into_iter().chain(std::iter::repeat(0));
+    let deaths = nodes.into_iter().zip(epochs);
+    let death = |(node, epoch)| Death {
+        node: NodeId(node),
+        epoch: BrokerEpoch(epoch),
+    };
+    deaths.map(death).collect()
 }
 
 fn put_topic(topic: &Topic) -> wire::Topic {

@@ -112,6 +112,9 @@ pub(crate) struct Wal {
     pub(crate) yields: u32,
     #[prost(int32, repeated, tag = "62")]
     pub(crate) deaths: Vec<i32>,
+    /// Of which epoch each of them was.
+    #[prost(uint64, repeated, tag = "121")]
+    pub(crate) death_epochs: Vec<u64>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -160,6 +160,11 @@ impl World {
     }
 
     pub(super) fn register(&mut self, node: i32) -> BrokerEpoch {
+        self.register_again(node, None)
+    }
+
+    /// Says which epoch the process held before.
+    pub(super) fn register_again(&mut self, node: i32, lived: Option<BrokerEpoch>) -> BrokerEpoch {
         self.ids += 1;
         let register = RegisterBroker {
             node: NodeId(node),
@@ -167,6 +172,7 @@ impl World {
             listeners: Vec::new(),
             rack: None,
             directory: Uuid::nil(),
+            lived,
         };
         match self.done(Command::RegisterBroker(register)) {
             Response::Registered { broker } => broker,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use protocol::{BrokerEpoch, LeaderEpoch, TopicPartition};
-use wal::WalId;
+use wal::{Sequence, WalId};
 
 use super::{Slice, State};
 use crate::command::Command;
@@ -143,6 +143,12 @@ impl State {
             Command::FinalizeFeature { name, level } => self.check_finalize(name, *level),
             _ => Ok(()),
         }
+    }
+
+    /// The first group of a log that is not committed, unless it is closed.
+    pub(crate) fn trim_point(&self, wal: WalId) -> Option<Sequence> {
+        let wal = self.wals.get(&wal).filter(|wal| !wal.phase.is_closed());
+        wal.map(|wal| wal.trim)
     }
 
     /// Bytes of all slices of a partition.

@@ -52,12 +52,21 @@ pub(crate) struct Wal {
     pub(crate) quarantine: Option<String>,
     /// How often an heir gave it up for another one to try.
     pub(crate) yields: u32,
-    /// Nodes of the heirs that died where it stands now, the last ones.
-    pub(crate) deaths: Vec<NodeId>,
+    /// Heirs that died where it stands now, the last ones.
+    pub(crate) deaths: Vec<Death>,
     /// When it was closed, by the proposer's clock; 0 while it is open.
     pub(crate) closed_ms: i64,
     /// True once nothing of it is left in the store but its seal.
     pub(crate) swept: bool,
+}
+
+/// An heir's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Death {
+    /// Its node.
+    pub(crate) node: NodeId,
+    /// Its epoch.
+    pub(crate) epoch: BrokerEpoch,
 }
 
 /// A round that was committed.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::format::FinishedObject;
-use crate::objects::Backoff;
+use crate::objects::{Backoff, Patience};
 use crate::partition::Inner;
 use crate::storage::Shared;
 use crate::{CatalogError, Error, ReplaceRun, ReplaceSlices, SliceRef};
@@ -30,10 +30,9 @@ impl<'a> Output<'a> {
         let shared = self.shared;
         // Named before it is put: a put whose answer is lost is deleted too.
         self.stored.push(object.object.key.clone());
-        shared
-            .objects
-            .create_patiently(&object, &shared.metrics.background_failures)
-            .await?;
+        let (retries, patience) = (&shared.metrics.background_failures, Patience::endless());
+        let stored = shared.objects.create_patiently(&object, retries, &patience);
+        stored.await?;
         shared
             .metrics
             .compaction_written_bytes

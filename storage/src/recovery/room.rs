@@ -19,6 +19,10 @@ const GROUP_PARTS: usize = 2;
 /// Groups read ahead of it.
 const AHEAD_PARTS: usize = 2;
 const PARTS: usize = 16;
+const TURN_PARTS: usize = ROUND_PARTS + GROUP_PARTS + AHEAD_PARTS;
+
+/// Logs that one broker recovers at a time: as many as have room.
+pub const RECOVERIES_AT_ONCE: usize = PARTS / TURN_PARTS;
 
 /// All that recoveries may hold.
 #[derive(Clone, Debug)]
@@ -62,8 +66,8 @@ impl RecoveryRoom {
 
     /// First come, first served.
     pub(crate) async fn turn(&self) -> RecoveryTurn {
-        let parts = ROUND_PARTS + GROUP_PARTS + AHEAD_PARTS;
-        let bytes = u32::try_from(self.total / PARTS * parts).expect("bounded when it was made");
+        let bytes = self.total / PARTS * TURN_PARTS;
+        let bytes = u32::try_from(bytes).expect("bounded when it was made");
         let taken = Arc::clone(&self.free).acquire_many_owned(bytes);
         RecoveryTurn {
             room: self.clone(),

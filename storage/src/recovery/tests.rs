@@ -97,7 +97,7 @@ async fn recover(world: &World, dead: &Dead) -> Result<Recovered, Error> {
     let tail = tail(world, dead.wal_id, claim.trim).await;
     let storage = Storage::new(world.parts());
     let turn = storage.recovery_turn().await;
-    storage.recover_tail(claim, tail, &turn).await
+    storage.recover_tail(claim, tail, &turn, None).await
 }
 
 /// All is there, once, and the idempotent producer goes on.
@@ -152,7 +152,10 @@ async fn only_the_epoch_at_the_fence_counts() {
     let tail = tail(&world, dead.wal_id, claim.trim).await;
     let storage = Storage::new(world.parts());
     let turn = storage.recovery_turn().await;
-    let recovered = storage.recover_tail(claim, tail, &turn).await.unwrap();
+    let recovered = storage
+        .recover_tail(claim, tail, &turn, None)
+        .await
+        .unwrap();
     assert_eq!(recovered.entries, 4, "those of partition 1 alone");
     assert_eq!(world.catalog.view(tp(0)).unwrap().committed_end, 3);
     assert_eq!(world.catalog.view(tp(2)).unwrap().committed_end, 0);
@@ -183,7 +186,10 @@ async fn a_superseded_claim_is_fenced() {
     let tail = tail(&world, dead.wal_id, old.trim).await;
     let storage = Storage::new(world.parts());
     let turn = storage.recovery_turn().await;
-    let error = storage.recover_tail(old, tail, &turn).await.unwrap_err();
+    let error = storage
+        .recover_tail(old, tail, &turn, None)
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Fenced);
     recover(&world, &dead).await.unwrap();
     check(&world, &dead).await;
@@ -204,6 +210,72 @@ async fn a_store_that_is_away_delays_recovery_and_no_more() {
         .store(15, std::sync::atomic::Ordering::Relaxed);
     let recovered = recover(&world, &dead).await.unwrap();
     assert_eq!(recovered.entries, 12);
+    check(&world, &dead).await;
+}
+
+/// With such a patience.
+async fn recover_within(
+    world: &World,
+    dead: &Dead,
+    patience: Duration,
+) -> Result<Recovered, Error> {
+    let claim = claim(world, dead);
+    let tail = tail(world, dead.wal_id, claim.trim).await;
+    let storage = Storage::new(world.parts());
+    let turn = storage.recovery_turn().await;
+    let recovered = storage
+        .recover_tail(claim, tail, &turn, Some(patience))
+        .await;
+    assert_eq!(storage.shared().recovery.held().0, 0, "all is given back");
+    recovered
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_heir_whose_store_goes_away_gives_up_after_its_patience() {
+    let patience = Duration::from_secs(30);
+    for reading in [true, false] {
+        let mut world = World::new();
+        let gate = Arc::new(Gate::default());
+        let store = GateStore::new(&gate);
+        world.store = store.clone();
+        let dead = die(&mut world).await;
+        let fails = match reading {
+            true => &store.failing_gets,
+            false => &store.failing_puts,
+        };
+        // The seal of the log is put with the first attempt that succeeds: not when reading fails.
+        fails.store(u64::MAX, std::sync::atomic::Ordering::Relaxed);
+        let began = Instant::now();
+        let error = recover_within(&world, &dead, patience).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Retry, "{error}");
+        let waited = began.elapsed();
+        assert!(waited >= patience && waited < 2 * patience, "{waited:?}");
+        fails.store(0, std::sync::atomic::Ordering::Relaxed);
+        // Somebody else, or the same, ends with the same result.
+        recover(&world, &dead).await.unwrap();
+        check(&world, &dead).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_heir_that_comes_on_however_slowly_has_patience() {
+    let mut world = World::new();
+    let gate = Arc::new(Gate::default());
+    let store = GateStore::new(&gate);
+    world.store = store.clone();
+    let dead = die(&mut world).await;
+    let before = world.catalog.commits().len();
+    // Each put takes longer than there is patience for failures.
+    gate.slow(Duration::from_secs(9));
+    store
+        .failing_puts
+        .store(3, std::sync::atomic::Ordering::Relaxed);
+    let began = Instant::now();
+    let patience = Duration::from_secs(8);
+    recover_within(&world, &dead, patience).await.unwrap();
+    let rounds = (world.catalog.commits().len() - before) as u32;
+    assert!(began.elapsed() > rounds * patience);
+    gate.slow(Duration::ZERO);
     check(&world, &dead).await;
 }
 
@@ -319,7 +391,10 @@ async fn what_recoveries_hold_at_once_stays_within_their_share() {
         let tail =
             wal::object::recover(&world.env, store, prefix, dead.wal_id, claim.trim, settings);
         let tail = tail.await.unwrap();
-        storage.recover_tail(claim, tail, &turn).await.unwrap()
+        storage
+            .recover_tail(claim, tail, &turn, None)
+            .await
+            .unwrap()
     };
     let all = futures::future::join_all(dead.iter().map(one)).await;
     for recovered in all {

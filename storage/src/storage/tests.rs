@@ -1,6 +1,7 @@
 //! Everything at once, on threads: producers, readers, uploads, evictions, merges, retention.
 
 mod drain;
+mod panics;
 
 use std::time::Duration;
 

@@ -14,7 +14,7 @@ use wal::{Sequence, WalId};
 use super::{DurableGroup, QueuedEntry, wants_own_object};
 use crate::format::{BatchEntry, FinishedObject, ObjectWriter, SliceEnd, SliceStart};
 use crate::limits::{MAX_CONFLICTS, MAX_OBJECT_BYTES, PUTS_IN_FLIGHT, YIELD_BYTES};
-use crate::objects::{Backoff, Objects};
+use crate::objects::{Backoff, Objects, Patience};
 use crate::partition::{CheckpointPlan, Committed, Inner};
 use crate::producers::Producers;
 use crate::storage::Shared;
@@ -141,27 +141,45 @@ pub(crate) struct Committer {
     broker_epoch: BrokerEpoch,
     wal_id: WalId,
     claim: Option<u32>,
+    patience: Arc<Patience>,
     settings: StorageSettings,
     metrics: StorageMetrics,
 }
 
 impl Committer {
-    pub(crate) fn new(shared: &Shared, wal_id: WalId, claim: Option<u32>) -> Self {
+    /// Of a log's owner, whom nobody else can replace here.
+    pub(crate) fn new(shared: &Shared, wal_id: WalId) -> Self {
+        Self::of(shared, wal_id, None, Arc::new(Patience::endless()))
+    }
+
+    /// Of an heir, with its claim and patience.
+    pub(crate) fn of_heir(
+        shared: &Shared,
+        wal_id: WalId,
+        claim: u32,
+        patience: Arc<Patience>,
+    ) -> Self {
+        Self::of(shared, wal_id, Some(claim), patience)
+    }
+
+    fn of(shared: &Shared, wal_id: WalId, claim: Option<u32>, patience: Arc<Patience>) -> Self {
         Self {
             objects: shared.objects.clone(),
             catalog: Arc::clone(&shared.catalog),
             broker_epoch: shared.broker_epoch,
             wal_id,
             claim,
+            patience,
             settings: shared.settings.clone(),
             metrics: shared.metrics.clone(),
         }
     }
 
-    /// Stores and commits `round`, however long the store or the catalog is away.
+    /// Stores and commits `round`, however long the catalog is away, and the store as far as the
+    /// patience goes.
     ///
     /// # Errors
-    /// `Fenced`: stop. `Corrupt` or `Internal`: stop and alarm. Nothing is trimmed then.
+    /// `Store`: the patience is over. `Fenced`: stop. `Corrupt` or `Internal`: stop and alarm. Nothing is trimmed then.
     pub(crate) async fn upload(&self, round: &Round) -> Result<Finished, Error> {
         self.upload_known(round, KnownEnds::new()).await
     }
@@ -375,10 +393,14 @@ impl Committer {
 
     /// All objects of the round, each once, however long it takes.
     async fn store(&self, objects: &[FinishedObject]) -> Result<(), Error> {
-        let retries = &self.metrics.upload_retries;
-        let puts = objects
-            .iter()
-            .map(|o| self.objects.create_patiently(o, retries).boxed());
+        let put = |object| {
+            let retries = &self.metrics.upload_retries;
+            let put = self
+                .objects
+                .create_patiently(object, retries, &self.patience);
+            put.boxed()
+        };
+        let puts = objects.iter().map(put);
         let puts: Vec<BoxFuture<'_, _>> = puts.collect();
         futures::stream::iter(puts)
             .buffer_unordered(PUTS_IN_FLIGHT)
@@ -414,7 +436,10 @@ impl Committer {
         };
         let mut backoff = Backoff::new(self.objects.env());
         loop {
-            match self.catalog.commit_upload(commit.clone()).await {
+            let answer = self.catalog.commit_upload(commit.clone()).await;
+            // Without the controllers nobody else could be told to go on.
+            self.patience.progress();
+            match answer {
                 Ok(outcomes) if outcomes.len() == commit.slices.len() => {
                     self.metrics.upload_rounds.inc();
                     return Ok(outcomes);

@@ -387,7 +387,7 @@ async fn producer_state_is_that_at_the_end_of_the_slice() {
         groups,
         checkpoint: true,
     };
-    Committer::new(shared, world.wal_id, None)
+    Committer::new(shared, world.wal_id)
         .upload(&round)
         .await
         .unwrap();
@@ -499,7 +499,7 @@ async fn a_round_that_does_not_follow_the_trim_point_is_refused_whole() {
     let entries = groups.iter_mut().flat_map(|group| &mut group.entries);
     entries.for_each(|held| held.partition = None);
     let late = groups.split_off(1);
-    let committer = Committer::new(shared, world.wal_id, None);
+    let committer = Committer::new(shared, world.wal_id);
     let round = |from, to, groups| Round {
         from,
         to,

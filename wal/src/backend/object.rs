@@ -5,6 +5,7 @@
 //!
 //!   owner:  put k … put k+7 in flight, acknowledged in order; slow puts hedged with the same bytes
 //!   heir:   read k, k+1, … until absent ─▶ create a seal there ─▶ the end
+//!   operator: create a seal there, reading nothing ─▶ the log is given up
 //! ```
 //!
 //! **Invariant (R8):** the bytes of a sequence number are frozen at the first attempt; "already
@@ -13,6 +14,7 @@
 
 mod pace;
 mod put;
+mod seal;
 mod store;
 mod tail;
 #[cfg(test)]
@@ -35,6 +37,7 @@ use crate::record::{Encoded, GroupKind, GroupMeta};
 use crate::{Error, Sequence, WalId};
 use pace::TokenBucket;
 use put::Putter;
+pub use seal::seal;
 pub(crate) use store::LogObjects;
 pub use tail::recover;
 use trim::Trimmer;

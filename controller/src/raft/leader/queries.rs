@@ -1,7 +1,9 @@
 //! Questions from where there is no state.
 
+use wal::WalId;
+
 use super::{Local, NotDone};
-use crate::command::{Malformed, Proposal, Response, encode_answer};
+use crate::command::{Malformed, Proposal, Response, encode_answer, get_id};
 use crate::error::Error;
 use crate::limits::MAX_KEYS_PER_QUERY;
 use crate::rpc::{query, wire};
@@ -44,6 +46,10 @@ impl Local {
             let command = Proposal::decode(proposal).map_err(malformed)?.command;
             let checked = self.shared.read(|state| state.check(&command));
             reply.answer = encode_answer(&checked.map(|()| Response::Done));
+        }
+        if let Some(id) = &asked.trim {
+            let wal = WalId(get_id(id).map_err(malformed)?);
+            reply.trim = self.shared.read(|state| state.trim_point(wal));
         }
         outcome.reply = Some(reply);
         Ok(())

@@ -47,6 +47,7 @@ fn any(dice: &mut Dice, n: u128) -> Command {
             }],
             rack: (dice.below(2) == 0).then(|| text(dice)),
             directory: Uuid::from_u128(u128::from(dice.below(3))),
+            lived: None,
         }),
         1 | 2 => Command::OpenWal {
             broker,

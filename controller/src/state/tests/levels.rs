@@ -54,6 +54,7 @@ fn a_directory_changes_nothing_that_apply_decides() {
             listeners: Vec::new(),
             rack: None,
             directory,
+            lived: None,
         };
         let named = Command::RegisterBroker(register(Uuid::from_u128(900 + n % 2)));
         let nameless = Command::RegisterBroker(register(Uuid::nil()));

@@ -382,6 +382,7 @@ fn the_same_process_keeps_its_epoch_and_another_one_fences_it() {
             listeners: Vec::new(),
             rack: Some("r".to_owned()),
             directory: Uuid::nil(),
+            lived: None,
         })
     };
     let first = world.done(register(1));

@@ -93,6 +93,38 @@ fn a_closed_log_touches_its_directory_no_more() {
     });
 }
 
+#[test]
+fn a_failure_is_told_while_another_request_to_the_disk_hangs() {
+    run_paused(async {
+        let host = SimHost::alone(1);
+        let (env, dir, acked) = (host.env(), Path::new(SIM), Acked::default());
+        let backend = create(&env, dir, wal_id(1), SMALL).await.unwrap();
+        let hangs = Duration::from_secs(3600);
+        host.threads.set_speed(DiskSpeed {
+            least: hangs,
+            most: hangs,
+        });
+        let settings = LogSettings::standard(Metrics::default());
+        let log = Log::start(&env, wal_id(1), backend, settings, acked.durable());
+        // The next segment is on its way, and stays there.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        host.threads.set_speed(DiskSpeed::INSTANT);
+        host.disk.fail_next_sync();
+        let began = tokio::time::Instant::now();
+        append(&log, entry(0, 100)).await;
+        let error = durable_or_failed(&log, 1, &acked).await.unwrap();
+        assert_eq!(error.kind(), ErrorKind::Internal, "{error}");
+        assert!(began.elapsed() < Duration::from_millis(100));
+        let closed = log.close().await.unwrap_err();
+        assert_eq!(closed.kind(), ErrorKind::Internal, "{closed}");
+        // It is not for others yet: what hangs may still touch it.
+        let locked = recover(&env, dir, wal_id(1), 0).await.unwrap_err();
+        assert!(matches!(locked, Error::Locked { .. }), "{locked}");
+        tokio::time::sleep(2 * hangs).await;
+        assert!(recover(&env, dir, wal_id(1), 0).await.is_ok());
+    });
+}
+
 /// A small log on a simulated disk; returns its groups. `clean` or killed after 100 ms of idleness.
 async fn small_log(host: &SimHost, clean: bool, trim: u64) -> Vec<Group> {
     let (env, acked) = (host.env(), Acked::default());

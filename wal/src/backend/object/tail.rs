@@ -11,13 +11,13 @@ use async_trait::async_trait;
 use env::Env;
 use futures::stream::FuturesOrdered;
 use futures::{StreamExt, TryStreamExt};
-use object_store::{ObjectStore, PutPayload};
+use object_store::ObjectStore;
 use tokio::sync::Semaphore;
 
 use super::store::{Ahead, LogObjects, Standing};
 use super::{ObjectSettings, Owned};
 use crate::limits::{MAX_WINDOW, OBJECT_WINDOW};
-use crate::record::{Body, DecodedGroup, Encoded, GroupKind, GroupMeta};
+use crate::record::{Body, DecodedGroup, GroupKind};
 use crate::recovery::{Source, Tail, TailReport};
 use crate::{Ending, Error, Group, Sequence, WalId};
 
@@ -189,18 +189,8 @@ impl ObjectTail {
     }
 
     async fn seal(&self) -> Result<(), Error> {
-        let meta = GroupMeta {
-            kind: GroupKind::Seal,
-            wal_id: self.objects.wal_id,
-            sequence: self.next,
-            nonce: self.nonce,
-            acked_to: self.next,
-            window: self.window,
-            generation: 0,
-        };
-        let payload: PutPayload = Encoded::mark(&meta).parts().into_iter().collect();
-        self.objects.create(self.next, payload).await?;
-        Ok(())
+        let made_by = (self.nonce, self.window);
+        self.objects.create_seal(self.next, made_by).await.map(drop)
     }
 
     /// The log is sealed at `next`: nothing beyond may show that a group was acknowledged there.

@@ -6,7 +6,7 @@ use env::sim::SimHost;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 
-use super::{ObjectSettings, create, recover, sweep};
+use super::{ObjectSettings, create, recover, seal, sweep};
 use crate::record::{Encoded, GroupKind, GroupMeta};
 use crate::testing::{
     Acked, Fault, FaultStore, Op, append, durable_or_failed, entry, read_all, run_paused, wal_id,
@@ -63,6 +63,11 @@ impl Case {
         let mut tail = recover(&self.env, store, PREFIX.into(), wal_id(1), trim, FAST).await?;
         let groups = read_all(&mut tail).await?;
         Ok((groups, tail.end()))
+    }
+
+    async fn seal(&self, trim: Sequence) -> Result<Sequence, Error> {
+        let store = Arc::new(self.store.clone());
+        seal(&self.env, store, PREFIX.into(), wal_id(1), trim, FAST).await
     }
 
     fn path(sequence: Sequence) -> Path {
@@ -227,6 +232,89 @@ fn r9_a_sealed_log_is_fenced_and_its_zombie_acknowledges_nothing() {
             .unwrap();
         assert_eq!(case.store.sequences().await, [3]);
         assert_eq!(case.recover(3).await.unwrap(), (vec![], 3));
+    });
+}
+
+#[test]
+fn r9_a_log_that_is_sealed_unread_tells_its_owner() {
+    run_paused(async {
+        let case = Case::new();
+        let log = case.log();
+        case.append_groups(&log, 0, 5).await;
+        assert!(durable_or_failed(&log, 5, &case.acked).await.is_none());
+        // One that nobody can read any more: that is why the log is given up.
+        let garbage = PutPayload::from_static(b"garbage");
+        let inner = case.store.inner();
+        inner.put(&Case::path(2), garbage).await.unwrap();
+        assert_eq!(case.seal(0).await.unwrap(), 5);
+        append(&log, entry(5, 100)).await;
+        let error = durable_or_failed(&log, 6, &case.acked).await.unwrap();
+        assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
+        assert_eq!(case.acked.entries(), sent(0, 5));
+        let keys = case.store.keys().await;
+        assert_eq!(case.seal(0).await.unwrap(), 5, "it stands");
+        assert_eq!(case.store.keys().await, keys);
+    });
+}
+
+#[test]
+fn r9_a_seal_lies_in_the_first_hole_and_races_with_its_owner() {
+    run_paused(async {
+        let case = Case::new();
+        for sequence in [0, 2, 3, 5, 6] {
+            case.plant(sequence, 0).await;
+        }
+        assert_eq!(case.seal(2).await.unwrap(), 4);
+        assert_eq!(case.seal(2).await.unwrap(), 4, "it stands");
+        // An heir that comes by finds the first one.
+        let (groups, end) = case.recover(2).await.unwrap();
+        assert_eq!((groups.len(), end), (2, 4));
+
+        // Nothing is there, an answer is lost, and a conflict created nothing.
+        let case = Case::new();
+        case.store.fail_put(0, Fault::AnswerLost);
+        assert!(case.seal(0).await.is_err());
+        assert_eq!(case.seal(0).await.unwrap(), 0);
+        assert_eq!(case.store.sequences().await, [0]);
+    });
+}
+
+/// However the two meet: what the owner acknowledges lies before the seal.
+#[test]
+fn r9_an_owner_that_writes_on_acknowledges_nothing_beyond_a_seal() {
+    run_paused(async {
+        for after_ms in 0..30 {
+            let case = Case::new();
+            let log = case.log();
+            case.append_groups(&log, 0, 2).await;
+            for sequence in 2..8 {
+                let slow = Duration::from_millis(7 * (sequence % 3));
+                case.store.fail_put(sequence, Fault::Slow(slow));
+            }
+            let write_on = async |n| {
+                // Refused once it is told.
+                if let Ok(permit) = log.reserve(100).await {
+                    log.append(permit, entry(n, 100));
+                }
+            };
+            let writing = async {
+                for n in 2..8 {
+                    write_on(n).await;
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            let sealing = async {
+                tokio::time::sleep(Duration::from_millis(after_ms)).await;
+                case.seal(0).await.unwrap()
+            };
+            let ((), end) = tokio::join!(writing, sealing);
+            let acked = case.acked.groups().len() as u64;
+            assert!(acked <= end, "{acked} when it was sealed at {end}");
+            write_on(8).await;
+            let told = durable_or_failed(&log, 9, &case.acked).await;
+            assert_eq!(told.unwrap().kind(), ErrorKind::Fenced);
+            assert!(log.durable_end() <= end, "after {after_ms} ms");
+        }
     });
 }
 

@@ -198,6 +198,7 @@ impl World {
             listeners: Vec::new(),
             rack: None,
             directory: Uuid::nil(),
+            lived: None,
         };
         let registered = self.command(Command::RegisterBroker(register));
         let Some(Response::Registered { broker }) = registered else {
