@@ -51,9 +51,10 @@ fn log_code(error: &wal::Error) -> ErrorCode {
         }
         Error::Store { .. } | Error::StoreTimeout { .. } => ErrorCode::RequestTimedOut,
         // Unknown outcomes of a log that has ended: the client finds the next leader.
-        Error::SyncFailed { .. } | Error::Fenced { .. } | Error::Closed => {
-            ErrorCode::NotLeaderOrFollower
-        }
+        Error::SyncFailed { .. }
+        | Error::Panicked { .. }
+        | Error::Fenced { .. }
+        | Error::Closed => ErrorCode::NotLeaderOrFollower,
         Error::TooLarge { .. } => ErrorCode::MessageTooLarge,
         Error::Locked { .. }
         | Error::Missing { .. }

@@ -43,11 +43,10 @@ async fn a_broker_that_is_cut_off_gives_out_no_offset_beyond_the_gap() {
     // A million offsets beyond what they know another leader might begin.
     for _ in 0..2 {
         let beyond = client.produce("t", info, batch.clone(), 3_000).await;
-        assert!(beyond.is_err(), "{beyond:?}");
+        // For want of a report, not of a lease.
+        let why = beyond.unwrap_err().to_string();
+        assert!(why.contains("too far ahead"), "{why}");
     }
-    // For want of a report, not of a lease.
-    let within = client.produce("t", info, many(1), 3_000).await.unwrap();
-    assert_eq!(within, next);
     assert!(
         cut.elapsed() < Duration::from_secs(25),
         "{:?}",
@@ -57,7 +56,7 @@ async fn a_broker_that_is_cut_off_gives_out_no_offset_beyond_the_gap() {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match client.produce("t", info, batch.clone(), 3_000).await {
-            Ok(offset) => break assert_eq!(offset, next + 1, "none was given out in vain"),
+            Ok(offset) => break assert_eq!(offset, next, "none was given out in vain"),
             Err(error) => assert!(Instant::now() < deadline, "{error}"),
         }
         sleep(Duration::from_millis(100)).await;
