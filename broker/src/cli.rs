@@ -64,7 +64,7 @@ pub fn main() -> ExitCode {
         Command::Topic(arguments) => remotely(async |env| topic::run(env, arguments).await),
         Command::Group(arguments) => remotely(async |env| group::run(env, arguments).await),
         Command::Produce(arguments) => {
-            remotely(async |env| produce::run(env, arguments, std::io::stdin().lock()).await)
+            remotely(async |env| produce::run(env, arguments, std::io::stdin()).await)
         }
         Command::Object(arguments) => remotely(async |env| object::run(env, arguments).await),
         Command::Wal(arguments) => remotely(async |env| wal::run(env, arguments).await),

@@ -59,6 +59,9 @@ pub(crate) const RETRY_MOST: Duration = Duration::from_secs(5);
 /// How long a request waits for partitions that have just been given to this broker.
 pub(crate) const OPENING_PATIENCE: Duration = Duration::from_secs(1);
 
+/// Pause between two looks of such a request while partitions open one after the other.
+pub(crate) const OPENING_LOOKS: Duration = Duration::from_millis(20);
+
 /// Dead logs that one broker recovers at once: as many as there are turns, so that none waits
 /// unclaimed at an heir that is busy with others for longer than it must.
 pub(crate) const TAKEOVERS_AT_ONCE: usize = storage::RECOVERIES_AT_ONCE;
@@ -136,6 +139,9 @@ pub(crate) const SERVED_BY_LEADER: Duration = Duration::from_secs(60);
 
 /// Consumers' partitions of which that is remembered.
 pub(crate) const MAX_SENT: usize = 10_000;
+
+/// How long one round of a Fetch waits for controllers that are asked about partitions led elsewhere.
+pub(crate) const LOOKING_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How much of a client id is searched for its zone.
 pub(crate) const MAX_CLIENT_ID_SEARCHED: usize = 1024;

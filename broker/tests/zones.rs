@@ -2,16 +2,25 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use broker::client::{Cluster, Error, FetchLimits, PartitionInfo, Settings};
 use broker::config::Config;
 use broker::{Node, NodeParts};
 use env::sim::{NetworkFaults, SimHost, SimNetwork};
+use futures::stream::BoxStream;
 use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result as StoreResult,
+};
+use parking_lot::Mutex;
 use protocol::messages::alter_partition_reassignments_request::{
     ReassignablePartition, ReassignableTopic,
 };
@@ -36,11 +45,77 @@ fn ip(node: u8) -> IpAddr {
     IpAddr::from([10, 0, 0, node])
 }
 
+/// One node's way to the common store.
+#[derive(Clone, Debug)]
+struct Gate {
+    node: u8,
+    store: Arc<InMemory>,
+    /// Nodes whose reads fail.
+    blind: Arc<Mutex<BTreeSet<u8>>>,
+}
+
+impl fmt::Display for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("gate")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Gate {
+    async fn put_opts(
+        &self,
+        at: &Path,
+        bytes: PutPayload,
+        o: PutOptions,
+    ) -> StoreResult<PutResult> {
+        self.store.put_opts(at, bytes, o).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        at: &Path,
+        o: PutMultipartOptions,
+    ) -> StoreResult<Box<dyn MultipartUpload>> {
+        self.store.put_multipart_opts(at, o).await
+    }
+
+    async fn get_opts(&self, at: &Path, o: GetOptions) -> StoreResult<GetResult> {
+        if self.blind.lock().contains(&self.node) {
+            return Err(object_store::Error::Generic {
+                store: "gate",
+                source: "blind".into(),
+            });
+        }
+        self.store.get_opts(at, o).await
+    }
+
+    fn delete_stream(
+        &self,
+        at: BoxStream<'static, StoreResult<Path>>,
+    ) -> BoxStream<'static, StoreResult<Path>> {
+        self.store.delete_stream(at)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, StoreResult<ObjectMeta>> {
+        self.store.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> StoreResult<ListResult> {
+        self.store.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, o: CopyOptions) -> StoreResult<()> {
+        self.store.copy_opts(from, to, o).await
+    }
+}
+
 struct Nodes {
     network: SimNetwork,
     hosts: BTreeMap<u8, SimHost>,
     running: BTreeMap<u8, Node>,
     store: Arc<InMemory>,
+    blind: Arc<Mutex<BTreeSet<u8>>>,
+    racks: [&'static str; 3],
 }
 
 // === impl Nodes ===
@@ -57,6 +132,8 @@ impl Nodes {
             network,
             running: BTreeMap::new(),
             store: Arc::default(),
+            blind: Arc::default(),
+            racks: RACKS,
         };
         for node in 1..=3 {
             nodes.start(node, more).await;
@@ -73,7 +150,7 @@ impl Nodes {
         let advertised = format!("PLAINTEXT@b://n{node}.b.example:1909{node}");
         let mut settings = vec![
             ("node.id", id.as_str()),
-            ("broker.rack", RACKS[usize::from(node) - 1]),
+            ("broker.rack", self.racks[usize::from(node) - 1]),
             ("data.dir", "/data"),
             ("listeners", listeners.as_str()),
             ("advertised.listeners", advertised.as_str()),
@@ -87,8 +164,13 @@ impl Nodes {
             ("balancer.enable", "false"),
         ];
         settings.extend_from_slice(more);
+        let gate = Gate {
+            node,
+            store: Arc::clone(&self.store),
+            blind: Arc::clone(&self.blind),
+        };
         let parts = NodeParts {
-            store: Some((self.store.clone(), String::new())),
+            store: Some((Arc::new(gate), String::new())),
             ..NodeParts::default()
         };
         let config = Config::with(&settings).unwrap();
@@ -163,6 +245,7 @@ impl Nodes {
             zone,
             partition,
             preferred: None,
+            stays: false,
             offset: 0,
             records: Vec::new(),
             sent: 0,
@@ -199,6 +282,9 @@ struct Consumer {
     zone: &'static str,
     partition: i32,
     preferred: Option<i32>,
+    /// Whether it comes again to where it was sent, whatever error it gets there, as franz-go does
+    /// until it looks at its metadata again, after half an hour.
+    stays: bool,
     offset: i64,
     records: Vec<(i64, String)>,
     /// How often it was sent elsewhere.
@@ -244,14 +330,14 @@ impl Consumer {
         let (beside, data) = match self.fetch().await {
             Ok(answer) => answer,
             Err(_) => {
-                self.preferred = None;
+                self.preferred = self.preferred.filter(|_| self.stays);
                 return sleep(Duration::from_millis(100)).await;
             }
         };
         match ErrorCode::from_code(data.error_code) {
             Some(ErrorCode::None) => {}
             Some(ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch) => {
-                self.preferred = None;
+                self.preferred = self.preferred.filter(|_| self.stays);
                 return sleep(Duration::from_millis(100)).await;
             }
             Some(ErrorCode::UnknownLeaderEpoch) => return sleep(Duration::from_millis(100)).await,
@@ -484,5 +570,41 @@ async fn every_record_comes_once_while_leaders_move_and_die() {
             beside += consumer.beside;
         }
         assert!(beside > 100, "{beside}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_stays_where_it_was_sent_reads_on_when_that_broker_cannot_serve_it() {
+    for moved in [false, true] {
+        let mut nodes = Nodes::reading_by_zones(6, 3).await;
+        let told = nodes.client(1, "test").topic("t").await.unwrap();
+        let led = told.partitions.iter().find(|one| one.leader != 2).unwrap();
+        nodes.write(led.partition, 60).await.unwrap();
+        sleep(Duration::from_secs(10)).await;
+        let all = truth(&nodes, led.partition).await;
+        let mut consumer = nodes.consume("b", led.partition);
+        consumer.stays = true;
+        consumer.step().await;
+        assert_eq!(consumer.preferred, Some(2));
+        if moved {
+            // It stands in another zone now.
+            nodes.kill(2);
+            nodes.racks[1] = "c";
+            nodes.start(2, &READS_BY_ZONES).await;
+            let ready = nodes.running[&2].ready();
+            timeout(PATIENCE, ready).await.unwrap().unwrap();
+        } else {
+            nodes.blind.lock().insert(2);
+        }
+        let begun = Instant::now();
+        consumer.until(180).await;
+        assert!(
+            begun.elapsed() < Duration::from_secs(30),
+            "{:?}",
+            begun.elapsed()
+        );
+        assert_eq!(consumer.records, all);
+        assert_eq!((consumer.beside, consumer.sent), (0, 2), "moved: {moved}");
+        assert_eq!(consumer.preferred, Some(led.leader));
     }
 }

@@ -2,33 +2,44 @@
 //!
 //! ```text
 //!   read ─▶ a view of the catalog, not older than FOLLOWER_AGE ─▶ slices ─▶ block cache, else the store
-//!     └─ nothing there at its offset, in a view taken since it came ─▶ elsewhere: ask the leader
+//!     │└─ nothing there at its offset, in a view taken since it came ─▶ elsewhere: ask the leader
+//!     └─ no room for a batch ─▶ nothing, and nobody is asked
+//!   look ─▶ one at a time for a partition ─▶ some at a time for all, at a pace ─▶ the catalog
 //! ```
 //!
 //! **Invariants:** only what the catalog names as committed is given out, in order and without a hole:
 //! what only the leader's log holds is the leader's. A follower appends, uploads and decides
-//! nothing; that a view is old costs a look, never a record.
+//! nothing; that a view is old costs a look, never a record. However many partitions are read, the
+//! catalog is asked at a bounded rate, and nobody waits for it longer than the reader says.
 
+mod asks;
+mod held;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use protocol::TopicPartition;
-use tokio::time::{Instant, sleep_until};
+use protocol::{LeaderEpoch, TopicPartition};
+use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::limits::{FOLLOWED_SLICES, FOLLOWER_AGE, FOLLOWER_LOOKS, MAX_FOLLOWED};
+pub(crate) use asks::Asks;
+pub(crate) use held::Followers;
+
+use crate::limits::{
+    FOLLOWED_SLICE_BYTES, FOLLOWER_AGE, FOLLOWER_BYTES, FOLLOWER_LOOK, FOLLOWER_LOOKS,
+    LEAST_BATCH_BYTES,
+};
 use crate::partition::{Inner, Partition, Position, Slice, Status};
 use crate::storage::{Shared, check_view};
-use crate::{Error, Isolation, PartitionView, ReadResult, Storage};
+use crate::{CatalogError, Error, Isolation, PartitionView, ReadResult, Storage};
 
 /// What a read of a partition that is led elsewhere comes to.
 #[derive(Clone, Debug)]
 pub enum Followed {
     /// Batches; or none, when no room was left for one. Its high watermark is the end of what is
-    /// committed.
+    /// committed, -1 when nobody looked.
     Found(ReadResult),
     /// Objects hold nothing at this offset, or it is not within the log as they show it: the
     /// leader knows more.
@@ -37,30 +48,35 @@ pub enum Followed {
 
 /// A partition that is read here and led elsewhere.
 struct Follower {
-    inner: Arc<Inner>,
-    looks: Mutex<Looks>,
-    used: Mutex<Instant>,
+    topic_partition: TopicPartition,
+    seen: Mutex<Seen>,
     /// One looks at a time.
     turn: tokio::sync::Mutex<()>,
 }
 
+#[derive(Default)]
+struct Seen {
+    /// `None` before the first look.
+    inner: Option<Arc<Inner>>,
+    looks: Looks,
+}
+
 /// Looks at the catalog. They are counted, since two may begin at the same time of the clock.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Looks {
     /// How many have begun.
     begun: u64,
+    /// When the last did.
+    tried: Option<Instant>,
     /// The last that brought a view: all that was committed before it began is known.
     seen: u64,
     /// When that one began.
-    at: Instant,
+    at: Option<Instant>,
 }
 
-/// Every such partition that was read lately.
-#[derive(Default)]
-pub(crate) struct Followers(Mutex<BTreeMap<TopicPartition, Arc<Follower>>>);
-
 impl Storage {
-    /// As [`Partition::read`], of a partition that is led elsewhere: from objects alone.
+    /// As [`Partition::read`], of a partition that is led elsewhere: from objects alone. The catalog
+    /// is waited for no longer than `patience`, which becomes less by what that took.
     ///
     /// # Errors
     /// `NotLeader` when the partition is gone; `Catalog`, `Missing`, `Lost`, `Store` (try again, or
@@ -72,17 +88,30 @@ impl Storage {
         max_bytes: usize,
         min_one: bool,
         isolation: Isolation,
+        patience: &mut Duration,
     ) -> Result<Followed, Error> {
         let shared = self.shared();
+        if !min_one && max_bytes < LEAST_BATCH_BYTES {
+            let known = shared.followers.known(tp).and_then(|known| known.inner());
+            let position = known.map(|inner| inner.state.lock().position());
+            return Ok(Followed::Found(ReadResult {
+                batches: Vec::new(),
+                bytes: 0,
+                position: position.unwrap_or(Position::UNKNOWN),
+                aborted: (isolation == Isolation::ReadCommitted).then(Vec::new),
+            }));
+        }
         let begun = Instant::now();
-        let (follower, before) = shared.follow(tp, begun).await?;
-        if begun.saturating_duration_since(follower.looks().at) > FOLLOWER_AGE {
-            follower.look(shared, before).await?;
+        let follower = shared.followers.of(tp, shared.settings.followed_bytes);
+        let before = follower.looks().begun;
+        let fresh_enough = |at| begun.saturating_duration_since(at) <= FOLLOWER_AGE;
+        if !follower.looks().at.is_some_and(fresh_enough) {
+            follower.look(shared, before, patience).await?;
         }
         loop {
             let fresh = follower.looks().seen > before;
             let partition = Partition {
-                inner: Arc::clone(&follower.inner),
+                inner: follower.inner().ok_or_else(|| follower.gone())?,
                 shared: Arc::clone(shared),
             };
             match partition.read(offset, max_bytes, min_one, isolation).await {
@@ -90,7 +119,9 @@ impl Storage {
                 Ok(_) | Err(Error::OutOfRange { .. }) if fresh => {
                     return Ok(Followed::Elsewhere(partition.position()));
                 }
-                Ok(_) | Err(Error::OutOfRange { .. }) => follower.look(shared, before).await?,
+                Ok(_) | Err(Error::OutOfRange { .. }) => {
+                    follower.look(shared, before, patience).await?;
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -126,107 +157,111 @@ fn part_from(slice: &Slice, offset: i64) -> u64 {
 // === impl Follower ===
 
 impl Follower {
-    fn looks(&self) -> Looks {
-        *self.looks.lock()
+    fn new(topic_partition: TopicPartition) -> Self {
+        Self {
+            topic_partition,
+            seen: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+        }
     }
 
-    /// Takes a view by a look that comes after the first `before`: the catalog is asked by one at a
-    /// time, and not more often than every [`FOLLOWER_LOOKS`].
-    async fn look(&self, shared: &Shared, before: u64) -> Result<(), Error> {
+    fn looks(&self) -> Looks {
+        self.seen.lock().looks
+    }
+
+    fn inner(&self) -> Option<Arc<Inner>> {
+        self.seen.lock().inner.clone()
+    }
+
+    /// Whether the partition was gone at the last look.
+    fn is_closed(&self) -> bool {
+        self.inner().is_some_and(|inner| !inner.is_open())
+    }
+
+    fn gone(&self) -> Error {
+        Error::NotLeader {
+            topic_partition: self.topic_partition,
+            leader_epoch: LeaderEpoch(-1),
+        }
+    }
+
+    /// What it takes of memory, about.
+    fn bytes(&self) -> usize {
+        let slices = self.inner().map_or(0, |inner| inner.slices());
+        FOLLOWER_BYTES + slices * FOLLOWED_SLICE_BYTES
+    }
+
+    /// Takes a view by a look that begins after the first `before` looks, within `patience`.
+    async fn look(
+        &self,
+        shared: &Shared,
+        before: u64,
+        patience: &mut Duration,
+    ) -> Result<(), Error> {
+        // Or somebody would be asked, and given up at once.
+        if patience.is_zero() {
+            return Err(late());
+        }
+        let begun = Instant::now();
+        let looked = timeout(*patience, self.look_in_turn(shared, before)).await;
+        *patience = patience.saturating_sub(begun.elapsed());
+        looked.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// The catalog is asked by one at a time, and not more often than every [`FOLLOWER_LOOKS`],
+    /// whatever it answers.
+    async fn look_in_turn(&self, shared: &Shared, before: u64) -> Result<(), Error> {
         let _turn = self.turn.lock().await;
         let last = self.looks();
         if last.seen > before {
             return Ok(());
         }
-        sleep_until(last.at + FOLLOWER_LOOKS).await;
-        let (number, at) = (last.begun + 1, Instant::now());
-        self.looks.lock().begun = number;
-        let view = shared.catalog.partition(self.inner.topic_partition).await?;
-        self.inner.take_view(view)?;
-        *self.looks.lock() = Looks {
+        if let Some(tried) = last.tried {
+            sleep_until(tried + FOLLOWER_LOOKS).await;
+        }
+        let _ask = shared.asks.turn().await;
+        let (number, at) = (last.begun + 1, Some(Instant::now()));
+        let looks = Looks {
             begun: number,
+            tried: at,
+            ..last
+        };
+        self.seen.lock().looks = looks;
+        let view = shared.catalog.partition(self.topic_partition).await?;
+        self.take(view, shared.env.clock.wall_ms())?;
+        self.seen.lock().looks = Looks {
             seen: number,
             at,
+            ..looks
         };
+        Ok(())
+    }
+
+    fn take(&self, view: Option<PartitionView>, now_ms: i64) -> Result<(), Error> {
+        if let Some(inner) = self.inner() {
+            return inner.take_view(view);
+        }
+        let view = view.ok_or_else(|| self.gone())?;
+        check_view(&view)?;
+        self.seen.lock().inner = Some(Inner::following(view, now_ms));
         Ok(())
     }
 }
 
-// === impl Followers ===
-
-impl Followers {
-    fn find(&self, tp: TopicPartition, now: Instant) -> Option<Arc<Follower>> {
-        let mut held = self.0.lock();
-        let found = held.get(&tp)?;
-        if !found.inner.is_open() {
-            held.remove(&tp);
-            return None;
-        }
-        *found.used.lock() = now;
-        Some(Arc::clone(found))
-    }
-
-    /// Keeps `follower`, or gives the one that was faster. Those that were not read for the longest
-    /// time make room.
-    fn keep(&self, follower: Follower) -> Arc<Follower> {
-        let tp = follower.inner.topic_partition;
-        let mut held = self.0.lock();
-        if let Some(faster) = held.get(&tp)
-            && faster.inner.is_open()
-        {
-            return Arc::clone(faster);
-        }
-        let follower = Arc::new(follower);
-        held.insert(tp, Arc::clone(&follower));
-        let slices = |held: &BTreeMap<_, Arc<Follower>>| -> usize {
-            held.values().map(|one| one.inner.slices()).sum()
-        };
-        while held.len() > MAX_FOLLOWED || (held.len() > 1 && slices(&held) > FOLLOWED_SLICES) {
-            let others = held.iter().filter(|(other, _)| **other != tp);
-            let oldest = others.min_by_key(|(_, one)| *one.used.lock());
-            let oldest = *oldest.expect("more than one is held").0;
-            held.remove(&oldest);
-        }
-        follower
-    }
+fn late() -> Error {
+    Error::Catalog(CatalogError::Unavailable("no answer in time".to_owned()))
 }
 
-impl Shared {
-    /// The follower of a partition, which is opened when there is none, and how many looks of it
-    /// had begun before this call.
-    async fn follow(
-        &self,
-        tp: TopicPartition,
-        now: Instant,
-    ) -> Result<(Arc<Follower>, u64), Error> {
-        if let Some(found) = self.followers.find(tp, now) {
-            let before = found.looks().begun;
-            return Ok((found, before));
-        }
-        let asked = Instant::now();
-        let view = self.catalog.partition(tp).await?;
-        let view = view.ok_or(Error::NotLeader {
-            topic_partition: tp,
-            leader_epoch: protocol::LeaderEpoch(-1),
-        })?;
-        check_view(&view)?;
-        let inner = Inner::following(view, self.env.clock.wall_ms());
-        let kept = self.followers.keep(Follower {
-            inner: Arc::clone(&inner),
-            looks: Mutex::new(Looks {
-                begun: 1,
-                seen: 1,
-                at: asked,
-            }),
-            used: Mutex::new(asked),
-            turn: tokio::sync::Mutex::default(),
-        });
-        // Who opened it has looked just now.
-        let before = match Arc::ptr_eq(&kept.inner, &inner) {
-            true => 0,
-            false => kept.looks().begun,
+impl Partition {
+    /// As [`Partition::look_again`], of one that is led elsewhere.
+    pub(crate) async fn look_beside(&self) -> Result<(), Error> {
+        let asking = async {
+            let _ask = self.shared.asks.turn().await;
+            let view = self.shared.catalog.partition(self.inner.topic_partition);
+            self.inner.take_view(view.await?)
         };
-        Ok((kept, before))
+        let looked = timeout(FOLLOWER_LOOK, asking).await;
+        looked.unwrap_or_else(|_| Err(late()))
     }
 }
 

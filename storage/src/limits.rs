@@ -71,7 +71,15 @@ pub(crate) const ENTRY_OVERHEAD_BYTES: usize = 512;
 pub(crate) const FOLLOWER_AGE: Duration = Duration::from_secs(10);
 /// Pause between two looks at such a partition, however many wait for one.
 pub(crate) const FOLLOWER_LOOKS: Duration = Duration::from_millis(100);
-/// Partitions led elsewhere that are kept for their readers.
-pub(crate) const MAX_FOLLOWED: usize = 1_000;
-/// Their slices: some hundred bytes each.
-pub(crate) const FOLLOWED_SLICES: usize = 100_000;
+/// Questions about such partitions that are asked at once.
+pub(crate) const FOLLOWER_ASKS: usize = 16;
+/// Pause between two of them: at most 500 a second, whoever reads what.
+pub(crate) const FOLLOWER_ASKS_PACE: Duration = Duration::from_millis(2);
+/// How long a reader whose object is gone waits for what took its place.
+pub(crate) const FOLLOWER_LOOK: Duration = Duration::from_secs(1);
+/// What a partition that is led elsewhere takes while it is kept, about.
+pub(crate) const FOLLOWER_BYTES: usize = 2 << 10;
+/// What each of its slices takes: two keys, a digest, places.
+pub(crate) const FOLLOWED_SLICE_BYTES: usize = 512;
+/// No batch is smaller: its header.
+pub(crate) const LEAST_BATCH_BYTES: usize = 61;

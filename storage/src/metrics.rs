@@ -17,6 +17,8 @@ pub struct StorageMetrics {
     pub memory_internal_bytes: Gauge,
     /// Memory taken by what is read of dead brokers' logs, bytes.
     pub memory_recovery_bytes: Gauge,
+    /// Memory taken by partitions that are led elsewhere and read here, about, bytes.
+    pub followed_bytes: Gauge,
     /// Uploaded bytes kept for tail readers.
     pub hot_bytes: Gauge,
     /// Bytes of blocks in the cache.
@@ -94,6 +96,11 @@ impl StorageMetrics {
             "memory_recovery_bytes",
             "Read of dead brokers' logs",
             &self.memory_recovery_bytes,
+        );
+        add(
+            "memory_followed_bytes",
+            "Partitions led elsewhere that are read here",
+            &self.followed_bytes,
         );
         add(
             "hot_bytes",

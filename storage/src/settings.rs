@@ -34,6 +34,8 @@ pub struct StorageSettings {
     pub block_cache_bytes: u64,
     /// Memory for indexes read from objects.
     pub index_cache_bytes: u64,
+    /// Memory for what is known of partitions that are led elsewhere and read here.
+    pub followed_bytes: usize,
     /// Bytes in flight from the store for readers near the end of a log, and for all others.
     pub read_bytes: ReadBudget<usize>,
     /// Requests in flight, likewise.
@@ -85,9 +87,10 @@ impl StorageSettings {
             unuploaded_bytes,
             unuploaded_internal_bytes: share(2),
             recovery_bytes: share(3),
-            hot_bytes: share(3),
-            block_cache_bytes: share(3) as u64,
+            hot_bytes: share(3) - share(1) / 2,
+            block_cache_bytes: (share(3) - share(1) / 2) as u64,
             index_cache_bytes: share(1) as u64,
+            followed_bytes: share(1),
             read_bytes: ReadBudget {
                 tail: share(2),
                 catch_up: share(2),

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use crate::budget::Budget;
 use crate::cache::Retained;
 use crate::compactor::Compactor;
-use crate::follower::Followers;
+use crate::follower::{Asks, Followers};
 use crate::keys::KeySpace;
 use crate::limits::SEARCHES;
 use crate::objects::{Backoff, Objects, Writer};
@@ -96,6 +96,8 @@ pub(crate) struct Shared {
     partitions: RwLock<Partitions>,
     /// Read here and led elsewhere.
     pub(crate) followers: Followers,
+    /// Turns to ask the catalog about them.
+    pub(crate) asks: Asks,
     failure: watch::Sender<Option<Error>>,
     /// The controllers should be told soon of what is durable.
     pub(crate) report_wanted: Notify,
@@ -165,6 +167,7 @@ impl Storage {
             log: RwLock::default(),
             partitions: RwLock::default(),
             followers: Followers::default(),
+            asks: Asks::default(),
             failure: watch::Sender::new(None),
             report_wanted: Notify::new(),
             disk_available: AtomicU64::new(u64::MAX),
@@ -323,6 +326,8 @@ impl Storage {
             .metrics
             .memory_internal_bytes
             .set(gauge(internal as u64));
+        let followed = shared.followers.bytes() as u64;
+        shared.metrics.followed_bytes.set(gauge(followed));
         let (recovering, _) = shared.recovery.held();
         let recovery = &shared.metrics.memory_recovery_bytes;
         recovery.set(gauge(recovering as u64));

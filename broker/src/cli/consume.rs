@@ -7,9 +7,10 @@ use clap::Args;
 use env::Env;
 use protocol::Record;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::output::Format;
-use super::remote::{EARLIEST, LATEST, Remote, offset_at};
+use super::remote::{Brokers, EARLIEST, LATEST, Remote, is_passing, look_again, offset_at};
 use super::time::parse_time_ms;
 use crate::client::{Cluster, FetchLimits, PartitionInfo};
 
@@ -48,6 +49,8 @@ struct Range {
     next: i64,
     /// Exclusive; `None` follows for ever.
     end: Option<i64>,
+    /// Since when nobody gives its records.
+    failing: Option<Instant>,
 }
 
 /// Runs `headwater consume`.
@@ -77,6 +80,7 @@ pub(crate) async fn run(env: &Env, args: ConsumeArgs, mut out: impl Write) -> Re
             partition,
             next,
             end,
+            failing: None,
         });
     }
     ensure!(
@@ -85,7 +89,9 @@ pub(crate) async fn run(env: &Env, args: ConsumeArgs, mut out: impl Write) -> Re
         args.topic
     );
     let mut left = args.max.unwrap_or(u64::MAX);
+    let mut brokers = Brokers::asked_now();
     loop {
+        brokers.refresh(&mut cluster).await;
         ranges.retain(|range| range.end.is_none_or(|end| range.next < end));
         if ranges.is_empty() || left == 0 {
             return Ok(out.flush()?);
@@ -117,9 +123,21 @@ async fn read_some(
         max_wait_ms,
         max_bytes: FETCH_BYTES,
     };
-    let found = cluster
-        .fetch(&args.topic, range.partition, range.next, limits)
-        .await?;
+    let fetch = cluster.fetch(&args.topic, range.partition, range.next, limits);
+    let found = match fetch.await {
+        Ok(found) => found,
+        Err(error) => {
+            let since = *range.failing.get_or_insert_with(Instant::now);
+            if !is_passing(&error) || since.elapsed() >= args.remote.timeout() {
+                return Err(error.into());
+            }
+            // Its leader has changed, or a broker is gone.
+            let found = look_again(cluster, &args.topic, range.partition).await;
+            range.partition.leader = found.leader;
+            return Ok(());
+        }
+    };
+    range.failing = None;
     let mut failed = Ok(());
     range.next = found.for_each(range.next, |record| {
         let within = range.end.is_none_or(|end| record.offset < end);

@@ -1,19 +1,22 @@
 //! `headwater produce`: lines of standard input become records.
 
-use std::io::{BufRead, Read};
+use std::io::{BufRead, BufReader, Read};
+use std::pin::pin;
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use clap::Args;
-use env::Env;
+use env::{Env, IoThread};
 use protocol::messages::InitProducerIdRequest;
 use protocol::{BatchBuilder, Compression, Response};
 
-use super::remote::Remote;
+use super::remote::{Brokers, Remote, is_passing, look_again};
 use crate::client::{Cluster, Error, PartitionInfo, TopicInfo};
 
 /// Largest line, bytes.
 const MAX_LINE_BYTES: usize = 16 << 20;
+/// Bytes of lines read at once.
+const READ_BYTES: usize = 256 << 10;
 
 /// Send lines of standard input as records, idempotently: each line once, in order.
 #[derive(Args, Debug)]
@@ -37,9 +40,11 @@ pub(crate) struct ProduceArgs {
 }
 
 /// Runs `headwater produce`.
-///
-/// Reading blocks: nothing else runs in this process.
-pub(crate) async fn run(env: &Env, args: ProduceArgs, input: impl BufRead) -> Result<()> {
+pub(crate) async fn run(
+    env: &Env,
+    args: ProduceArgs,
+    input: impl Read + Send + 'static,
+) -> Result<()> {
     let compression = Compression::from_name(&args.compression).with_context(|| {
         format!(
             "--compression {:?}: expected none, gzip, snappy, lz4 or zstd",
@@ -65,7 +70,11 @@ pub(crate) async fn run(env: &Env, args: ProduceArgs, input: impl BufRead) -> Re
         open: Vec::new(),
         turn: 0,
     };
-    let sent = sender.send_all(&mut cluster, input).await?;
+    let lines = Lines {
+        thread: env.threads.io_thread("input"),
+        input: BufReader::with_capacity(READ_BYTES, Box::new(input)),
+    };
+    let sent = sender.send_all(&mut cluster, lines).await?;
     eprintln!("Produced {sent} records to {}.", args.topic);
     Ok(())
 }
@@ -116,6 +125,29 @@ impl Producer {
     }
 }
 
+/// Input, read on a thread of its own: it may be silent for as long as it likes.
+struct Lines {
+    thread: IoThread,
+    input: BufReader<Box<dyn Read + Send>>,
+}
+
+impl Lines {
+    /// The next line and all that came with it, each with its end; empty at the end of all.
+    async fn some(self) -> Result<(Self, Vec<u8>)> {
+        let Self { thread, mut input } = self;
+        let reading = thread.run(move || {
+            let mut lines = Vec::new();
+            read_line(&mut input, &mut lines)?;
+            while lines.len() < READ_BYTES && input.buffer().contains(&b'\n') {
+                read_line(&mut input, &mut lines)?;
+            }
+            Ok((input, lines))
+        });
+        let (input, lines) = reading.await.map_err(|error: anyhow::Error| error)?;
+        Ok((Self { thread, input }, lines))
+    }
+}
+
 struct Sender<'a> {
     env: &'a Env,
     args: &'a ProduceArgs,
@@ -127,18 +159,28 @@ struct Sender<'a> {
 }
 
 impl Sender<'_> {
-    async fn send_all(&mut self, cluster: &mut Cluster, mut input: impl BufRead) -> Result<u64> {
-        let (mut line, mut sent) = (Vec::new(), 0);
+    async fn send_all(&mut self, cluster: &mut Cluster, mut lines: Lines) -> Result<u64> {
+        let mut sent = 0;
+        let mut brokers = Brokers::asked_now();
         loop {
-            line.clear();
-            if read_line(&mut input, &mut line)? == 0 {
+            let mut reading = pin!(lines.some());
+            let (rest, some) = loop {
+                tokio::select! {
+                    biased;
+                    read = &mut reading => break read?,
+                    () = brokers.old() => brokers.refresh(cluster).await,
+                }
+            };
+            if some.is_empty() {
                 break;
             }
-            if line.last() == Some(&b'\n') {
-                line.pop();
+            for line in some.split_inclusive(|byte| *byte == b'\n') {
+                self.add(cluster, line.strip_suffix(b"\n").unwrap_or(line))
+                    .await?;
+                sent += 1;
             }
-            self.add(cluster, &line).await?;
-            sent += 1;
+            lines = rest;
+            brokers.refresh(cluster).await;
         }
         for (partition, batch) in std::mem::take(&mut self.open) {
             self.flush(cluster, partition, batch).await?;
@@ -224,26 +266,18 @@ impl Sender<'_> {
                 Ok(_) => return Ok(()),
                 Err(error) => error,
             };
-            let passing = error.code().is_none_or(protocol::ErrorCode::is_retriable);
-            if !passing || tokio::time::Instant::now() >= give_up {
+            if !is_passing(&error) || tokio::time::Instant::now() >= give_up {
                 return Err(error.into());
             }
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-            if let Ok(topic) = cluster.topic(name).await {
-                let found = topic
-                    .partitions
-                    .iter()
-                    .find(|p| p.partition == partition.partition);
-                partition = found.copied().unwrap_or(partition);
-            }
+            partition = look_again(cluster, name, partition).await;
         }
     }
 }
 
 /// Reads up to and with the next newline.
-fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> Result<usize> {
+fn read_line(input: &mut impl BufRead, lines: &mut Vec<u8>) -> Result<usize> {
     let mut bounded = Read::take(input, MAX_LINE_BYTES as u64 + 1);
-    let read = bounded.read_until(b'\n', line).context("standard input")?;
+    let read = bounded.read_until(b'\n', lines).context("standard input")?;
     ensure!(
         read <= MAX_LINE_BYTES,
         "a line is longer than {MAX_LINE_BYTES} bytes"

@@ -10,6 +10,7 @@ use protocol::messages::StrBytes;
 use protocol::messages::list_offsets_request::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::output::Format;
 use crate::client::{Cluster, Error, PartitionInfo, Settings};
@@ -18,6 +19,13 @@ use crate::client::{Cluster, Error, PartitionInfo, Settings};
 pub(crate) const LATEST: i64 = -1;
 /// As [`LATEST`]: the log's start.
 pub(crate) const EARLIEST: i64 = -2;
+
+/// Longest wait for a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How old what is known of the brokers may become.
+const METADATA_AGE: Duration = Duration::from_secs(5);
+/// Pause before another try.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// Which cluster, and how to print.
 #[derive(Args, Clone, Debug)]
@@ -76,8 +84,55 @@ impl Remote {
             // The broker's own waiting comes on top of the network's.
             timeout: self.timeout() + Duration::from_secs(5),
         };
-        Ok(Cluster::new(env.clone(), addresses, settings))
+        Ok(Cluster::new(env.clone(), addresses, settings).connecting_within(CONNECT))
     }
+}
+
+/// When to ask who the brokers are: those that were known at the start may all be gone by and by.
+pub(crate) struct Brokers {
+    asked: Instant,
+}
+
+impl Brokers {
+    /// They were asked for just now.
+    pub(crate) fn asked_now() -> Self {
+        Self {
+            asked: Instant::now(),
+        }
+    }
+
+    /// Resolves when they should be asked for again.
+    pub(crate) async fn old(&self) {
+        sleep_until(self.asked + METADATA_AGE).await;
+    }
+
+    /// Asks for them when it is time. What is known stays when nobody answers.
+    pub(crate) async fn refresh(&mut self, cluster: &mut Cluster) {
+        if self.asked.elapsed() >= METADATA_AGE {
+            let _ = cluster.metadata(Some(&[])).await;
+            self.asked = Instant::now();
+        }
+    }
+}
+
+/// Whether what failed may succeed at another time, or at another broker.
+pub(crate) fn is_passing(error: &Error) -> bool {
+    error.code().is_none_or(protocol::ErrorCode::is_retriable)
+}
+
+/// The partition as metadata tells it after a moment, or as it was when nobody answers.
+pub(crate) async fn look_again(
+    cluster: &mut Cluster,
+    topic: &str,
+    partition: PartitionInfo,
+) -> PartitionInfo {
+    sleep(RETRY).await;
+    let Ok(topic) = cluster.topic(topic).await else {
+        return partition;
+    };
+    let mut found = topic.partitions.into_iter();
+    let found = found.find(|one| one.partition == partition.partition);
+    found.unwrap_or(partition)
 }
 
 /// Text as Kafka's messages hold it.

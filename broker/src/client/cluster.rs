@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use env::Env;
 use protocol::messages::metadata_request::MetadataRequestTopic;
@@ -9,6 +10,7 @@ use protocol::messages::{
     FindCoordinatorRequest, MetadataRequest, MetadataResponse, StrBytes, TopicName,
 };
 use protocol::{ApiKey, Request, Response, TopicId};
+use tokio::time::timeout;
 
 use super::connection::{Connection, Settings};
 use super::error::Error;
@@ -46,6 +48,7 @@ pub struct Cluster {
     /// Who answered last, when it does not matter who.
     favourite: Option<SocketAddr>,
     connections: BTreeMap<SocketAddr, Connection>,
+    connects_within: Duration,
 }
 
 impl Cluster {
@@ -54,12 +57,21 @@ impl Cluster {
         let (nodes, connections) = (BTreeMap::new(), BTreeMap::new());
         Self {
             env,
+            connects_within: settings.timeout,
             settings,
             bootstrap,
             nodes,
             favourite: None,
             connections,
         }
+    }
+
+    /// The same, which waits no longer than `limit` for a connection: a host that is gone for good
+    /// says nothing, and others may answer.
+    #[must_use]
+    pub fn connecting_within(mut self, limit: Duration) -> Self {
+        self.connects_within = limit.min(self.settings.timeout);
+        self
     }
 
     /// Asks any broker that answers: the one that did last time, if it still does.
@@ -119,7 +131,14 @@ impl Cluster {
     async fn connect(&mut self, address: SocketAddr) -> Result<(), Error> {
         if !self.connections.contains_key(&address) {
             let settings = self.settings.clone();
-            let connection = Connection::open(&self.env, address, settings).await?;
+            let opening = Connection::open(&self.env, address, settings);
+            let opened = timeout(self.connects_within, opening).await;
+            let connection = opened.unwrap_or_else(|_| {
+                Err(Error::Connect {
+                    address: address.to_string(),
+                    source: std::io::ErrorKind::TimedOut.into(),
+                })
+            })?;
             self.connections.insert(address, connection);
         }
         Ok(())

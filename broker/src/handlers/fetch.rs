@@ -39,6 +39,7 @@ use crate::opening::{NotLed, Patience};
 use crate::quotas::{Use, throttle_ms};
 pub(crate) use session::Sessions;
 use session::{SessionRequest, TopicKey, Wanted};
+use zone::Beside;
 
 pub(crate) async fn handle(
     broker: &Broker,
@@ -127,6 +128,14 @@ struct Round {
     leaders: BTreeSet<NodeId>,
 }
 
+/// What a partition may give in a round.
+struct Room<'a> {
+    limit: usize,
+    /// Nothing has been given yet: one batch may be larger.
+    min_one: bool,
+    beside: &'a Beside,
+}
+
 /// What a partition has for this reader.
 enum Outcome {
     Found(ReadResult),
@@ -184,7 +193,7 @@ impl Fetching<'_> {
             tokio::select! {
                 biased;
                 () = notify.notified() => {}
-                () = opened => {}
+                () = patience.opened(opened) => {}
                 () = sleep_until(over) => {}
             }
         }
@@ -199,11 +208,15 @@ impl Fetching<'_> {
 
     async fn round(&self, image: &Image, wanted: &[Wanted]) -> Round {
         let mut round = Round::default();
+        let beside = Beside::default();
         for one in wanted {
             let left = self.max_bytes.saturating_sub(round.bytes);
-            let limit = one.max_bytes.min(left);
-            let read = self.read(image, one, limit, round.bytes == 0).await;
-            let data = match read {
+            let room = Room {
+                limit: one.max_bytes.min(left),
+                min_one: round.bytes == 0,
+                beside: &beside,
+            };
+            let data = match self.read(image, one, room).await {
                 Ok(Outcome::Found(read)) => {
                     round.bytes += read.bytes;
                     round.records += records_in(&read);
@@ -258,13 +271,11 @@ impl Fetching<'_> {
         &self,
         image: &Image,
         wanted: &Wanted,
-        limit: usize,
-        min_one: bool,
+        room: Room<'_>,
     ) -> Result<Outcome, Failed> {
         let partition = match self.locate(image, wanted) {
             Ok(partition) => partition,
             Err(Failed::Elsewhere(tp, not_led)) => {
-                let room = (limit, min_one);
                 return self.beside(image, wanted, (tp, not_led), room).await;
             }
             Err(failed) => return Err(failed),
@@ -280,10 +291,11 @@ impl Fetching<'_> {
                 return Err(Failed::Diverged(epoch, end, partition));
             }
         }
-        if let Some(to) = self.better(image, &partition, wanted.fetch_offset) {
+        let offset = wanted.fetch_offset;
+        if let Some(to) = self.better(image, &partition, offset, room.beside) {
             return Ok(Outcome::Sent(to, partition.position()));
         }
-        let read = partition.read(wanted.fetch_offset, limit, min_one, self.isolation);
+        let read = partition.read(offset, room.limit, room.min_one, self.isolation);
         match read.await {
             Ok(read) => Ok(Outcome::Found(read)),
             // Given away since it was looked up.

@@ -1,9 +1,11 @@
 //! A reader beside the leader: every record once and in order, whatever the leader, the compactor
 //! and the collector do meanwhile.
 
-use std::sync::atomic::Ordering;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures::future::join_all;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use proptest::prelude::*;
@@ -11,7 +13,11 @@ use protocol::{BatchView, BrokerEpoch, LeaderEpoch, NodeId};
 
 use super::*;
 use crate::harness::{Gate, GateStore, World, batch, put, read_all, tp};
-use crate::{ErrorKind, StorageParts};
+use crate::limits::{FOLLOWER_ASKS, FOLLOWER_ASKS_PACE};
+use crate::testing::MemoryCatalog;
+use crate::{
+    Catalog, CommitUpload, Condemned, ErrorKind, ReplaceSlices, SliceOutcome, StorageParts,
+};
 
 /// Another broker over the same store and catalog.
 fn beside(world: &World) -> Storage {
@@ -22,6 +28,23 @@ fn beside(world: &World) -> Storage {
     })
 }
 
+/// How long a reader waits for the catalog.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// As a reader does that waits for nothing else.
+async fn follow(
+    storage: &Storage,
+    tp: TopicPartition,
+    offset: i64,
+    max_bytes: usize,
+    min_one: bool,
+    isolation: Isolation,
+) -> Result<Followed, Error> {
+    let mut patience = PATIENCE;
+    let read = storage.read_followed(tp, offset, max_bytes, min_one, isolation, &mut patience);
+    read.await
+}
+
 /// Reads as a consumer does until it is sent elsewhere: (base, last) of what came, and where it
 /// was sent from.
 async fn read_on(storage: &Storage, from: i64, max_bytes: usize) -> (Vec<(i64, i64)>, i64) {
@@ -29,7 +52,7 @@ async fn read_on(storage: &Storage, from: i64, max_bytes: usize) -> (Vec<(i64, i
     let mut found = Vec::new();
     loop {
         let isolation = Isolation::ReadUncommitted;
-        let read = storage.read_followed(tp(0), next, max_bytes, true, isolation);
+        let read = follow(storage, tp(0), next, max_bytes, true, isolation);
         let read = match read.await.expect("reads") {
             Followed::Found(read) => read,
             Followed::Elsewhere(_) => return (found, next),
@@ -89,15 +112,18 @@ async fn no_room_is_no_end() {
     put(&partition, &batch(3, 100, 1)).await.unwrap();
     leader.drain().await.unwrap();
     let isolation = Isolation::ReadCommitted;
-    for max_bytes in [0, 10] {
-        let read = reader.read_followed(tp(0), 0, max_bytes, false, isolation);
+    assert_eq!(read_on(&reader, 0, 1).await.1, 3);
+    for max_bytes in [0, 10, 61, 100] {
+        let read = follow(&reader, tp(0), 0, max_bytes, false, isolation);
         let Followed::Found(read) = read.await.unwrap() else {
             panic!("there is something")
         };
         assert_eq!((read.bytes, read.position.high_watermark), (0, 3));
         assert_eq!(read.aborted, Some(Vec::new()));
-        let read = reader.read_followed(tp(0), 3, max_bytes, false, isolation);
-        assert!(matches!(read.await.unwrap(), Followed::Elsewhere(_)));
+        // The end is told once there is room to look for more.
+        let read = follow(&reader, tp(0), 3, max_bytes, false, isolation);
+        let found = matches!(read.await.unwrap(), Followed::Found(_));
+        assert_eq!(found, max_bytes < LEAST_BATCH_BYTES);
     }
     leader.shutdown().await;
 }
@@ -124,7 +150,7 @@ async fn log_start_and_deletion_are_seen_in_time() {
     tokio::time::sleep(FOLLOWER_AGE + Duration::from_secs(1)).await;
     for _ in 0..2 {
         let isolation = Isolation::ReadUncommitted;
-        let read = reader.read_followed(tp(0), 7, 1 << 20, true, isolation);
+        let read = follow(&reader, tp(0), 7, 1 << 20, true, isolation);
         assert!(matches!(read.await, Err(Error::NotLeader { .. })));
     }
     leader.shutdown().await;
@@ -177,7 +203,7 @@ async fn a_merged_slice_whose_objects_are_gone_is_found_anew_and_a_lost_one_is_a
             .await
             .unwrap();
     }
-    let read = reader.read_followed(tp(0), 0, 1, true, Isolation::ReadUncommitted);
+    let read = follow(&reader, tp(0), 0, 1, true, Isolation::ReadUncommitted);
     assert!(matches!(read.await, Err(Error::Lost { .. })));
     assert_eq!(reader.metrics().lost.get(), 1);
     leader.shutdown().await;
@@ -192,7 +218,8 @@ async fn a_store_that_fails_is_an_error_and_no_end() {
     let partition = world.open(&leader, 0, 1).await;
     put(&partition, &batch(2, 100, 1)).await.unwrap();
     leader.drain().await.unwrap();
-    let read = |offset| reader.read_followed(tp(0), offset, 100, true, Isolation::ReadUncommitted);
+    let isolation = Isolation::ReadUncommitted;
+    let read = |offset| follow(&reader, tp(0), offset, 100, true, isolation);
     store.failing_gets.store(1 << 20, Ordering::Relaxed);
     assert_eq!(read(0).await.unwrap_err().kind(), ErrorKind::Retry);
     store.failing_gets.store(0, Ordering::Relaxed);
@@ -202,17 +229,303 @@ async fn a_store_that_fails_is_an_error_and_no_end() {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_not_read_for_longest_makes_room() {
-    let world = World::new();
-    let reader = beside(&world);
-    for partition in 0..=MAX_FOLLOWED as i32 {
+    let mut world = World::new();
+    world.settings.followed_bytes = 100 * FOLLOWER_BYTES;
+    let (leader, reader) = (world.storage(), beside(&world));
+    let partition = world.open(&leader, 0, 1).await;
+    let read = |partition| {
+        let isolation = Isolation::ReadUncommitted;
+        let read = follow(&reader, tp(partition), 0, 1, true, isolation);
+        async move { read.await.unwrap() }
+    };
+    let held = || reader.shared().followers.held();
+    for partition in 1..=100 {
         world.catalog.lead(tp(partition), LeaderEpoch(1));
-        let read = reader.read_followed(tp(partition), 0, 1, true, Isolation::ReadUncommitted);
-        assert!(matches!(read.await.unwrap(), Followed::Elsewhere(_)));
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(matches!(read(partition).await, Followed::Elsewhere(_)));
     }
-    let held = reader.shared().followers.0.lock();
-    assert_eq!(held.len(), MAX_FOLLOWED);
-    assert!(!held.contains_key(&tp(0)) && held.contains_key(&tp(1)));
+    assert_eq!(held(), (1..=100).map(tp).collect::<Vec<_>>());
+    assert!(matches!(read(1).await, Followed::Elsewhere(_)));
+    assert!(matches!(read(0).await, Followed::Elsewhere(_)));
+    let kept: Vec<_> = [0, 1].into_iter().chain(3..=100).map(tp).collect();
+    assert_eq!(held(), kept, "the second was not read for longest");
+    // What grows takes the room of others at its next use.
+    for _ in 0..8 {
+        put(&partition, &batch(1, 10, 1)).await.unwrap();
+        leader.drain().await.unwrap();
+    }
+    for _ in 0..2 {
+        assert!(matches!(read(0).await, Followed::Found(_)));
+    }
+    let taken = (8 * FOLLOWED_SLICE_BYTES).div_ceil(FOLLOWER_BYTES);
+    assert_eq!(held().len(), 100 - taken);
+    assert!(held().contains(&tp(0)) && held().contains(&tp(1)));
+    let bytes = reader.metrics().followed_bytes.get();
+    assert_eq!(
+        bytes as usize,
+        (100 - taken) * FOLLOWER_BYTES + 8 * FOLLOWED_SLICE_BYTES
+    );
+    leader.shutdown().await;
+}
+
+#[test]
+fn what_is_counted_is_what_it_takes() {
+    let follower = size_of::<Follower>() + size_of::<Inner>();
+    assert!(
+        (FOLLOWER_BYTES / 4..FOLLOWER_BYTES).contains(&follower),
+        "{follower}"
+    );
+    let slice = size_of::<Slice>() + 2 * 64 + 4;
+    assert!(
+        (FOLLOWED_SLICE_BYTES / 4..FOLLOWED_SLICE_BYTES).contains(&slice),
+        "{slice}"
+    );
+}
+
+/// The fake catalog, which counts who asks for what.
+#[derive(Default)]
+struct Asked {
+    inner: Arc<MemoryCatalog>,
+    counts: Mutex<BTreeMap<TopicPartition, usize>>,
+    /// Asked and not answered: now, and at most.
+    open: AtomicUsize,
+    most_open: AtomicUsize,
+    silent: AtomicBool,
+    failing: AtomicBool,
+}
+
+/// Questions that are open until they are dropped.
+struct Open<'a>(&'a Asked);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Asked {
+    fn of(world: &World) -> Arc<Self> {
+        Arc::new(Self {
+            inner: Arc::clone(&world.catalog),
+            ..Self::default()
+        })
+    }
+
+    fn beside(self: &Arc<Self>, world: &World) -> Storage {
+        Storage::new(StorageParts {
+            node: NodeId(9),
+            broker_epoch: BrokerEpoch(99),
+            catalog: self.clone(),
+            ..world.parts()
+        })
+    }
+
+    /// How often in all, and the most for one partition.
+    fn counts(&self) -> (usize, usize) {
+        let counts = self.counts.lock();
+        (
+            counts.values().sum(),
+            counts.values().copied().max().unwrap_or(0),
+        )
+    }
+}
+
+#[async_trait::async_trait]
+impl Catalog for Asked {
+    async fn partition(&self, tp: TopicPartition) -> Result<Option<PartitionView>, CatalogError> {
+        *self.counts.lock().entry(tp).or_default() += 1;
+        let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
+        let _open = Open(self);
+        self.most_open.fetch_max(open, Ordering::Relaxed);
+        if self.silent.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        if self.failing.load(Ordering::Relaxed) {
+            return Err(CatalogError::Unavailable("failing".to_owned()));
+        }
+        self.inner.partition(tp).await
+    }
+
+    async fn commit_upload(&self, _: CommitUpload) -> Result<Vec<SliceOutcome>, CatalogError> {
+        unreachable!("a reader commits nothing")
+    }
+
+    async fn replace(&self, _: ReplaceSlices) -> Result<(), CatalogError> {
+        unreachable!("a reader rewrites nothing")
+    }
+
+    async fn set_log_start(
+        &self,
+        _: BrokerEpoch,
+        _: TopicPartition,
+        _: LeaderEpoch,
+        _: i64,
+    ) -> Result<(), CatalogError> {
+        unreachable!("a reader deletes nothing")
+    }
+
+    async fn condemned(&self, _: i64, _: usize) -> Result<Vec<Condemned>, CatalogError> {
+        unreachable!("a reader collects nothing")
+    }
+
+    async fn forget_condemned(&self, _: Vec<String>) -> Result<(), CatalogError> {
+        unreachable!("a reader collects nothing")
+    }
+
+    async fn orphans(&self, _: Vec<String>) -> Result<Vec<String>, CatalogError> {
+        unreachable!("a reader collects nothing")
+    }
+}
+
+async fn read_first(reader: &Storage, partition: i32) -> Result<Followed, Error> {
+    let isolation = Isolation::ReadUncommitted;
+    let read = follow(&reader, tp(partition), 0, 1 << 20, true, isolation);
+    read.await
+}
+
+/// `count` partitions with a batch each that lies in the store.
+async fn written(world: &World, leader: &Storage, count: i32) {
+    for number in 0..count {
+        let partition = world.open(leader, number, 1).await;
+        put(&partition, &batch(1, 10, 1)).await.unwrap();
+    }
+    leader.drain().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_many_are_read_the_catalog_is_asked_at_a_bounded_rate() {
+    const COUNT: i32 = 300;
+    let mut world = World::new();
+    let (leader, asked) = (world.storage(), Asked::of(&world));
+    written(&world, &leader, COUNT).await;
+    // All are kept: each is asked for once, and again when its view is old.
+    let reader = asked.beside(&world);
+    let begun = Instant::now();
+    for round in 1..=20u32 {
+        for partition in 0..COUNT {
+            let read = read_first(&reader, partition).await;
+            assert!(matches!(read.unwrap(), Followed::Found(_)));
+        }
+        tokio::time::sleep(FOLLOWER_AGE / 8).await;
+        let ages = begun.elapsed().div_duration_f64(FOLLOWER_AGE).ceil() as usize;
+        let (all, most) = asked.counts();
+        assert!(
+            all >= COUNT as usize && most <= ages,
+            "round {round}: {most} in {ages}"
+        );
+    }
+    // Few are kept: whoever reads waits for a turn.
+    world.settings.followed_bytes = 10 * FOLLOWER_BYTES;
+    let (reader, before, begun) = (asked.beside(&world), asked.counts().0, Instant::now());
+    for _ in 0..2 {
+        let reads = (0..COUNT).map(|partition| read_first(&reader, partition));
+        for read in join_all(reads).await {
+            assert!(matches!(read.unwrap(), Followed::Found(_)));
+        }
+    }
+    let turns = begun.elapsed().div_duration_f64(FOLLOWER_ASKS_PACE) as usize + 1;
+    let all = asked.counts().0 - before;
+    assert!((COUNT as usize..=turns).contains(&all), "{all} in {turns}");
+    assert!(reader.shared().followers.held().len() <= 10);
+    leader.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_room_asks_nothing_and_many_at_once_ask_once() {
+    let world = World::new();
+    let (leader, asked) = (world.storage(), Asked::of(&world));
+    written(&world, &leader, 1).await;
+    let reader = asked.beside(&world);
+    for max_bytes in [0, LEAST_BATCH_BYTES - 1] {
+        let isolation = Isolation::ReadUncommitted;
+        let read = follow(&reader, tp(0), 0, max_bytes, false, isolation);
+        let Followed::Found(read) = read.await.unwrap() else {
+            panic!("nobody looked")
+        };
+        assert_eq!((read.bytes, read.position), (0, Position::UNKNOWN));
+    }
+    assert_eq!(asked.counts(), (0, 0));
+    let reads = join_all((0..50).map(|_| read_first(&reader, 0))).await;
+    for read in reads {
+        assert!(matches!(read.unwrap(), Followed::Found(_)));
+    }
+    assert_eq!(asked.counts(), (1, 1));
+    leader.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_catalog_that_says_nothing_is_waited_for_as_long_as_the_reader_will() {
+    let world = World::new();
+    let (leader, asked) = (world.storage(), Asked::of(&world));
+    written(&world, &leader, 40).await;
+    let reader = asked.beside(&world);
+    assert!(matches!(
+        read_first(&reader, 0).await.unwrap(),
+        Followed::Found(_)
+    ));
+    asked.silent.store(true, Ordering::Relaxed);
+    let begun = Instant::now();
+    let reads = (0..120).map(|number| read_first(&reader, 1 + number % 39));
+    for read in join_all(reads).await {
+        assert_eq!(read.unwrap_err().kind(), ErrorKind::Retry);
+    }
+    assert!(begun.elapsed() <= PATIENCE + Duration::from_millis(10));
+    assert_eq!(asked.most_open.load(Ordering::Relaxed), FOLLOWER_ASKS);
+    assert_eq!(asked.open.load(Ordering::Relaxed), 0);
+    // All partitions of one request share what it will wait.
+    let (mut patience, begun) = (PATIENCE, Instant::now());
+    for partition in 1..20 {
+        let isolation = Isolation::ReadUncommitted;
+        let read = reader.read_followed(tp(partition), 0, 1, true, isolation, &mut patience);
+        assert_eq!(read.await.unwrap_err().kind(), ErrorKind::Retry);
+    }
+    assert!(begun.elapsed() <= PATIENCE + Duration::from_millis(10));
+    // What is known is read, as long as it is not too old.
+    assert!(matches!(
+        read_first(&reader, 0).await.unwrap(),
+        Followed::Found(_)
+    ));
+    tokio::time::sleep(FOLLOWER_AGE).await;
+    assert_eq!(
+        read_first(&reader, 0).await.unwrap_err().kind(),
+        ErrorKind::Retry
+    );
+    // Whose patience is over asks nobody.
+    let before = asked.counts();
+    let isolation = Isolation::ReadUncommitted;
+    let mut patience = Duration::ZERO;
+    let late = reader.read_followed(tp(1), 0, 1, true, isolation, &mut patience);
+    assert_eq!(late.await.unwrap_err().kind(), ErrorKind::Retry);
+    assert_eq!(asked.counts(), before);
+    asked.silent.store(false, Ordering::Relaxed);
+    let reads = (0..120).map(|number| read_first(&reader, number % 40));
+    for read in join_all(reads).await {
+        assert!(matches!(read.unwrap(), Followed::Found(_)));
+    }
+    leader.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_catalog_that_fails_is_not_asked_at_once_again() {
+    let world = World::new();
+    let (leader, asked) = (world.storage(), Asked::of(&world));
+    written(&world, &leader, 1).await;
+    let reader = asked.beside(&world);
+    asked.failing.store(true, Ordering::Relaxed);
+    let begun = Instant::now();
+    for _ in 0..50 {
+        assert_eq!(
+            read_first(&reader, 0).await.unwrap_err().kind(),
+            ErrorKind::Retry
+        );
+    }
+    let looks = begun.elapsed().div_duration_f64(FOLLOWER_LOOKS) as usize + 1;
+    assert!(asked.counts().0 <= looks, "{:?} in {looks}", asked.counts());
+    asked.failing.store(false, Ordering::Relaxed);
+    assert!(matches!(
+        read_first(&reader, 0).await.unwrap(),
+        Followed::Found(_)
+    ));
+    leader.shutdown().await;
 }
 
 #[tokio::test(start_paused = true)]

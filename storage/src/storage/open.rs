@@ -121,11 +121,10 @@ impl Shared {
 impl Partition {
     /// Takes the catalog's slices of this partition, led here or elsewhere.
     pub(crate) async fn look_again(&self) -> Result<(), Error> {
-        if !self.inner.follows {
-            return self.shared.refresh(self.inner.topic_partition).await;
+        match self.inner.follows {
+            true => self.look_beside().await,
+            false => self.shared.refresh(self.inner.topic_partition).await,
         }
-        let view = self.shared.catalog.partition(self.inner.topic_partition);
-        self.inner.take_view(view.await?)
     }
 }
 

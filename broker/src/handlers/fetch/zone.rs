@@ -5,17 +5,24 @@
 //! - The reader gives what is committed. At its end it sends the consumer to the leader in the same
 //!   way, which costs no error and no look at the metadata, and which Java, librdkafka and franz-go
 //!   all follow; without a known leader it answers NOT_LEADER_OR_FOLLOWER.
-//! - What it cannot read, for whatever reason, the leader is asked for: it keeps whoever comes back.
+//! - What it cannot read, for whatever reason, or not soon, the leader is asked for: it keeps whoever
+//!   comes back.
 //! - It never answers OFFSET_OUT_OF_RANGE or a divergence: what it knows may be older than what
 //!   the consumer has read.
 
+use std::sync::OnceLock;
+use std::time::Duration;
+
 use controller::Image;
+use parking_lot::Mutex;
 use protocol::{ErrorCode, LeaderEpoch, NodeId, TopicPartition};
 use storage::{Followed, Partition, Position};
+use tokio::time::Instant;
 
 use super::session::Wanted;
-use super::{Failed, Fetching, Outcome};
+use super::{Failed, Fetching, Outcome, Room};
 use crate::context::RequestContext;
+use crate::limits::LOOKING_PATIENCE;
 use crate::opening::NotLed;
 use crate::zones::{self, Readers};
 
@@ -29,6 +36,23 @@ pub(super) fn of(context: &RequestContext, rack: &str) -> Option<String> {
     rack.or_else(|| context.zone().map(|zone| zone.into_owned()))
 }
 
+/// What the partitions of one round share.
+pub(super) struct Beside {
+    /// Who reads for which zone.
+    readers: OnceLock<Readers>,
+    /// How long controllers are still waited for.
+    patience: Mutex<Duration>,
+}
+
+impl Default for Beside {
+    fn default() -> Self {
+        Self {
+            readers: OnceLock::new(),
+            patience: Mutex::new(LOOKING_PATIENCE),
+        }
+    }
+}
+
 impl Fetching<'_> {
     /// The broker of the consumer's zone that it is better served by than by the leader, this one.
     pub(super) fn better(
@@ -36,6 +60,7 @@ impl Fetching<'_> {
         image: &Image,
         partition: &Partition,
         offset: i64,
+        beside: &Beside,
     ) -> Option<NodeId> {
         let zone = self.zone.as_deref().filter(|zone| !self.is_own(zone))?;
         if !zones::selects(self.broker, image) {
@@ -47,9 +72,12 @@ impl Fetching<'_> {
             return None;
         }
         let tp = partition.topic_partition();
-        let endpoints = self.broker.endpoints(image, self.context);
-        let reader = Readers::of(self.broker, image, &endpoints).reader(tp, zone)?;
-        let now = tokio::time::Instant::now();
+        let readers = beside.readers.get_or_init(|| {
+            let endpoints = self.broker.endpoints(image, self.context);
+            Readers::of(self.broker, image, &endpoints)
+        });
+        let reader = readers.reader(tp, zone)?;
+        let now = Instant::now();
         let may = self
             .broker
             .redirects
@@ -70,28 +98,47 @@ impl Fetching<'_> {
         image: &Image,
         wanted: &Wanted,
         (tp, not_led): (TopicPartition, NotLed),
-        (limit, min_one): (usize, bool),
+        room: Room<'_>,
     ) -> Result<Outcome, Failed> {
-        let own = self.zone.as_deref().is_some_and(|zone| self.is_own(zone));
         let leads = image.partition(tp).and_then(|partition| partition.leader);
         let leads = leads == Some(self.broker.config.node_id);
-        let storage = self.broker.followed();
-        let (true, Some(storage)) = (own && !leads && zones::selects(self.broker, image), storage)
-        else {
+        let Some(zone) = self.zone.as_deref().filter(|_| !leads) else {
             return Err(Failed::NotLed(not_led));
         };
-        match LeaderEpoch(wanted.current_leader_epoch) {
-            LeaderEpoch(..=-1) => {}
+        if !zones::selects(self.broker, image) {
+            return Err(Failed::NotLed(not_led));
+        }
+        let known = match LeaderEpoch(wanted.current_leader_epoch) {
+            LeaderEpoch(..=-1) => false,
             asked if asked < not_led.leader_epoch => {
                 return Err(Failed::Code(ErrorCode::FencedLeaderEpoch));
             }
             asked if asked > not_led.leader_epoch => {
                 return Err(Failed::Code(ErrorCode::UnknownLeaderEpoch));
             }
-            _ => {}
-        }
-        let read = storage.read_followed(tp, wanted.fetch_offset, limit, min_one, self.isolation);
-        match read.await {
+            _ => true,
+        };
+        let storage = self.broker.followed().filter(|_| self.is_own(zone));
+        let Some(storage) = storage else {
+            // He knows the leader, and was sent here by it all the same: in another zone's name, or
+            // before this broker was in another zone. By an error some would stay.
+            return match not_led.leader.filter(|_| known) {
+                Some(leader) => Ok(Outcome::Sent(leader, Position::UNKNOWN)),
+                None => Err(Failed::NotLed(not_led)),
+            };
+        };
+        let mut patience = *room.beside.patience.lock();
+        let read = storage.read_followed(
+            tp,
+            wanted.fetch_offset,
+            room.limit,
+            room.min_one,
+            self.isolation,
+            &mut patience,
+        );
+        let read = read.await;
+        *room.beside.patience.lock() = patience;
+        match read {
             Ok(Followed::Found(read)) => {
                 self.broker.metrics.followed_bytes.inc_by(read.bytes as u64);
                 Ok(Outcome::Found(read))
