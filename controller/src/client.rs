@@ -285,6 +285,14 @@ impl Way {
             Self::Remote(remote) => remote.image().borrow().applied,
         }
     }
+
+    /// The newest level that this process knows.
+    fn newest_level(&self) -> u16 {
+        match self {
+            Self::Local(local) => local.shared.newest_level(),
+            Self::Remote(remote) => remote.newest_level(),
+        }
+    }
 }
 
 /// A command's bytes, if one log entry holds them.

@@ -76,31 +76,36 @@ impl State {
         Ok(())
     }
 
-    /// Refuses a state that this build cannot go on from.
-    pub(crate) fn check_known(&self) -> Result<(), Error> {
+    /// Refuses a state that a build which knows levels up to `newest` cannot go on from.
+    pub(crate) fn check_known(&self, newest: u16) -> Result<(), Error> {
         let level = self.level();
-        if level > NEWEST_LEVEL {
+        if level > newest {
             return Err(Error::Settings {
                 reason: format!(
                     "the cluster is at level {level} of {VERSION_FEATURE}, this build knows \
-                     {NEWEST_LEVEL} and below: start a newer one"
+                     {newest} and below: start a newer one"
                 ),
             });
         }
         Ok(())
     }
 
-    /// What finalizing `level` would come to, as far as this build may say. Only the leader asks:
-    /// what `apply` makes of it must not depend on the build.
-    pub(crate) fn check_finalize(&self, name: &str, level: u16) -> Result<(), Refusal> {
+    /// What finalizing `level` would come to, as far as a build may say that knows levels up to
+    /// `newest`. Only the leader asks: what `apply` makes of it must not depend on the build.
+    pub(crate) fn check_finalize(
+        &self,
+        name: &str,
+        level: u16,
+        newest: u16,
+    ) -> Result<(), Refusal> {
         let standing = self.level();
         if name != VERSION_FEATURE {
             return Ok(());
         }
-        if level > NEWEST_LEVEL {
+        if level > newest {
             return Err(Refusal::invalid(format!(
                 "level {level} of {name} is not known to the controller that leads: \
-                 {NEWEST_LEVEL} is the newest"
+                 {newest} is the newest"
             )));
         }
         if level < standing {

@@ -38,6 +38,9 @@ pub struct ObserverSettings {
     pub lease: Duration,
     /// Mutual TLS, if the controllers have it.
     pub tls: Option<Tls>,
+    /// The newest level that this process knows: [`NEWEST_LEVEL`](crate::NEWEST_LEVEL), less only
+    /// where a simulation stands in for an older build.
+    pub newest_level: u16,
 }
 
 /// A process without a voter.
@@ -70,7 +73,12 @@ impl Observer {
         check_addresses(&settings.controllers)?;
         let (publish, image) = watch::channel(Arc::new(Image::default()));
         let channels = Channels::new(env.net.clone(), settings.tls);
-        let remote = Remote::new(channels, settings.controllers, image.clone());
+        let remote = Remote::new(
+            channels,
+            settings.controllers,
+            image.clone(),
+            settings.newest_level,
+        );
         let remote = Arc::new(remote);
         let (failed, mut failure) = watch::channel(None);
         let (says, mut said) = watch::channel(String::new());

@@ -20,7 +20,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use crate::client::{Client, Way};
 use crate::command::Command;
 use crate::error::{Error, ErrorKind};
-use crate::level::{NEWEST_LEVEL, VERSION_FEATURE};
+use crate::level::VERSION_FEATURE;
 use crate::limits::{
     BOOTSTRAP_PAUSE, FENCE_TIMEOUT, LEASE_TICK, LEASE_TICK_LATE, MAX_VOTERS, SNAPSHOT_TIMEOUT,
 };
@@ -52,6 +52,10 @@ pub struct ControllerSettings {
     pub lease: Duration,
     /// Mutual TLS for all calls between nodes, if any.
     pub tls: Option<Tls>,
+    /// The newest level that this process knows, at which it begins a new cluster:
+    /// [`NEWEST_LEVEL`](crate::NEWEST_LEVEL), less only where a simulation stands in for an older
+    /// build.
+    pub newest_level: u16,
 }
 
 /// A running voter.
@@ -94,7 +98,8 @@ impl Controller {
         let (log_id, store, log) = storage::open(&env, &files, &settings, id).await?;
         let (disk, dir) = (env.disk.clone(), settings.dir.join("snapshots"));
         let snapshots = files.run(move || Snapshots::open(disk, dir)).await?;
-        let machine = Machine::open(snapshots.clone(), files.clone()).await?;
+        let machine =
+            Machine::open(snapshots.clone(), files.clone(), settings.newest_level).await?;
         if store.is_empty() && machine.shared().read(|state| state.applied) > 0 {
             let what = settings.dir.join("log").display().to_string();
             return Err(Error::corrupt(what, "the log is gone, a snapshot is there"));
@@ -185,7 +190,7 @@ impl Controller {
         let standing = self.client.read(|state| state.cluster).await?;
         if standing.is_none() {
             // Before it has a name: a start that is cut short in between is begun again.
-            let (name, level) = (VERSION_FEATURE.to_owned(), NEWEST_LEVEL);
+            let (name, level) = (VERSION_FEATURE.to_owned(), settings.newest_level);
             let finalize = Command::FinalizeFeature { name, level };
             self.client.submit(finalize).await?;
             let cluster = settings.cluster.unwrap_or_else(|| self.draw_cluster_id());

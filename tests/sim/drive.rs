@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::figures::HIGHEST;
 use crate::plan::{Kind, Plan, Trouble};
@@ -156,7 +157,7 @@ pub(crate) fn bad_days(test: &str, from: u64, count: u64) {
             .into_iter()
             .filter(|day| worlds == "all" || worlds == day.kind.name()),
     );
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     let seen = live_all(test, &days);
     let took = began.elapsed();
     let (mut acknowledged, mut crashes, mut faults) = (0, 0, 0);
@@ -271,12 +272,20 @@ fn corpus() -> Vec<Day> {
     days.collect()
 }
 
+/// Lives through `days`, or those of them that are begun within `HEADWATER_SIM_MINUTES`.
 fn live_all(test: &str, days: &[Day]) -> Vec<Seen> {
-    in_parallel(days, |day| {
+    let minutes = number("HEADWATER_SIM_MINUTES");
+    let longest = minutes.map(|minutes| Duration::from_secs(60 * minutes));
+    let began = Instant::now();
+    let lived = in_parallel(days, |day| {
+        if longest.is_some_and(|longest| began.elapsed() > longest) {
+            return None;
+        }
         let one = day.live(test, "");
         say(&one);
-        one
-    })
+        Some(one)
+    });
+    lived.into_iter().flatten().collect()
 }
 
 /// Does `work` for each of `items`, as many at a time as there are processors; results in order.

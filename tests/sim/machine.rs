@@ -4,12 +4,13 @@
 mod view;
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use broker::config::Config;
 use broker::{Node, NodeParts, Pace};
+use controller::NEWEST_LEVEL;
 use env::Env;
 use env::sim::{SimClock, SimDisk, SimHost, SimNetwork, SimThreads};
 use storage::StorageSettings;
@@ -52,6 +53,9 @@ pub(crate) struct Machine {
     /// True while no process is to be started.
     held: AtomicBool,
     running: AtomicBool,
+    /// The newest level that the next process knows, and the one that runs or ran last.
+    build: AtomicU16,
+    runs: AtomicU16,
     crashes: AtomicU64,
     steps: Steps,
     pace: Pace,
@@ -116,6 +120,8 @@ impl Machine {
             stop: Notify::new(),
             held: AtomicBool::new(false),
             running: AtomicBool::new(false),
+            build: AtomicU16::new(plan.build),
+            runs: AtomicU16::new(plan.build),
             crashes: AtomicU64::new(0),
         }
     }
@@ -168,6 +174,20 @@ impl Machine {
         self.die.notify_one();
     }
 
+    /// The newest level that its next process knows.
+    pub(crate) fn build(&self) -> u16 {
+        self.build.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_build(&self, newest_level: u16) {
+        self.build.store(newest_level, Ordering::Relaxed);
+    }
+
+    /// Whether a process runs that knows less than the newest level.
+    pub(crate) fn runs_old_build(&self) -> bool {
+        self.is_running() && self.runs.load(Ordering::Relaxed) < NEWEST_LEVEL
+    }
+
     pub(crate) fn ask_to_stop(&self) {
         self.stop.notify_one();
     }
@@ -217,6 +237,7 @@ impl Machine {
     pub(crate) async fn supervise(&self) {
         loop {
             if !self.held.load(Ordering::Relaxed) {
+                self.runs.store(self.build(), Ordering::Relaxed);
                 self.running.store(true, Ordering::Relaxed);
                 self.one_process().await;
                 self.running.store(false, Ordering::Relaxed);
@@ -279,7 +300,10 @@ impl Machine {
         let store = ManagedStore::new(env, store, StoreMetrics::default(), requests);
         NodeParts {
             store: Some((Arc::new(store), String::new())),
-            pace: self.pace,
+            pace: Pace {
+                newest_level: Some(self.runs.load(Ordering::Relaxed)),
+                ..self.pace
+            },
             ..NodeParts::default()
         }
     }
@@ -307,6 +331,7 @@ fn pace(plan: &Plan) -> Pace {
         collector_interval: Some(Duration::from_secs(1)),
         collector_parts: Some(32),
         snapshot_bytes: Some(2 << 10),
+        newest_level: None,
     }
 }
 

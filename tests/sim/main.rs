@@ -16,6 +16,7 @@
 //! |---|---|
 //! | `WORLD` | `single`, `cluster` or `all` |
 //! | `SEEDS`, `FROM` | how many, and the first |
+//! | `MINUTES` | no seed is begun after so many |
 //! | `HAVING` | only seeds in which this trouble comes |
 //! | `REPLAY` | one seed, its story printed |
 //! | `WITHOUT` | troubles to leave out of it |
@@ -47,6 +48,7 @@ mod steps;
 mod story;
 mod sweep;
 mod trace;
+mod upgrade;
 mod world;
 
 use std::ffi::OsStr;

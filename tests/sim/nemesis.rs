@@ -83,9 +83,11 @@ pub(crate) struct Ledger {
     fired: Mutex<BTreeMap<String, u64>>,
     drained: Mutex<BTreeSet<i32>>,
     /// The voter whose disk was lost; one in a world, or a majority would be gone.
-    lost: Mutex<Option<i32>>,
+    pub(crate) lost: Mutex<Option<i32>>,
     /// Whether it votes again.
     replaced: AtomicBool,
+    /// What troubles saw that must not be.
+    wrong: Mutex<Vec<String>>,
 }
 
 // === impl Nemesis ===
@@ -129,13 +131,22 @@ impl Nemesis {
         }
     }
 
-    fn say(&self, event: &Event, what: &str) {
+    /// What troubles saw that must not be.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        self.ledger.wrong.lock().expect("no panic").clone()
+    }
+
+    pub(crate) fn wrong(&self, problem: String) {
+        self.ledger.wrong.lock().expect("no panic").push(problem);
+    }
+
+    pub(crate) fn say(&self, event: &Event, what: &str) {
         let (number, trouble) = (event.number, event.trouble);
         self.trace
             .line(&format!("TROUBLE #{number} {trouble:?}: {what}"));
     }
 
-    fn over(&self, event: &Event) {
+    pub(crate) fn over(&self, event: &Event) {
         self.say(event, "over");
     }
 
@@ -203,6 +214,7 @@ impl Nemesis {
             | Trouble::SlowNetwork => self.on_network(event, &random).await,
             Trouble::Drain => self.drain(event, &random).await,
             Trouble::LostDisk => self.lose_disk(event, &random).await,
+            Trouble::Upgrade => self.upgrade(event, &random).await,
         }
     }
 

@@ -1,16 +1,17 @@
 //! An operator's requests: brokers drained and resumed by the admin pages, voters removed and added
-//! as the runbooks say.
+//! as the runbooks say, levels finalized.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use broker::client::{Cluster, Error};
-use controller::identify;
+use controller::{VERSION_FEATURE, identify};
 use env::Env;
 use env::sim::SimHost;
+use protocol::messages::update_features_request::FeatureUpdateKey;
 use protocol::messages::{
     AddRaftVoterRequest, DescribeQuorumRequest, RemoveRaftVoterRequest, StrBytes, TopicName,
-    add_raft_voter_request, describe_quorum_request,
+    UpdateFeaturesRequest, add_raft_voter_request, describe_quorum_request,
 };
 use protocol::{ErrorCode, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -25,6 +26,19 @@ const OPERATOR: u32 = 16;
 const PAUSE: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(10);
 const METADATA_TOPIC: &str = "__cluster_metadata";
+
+/// What came of a request for a level.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Finalized {
+    Done,
+    /// For certain.
+    Refused(String),
+    /// It may stand.
+    Unknown(String),
+}
+
+/// Kafka's kind of update that only raises.
+const UPGRADE: i8 = 1;
 
 /// The operator's machine.
 pub(crate) struct Operator {
@@ -92,6 +106,32 @@ impl Operator {
             sleep(PAUSE).await;
         }
         self.say(&format!("node {node} votes again"));
+    }
+
+    /// Asks once for `level` to be finalized.
+    pub(crate) async fn finalize(&mut self, level: u16) -> Finalized {
+        let update = FeatureUpdateKey::default()
+            .with_feature(StrBytes::from_static_str(VERSION_FEATURE))
+            .with_max_version_level(level.cast_signed())
+            .with_upgrade_type(UPGRADE);
+        let request = UpdateFeaturesRequest::default()
+            .with_timeout_ms(10_000)
+            .with_feature_updates(vec![update]);
+        let answer = match self.cluster.call(request).await {
+            Ok(Response::UpdateFeatures(answer)) => answer,
+            Ok(other) => return Finalized::Unknown(format!("{other:?}")),
+            Err(error) => return Finalized::Unknown(error.to_string()),
+        };
+        let said = answer.error_message.unwrap_or_default().to_string();
+        let finalized = match ErrorCode::from_code(answer.error_code) {
+            Some(ErrorCode::None) => Finalized::Done,
+            Some(ErrorCode::FeatureUpdateFailed | ErrorCode::InvalidUpdateVersion) => {
+                Finalized::Refused(said)
+            }
+            code => Finalized::Unknown(format!("{code:?}: {said}")),
+        };
+        self.say(&format!("level {level}: {finalized:?}"));
+        finalized
     }
 
     async fn remove_voter(&mut self, node: i32) -> Result<(), String> {

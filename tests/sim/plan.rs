@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use controller::{NEWEST_LEVEL, OLDEST_LEVEL};
 use env::sim::SimEntropy;
 
 use crate::acts::Act;
@@ -78,6 +79,8 @@ pub(crate) enum Trouble {
     Drain,
     /// A voter's disk is lost; one in its place is empty, and the operator follows the runbook.
     LostDisk,
+    /// All machines get a newer build, one after the other, and the newest level is finalized.
+    Upgrade,
 }
 
 /// What may happen to a machine that is alone.
@@ -124,7 +127,8 @@ const CLUSTER: [Trouble; 22] = [
 impl Trouble {
     /// Every kind there is.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
-        SINGLE.into_iter().chain(CLUSTER)
+        let drawn = SINGLE.into_iter().chain(CLUSTER);
+        drawn.chain([Self::Upgrade])
     }
 
     fn lasts(self) -> bool {
@@ -222,6 +226,8 @@ pub(crate) struct Plan {
     pub(crate) admin: bool,
     /// Whether partitions are moved about.
     pub(crate) moves: bool,
+    /// The newest level that all machines' builds know in the beginning, and so the cluster's.
+    pub(crate) build: u16,
     /// Whether sizes are small and times short: little memory, compaction, collection and
     /// snapshots within seconds.
     pub(crate) hasty: bool,
@@ -270,7 +276,7 @@ impl Plan {
         let troubles: Vec<_> = all.filter(|_| random.chance(share as u32)).collect();
         let length = Duration::from_secs(15 + random.below(45));
         let lanes = 1 + random.below(3);
-        Self {
+        let plan = Self {
             kind: Kind::Cluster,
             machines: machines(&random),
             events: schedule(&random, &troubles, length, lanes, 25),
@@ -281,7 +287,25 @@ impl Plan {
             moves: random.chance(50),
             hasty: random.chance(60),
             ..Self::quiet("object")
+        };
+        match SimEntropy::new(seed ^ 0x6c65_766c) {
+            upgrade if upgrade.chance(20) => plan.upgraded(&upgrade),
+            _ => plan,
         }
+    }
+
+    /// The same, begun with an older build that is replaced within the first half of the day.
+    fn upgraded(mut self, random: &SimEntropy) -> Self {
+        let half = self.length.as_millis() as u64 / 2;
+        self.events.push(Event {
+            number: self.events.len(),
+            trouble: Trouble::Upgrade,
+            at: Duration::from_millis(random.below(half)),
+            lasting: Duration::ZERO,
+            seed: random.below(u64::MAX),
+        });
+        self.build = OLDEST_LEVEL;
+        self
     }
 
     /// A short while with kills, then damage to what is stored.
@@ -310,6 +334,7 @@ impl Plan {
             group: false,
             admin: false,
             moves: false,
+            build: NEWEST_LEVEL,
             hasty: false,
             act: None,
             points: Vec::new(),
@@ -382,6 +407,7 @@ impl Plan {
                 machines.for_each(|machine| machine.backend = backend);
             }
         }
+        self.build = NEWEST_LEVEL;
         self.group |= names.contains(&"group");
         self.moves |= names.contains(&"moves");
         self
@@ -507,6 +533,9 @@ impl fmt::Display for Plan {
         if self.hasty {
             f.write_str(", hasty")?;
         }
+        if self.build < NEWEST_LEVEL {
+            write!(f, ", from level {}", self.build)?;
+        }
         if let Some(act) = self.act {
             write!(f, ", {} killed at {:?}", act.name(), self.points)?;
         }
@@ -521,4 +550,13 @@ impl fmt::Display for Plan {
             None => Ok(()),
         }
     }
+}
+
+#[test]
+fn some_clusters_begin_with_an_older_build() {
+    let plans = (1..=100).map(|seed| Plan::draw(Kind::Cluster, seed));
+    let (old, new): (Vec<_>, Vec<_>) = plans.partition(|plan| plan.build < NEWEST_LEVEL);
+    assert!(old.len() > 5 && new.len() > 50, "{} of 100", old.len());
+    let upgrades = |plan: &Plan| plan.troubles().contains(&"Upgrade".to_owned());
+    assert!(old.iter().all(upgrades) && !new.iter().any(upgrades));
 }

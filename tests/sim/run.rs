@@ -96,7 +96,7 @@ fn listen(trace: &Trace) -> DefaultGuard {
 
 async fn live(seed: u64, plan: Plan) -> Outcome {
     let trace = Trace::new();
-    let _listening = listen(&trace);
+    let _listening = trace.is_kept().then(|| listen(&trace));
     trace.line(&format!("seed {seed}: {plan}"));
     let mut world = World::new(seed, plan.clone(), trace.clone());
     let mut problems = Vec::new();
@@ -108,6 +108,7 @@ async fn live(seed: u64, plan: Plan) -> Outcome {
         problems.push("the world did not come to its end within an hour".to_owned());
     }
     problems.append(&mut world.problems);
+    problems.extend(world.wrong());
     let evidence = world.evidence();
     problems.extend(invariants::judge(&evidence));
     for problem in &problems {

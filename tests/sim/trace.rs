@@ -7,32 +7,49 @@ use std::sync::{Arc, Mutex};
 use tokio::time::Instant;
 use tracing_subscriber::fmt::MakeWriter;
 
+/// Settings of those who read it.
+const READ_BY: [&str; 3] = [
+    "HEADWATER_SIM_TRACE",
+    "HEADWATER_SIM_STORY",
+    "HEADWATER_SIM_REPLAY_ROT",
+];
+
 /// A shared text. Clones write to the same.
 #[derive(Clone)]
 pub(crate) struct Trace {
     start: Instant,
-    text: Arc<Mutex<String>>,
+    /// None where nobody reads it: a seed gives the same world without.
+    text: Option<Arc<Mutex<String>>>,
 }
 
 impl Trace {
-    /// An empty trace that starts now.
+    /// An empty trace that starts now, kept when the environment says that somebody reads it.
     pub(crate) fn new() -> Self {
+        let kept = READ_BY.iter().any(|name| std::env::var_os(name).is_some());
         Self {
             start: Instant::now(),
-            text: Arc::default(),
+            text: kept.then(Arc::default),
         }
+    }
+
+    /// Whether anybody reads it.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.text.is_some()
     }
 
     /// Adds a line.
     pub(crate) fn line(&self, line: &str) {
+        let Some(text) = &self.text else { return };
         let elapsed = self.start.elapsed();
-        let mut text = self.text.lock().expect("no panic under this lock");
+        let mut text = text.lock().expect("no panic under this lock");
         writeln!(text, "{:>12.6} {line}", elapsed.as_secs_f64()).expect("a String takes all");
     }
 
     /// All of it so far.
     pub(crate) fn text(&self) -> String {
-        self.text.lock().expect("no panic under this lock").clone()
+        let text = self.text.as_ref();
+        let text = text.map(|text| text.lock().expect("no panic under this lock").clone());
+        text.unwrap_or_default()
     }
 }
 

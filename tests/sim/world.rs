@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use broker::client::Cluster;
+use controller::NEWEST_LEVEL;
 use env::sim::{NetworkFaults, SimEntropy, SimNetwork};
 use protocol::Response;
 use protocol::messages::CreateTopicsRequest;
@@ -39,6 +40,8 @@ const READ_WITHIN: Duration = Duration::from_secs(120);
 
 /// Longest wait for an operator's requests to be done once all is healed.
 const UNDONE_WITHIN: Duration = Duration::from_secs(60);
+/// Longest wait for the newest build on every machine, and for its level.
+const UPGRADED_WITHIN: Duration = Duration::from_secs(60);
 /// For writes, where an operator's requests took long.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(10);
 /// Longest wait for memory that nothing needs to be given back.
@@ -297,6 +300,9 @@ impl World {
     async fn heal(&mut self) {
         self.say("HEAL");
         self.nemesis.heal();
+        if self.plan.build < NEWEST_LEVEL {
+            self.upgrade_in_the_end().await;
+        }
         let healed = Instant::now();
         let mut cluster = self.shared.cluster(self.random.below(u64::MAX), 18);
         let serving = async {
@@ -352,6 +358,16 @@ impl World {
                      {GIVEN_BACK_WITHIN:?} after the last write"
                 ));
             }
+        }
+    }
+
+    /// An upgrade that the day was too short or too bad for.
+    async fn upgrade_in_the_end(&mut self) {
+        let finishing = self.nemesis.finish_upgrade();
+        if timeout(UPGRADED_WITHIN, finishing).await.is_err() {
+            let problem =
+                format!("I9: the level is not finalized {UPGRADED_WITHIN:?} after healing");
+            self.problems.push(problem);
         }
     }
 
@@ -418,6 +434,11 @@ impl World {
         let mut kinds = events.map(|event| event.trouble);
         let flaky = kinds.any(|kind| matches!(kind, Trouble::StoreFlaky | Trouble::FlippedRead));
         flaky || self.plan.rot || self.plan.flip_read.is_some()
+    }
+
+    /// What troubles saw that must not be.
+    pub(crate) fn wrong(&self) -> Vec<String> {
+        self.nemesis.problems()
     }
 
     pub(crate) fn fired(&self) -> BTreeMap<String, u64> {

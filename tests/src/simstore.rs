@@ -188,7 +188,10 @@ impl SimStore {
         let listed = {
             let objects = self.objects();
             let now = Instant::now();
-            let shown = objects.by_path.iter().filter(|(path, stored)| {
+            // In the order of their bytes: what begins alike stands together.
+            let from = objects.by_path.range(prefix.clone()..);
+            let near = from.take_while(|(path, _)| path.as_ref().starts_with(prefix.as_ref()));
+            let shown = near.filter(|(path, stored)| {
                 let below = path
                     .prefix_match(&prefix)
                     .is_some_and(|mut rest| rest.next().is_some());

@@ -26,6 +26,12 @@ pub(crate) struct Args {
     /// Only this bug.
     #[arg(long)]
     only: Option<String>,
+    /// Builds optimised, for worlds: assertions and overflow checks stay on.
+    #[arg(long)]
+    release: bool,
+    /// Only what is looked for in worlds.
+    #[arg(long, conflicts_with = "sample")]
+    worlds: bool,
     /// Only about so many, of those that tests of one crate catch.
     #[arg(long, conflicts_with = "only")]
     sample: Option<usize>,
@@ -34,7 +40,7 @@ pub(crate) struct Args {
 /// Fails when a bug is not caught.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let bugs = chosen(args)?;
-    let binaries = Binaries::build(&bugs)?;
+    let binaries = Binaries::build(&bugs, args.release)?;
     let next = AtomicUsize::new(0);
     let found = Mutex::new(BTreeMap::new());
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
@@ -82,7 +88,10 @@ fn chosen(args: &Args) -> anyhow::Result<Vec<&'static Bug>> {
         let stride = quick.len().div_ceil(count.max(1)).max(1);
         return Ok(quick.into_iter().step_by(stride).collect());
     }
-    let wanted = |bug: &&Bug| args.only.as_deref().is_none_or(|only| only == bug.name);
+    let wanted = |bug: &&Bug| {
+        let named = args.only.as_deref().is_none_or(|only| only == bug.name);
+        named && !(args.worlds && bug.place.is_quick())
+    };
     let bugs: Vec<_> = BUGS.iter().filter(wanted).collect();
     if bugs.is_empty() {
         bail!("no bug is called {:?}", args.only);

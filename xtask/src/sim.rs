@@ -25,6 +25,9 @@ pub(crate) struct Args {
     /// The first seed.
     #[arg(long, default_value_t = 1)]
     from: u64,
+    /// Begins no seed after so many minutes: for hunts through the night.
+    #[arg(long, conflicts_with_all = ["replay", "crash_points"])]
+    minutes: Option<u64>,
     /// Which worlds: one machine, a cluster, or each seed in both.
     #[arg(long, value_enum, default_value_t = World::All)]
     world: World,
@@ -94,6 +97,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         "HEADWATER_SIM_HAVING",
         args.having.as_deref().unwrap_or_default(),
     );
+    if let Some(minutes) = args.minutes {
+        program.env("HEADWATER_SIM_MINUTES", minutes.to_string());
+    }
     if args.release {
         program.args(&["--profile", "hunt"]);
     }

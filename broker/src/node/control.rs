@@ -60,6 +60,7 @@ impl Control {
             controllers,
             lease: context.config.time("lease.ms").unwrap_or_default(),
             tls: tls(context).await?,
+            newest_level: context.parts.pace.newest_level(),
         };
         let observer = Observer::start(context.env.clone(), settings).await?;
         Ok(Self::Observer(observer))
@@ -119,6 +120,7 @@ fn settings(context: &Context, kafka: &[Bound], calls: Option<Bound>) -> Control
         generation: 1,
         lease: config.time("lease.ms").unwrap_or_default(),
         tls: None,
+        newest_level: context.parts.pace.newest_level(),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use controller::NEWEST_LEVEL;
 use storage::{CollectorSettings, StorageSettings};
 
 /// What is other than in a product. The default changes nothing.
@@ -20,6 +21,8 @@ pub struct Pace {
     pub collector_parts: Option<u32>,
     /// Bytes of the controllers' log after which a snapshot is taken, at least.
     pub snapshot_bytes: Option<u64>,
+    /// The newest level of the cluster that the node knows, as if its build were an older one.
+    pub newest_level: Option<u16>,
 }
 
 // === impl Pace ===
@@ -35,6 +38,11 @@ impl Pace {
             settings.compaction_interval = interval;
         }
         settings
+    }
+
+    /// The newest level of the cluster that the node knows.
+    pub(super) fn newest_level(&self) -> u16 {
+        self.newest_level.unwrap_or(NEWEST_LEVEL)
     }
 
     pub(super) fn collector(&self) -> CollectorSettings {

@@ -4,6 +4,7 @@ use object_store::memory::InMemory;
 use protocol::NodeId;
 
 use super::*;
+use crate::level::NEWEST_LEVEL;
 use crate::server::{Controller, ControllerSettings};
 
 const BASE: &str = "prefix/cluster/00000001";
@@ -18,6 +19,7 @@ async fn start(dir: &std::path::Path) -> Controller {
         generation: 1,
         lease: Duration::from_secs(6),
         tls: None,
+        newest_level: NEWEST_LEVEL,
     };
     Controller::start(env::real::env(), settings).await.unwrap()
 }

@@ -8,7 +8,6 @@ use super::Client;
 use crate::command::{Command, HighWatermark};
 use crate::error::{Error, ErrorKind, Refusal};
 use crate::lease::{Lease, Marks};
-use crate::level::NEWEST_LEVEL;
 use crate::limits::{EARLY_RENEWAL, MAX_MARKS_PER_COMMAND, SUBMIT_TIMEOUT};
 use crate::rpc::wire;
 
@@ -36,7 +35,7 @@ impl Client {
         let asked = self.ask(Instant::now() + SUBMIT_TIMEOUT, false, || {
             Ok(wire::Ask {
                 renew: Some(broker.0),
-                level: u32::from(NEWEST_LEVEL),
+                level: u32::from(self.inner.way.newest_level()),
                 applied: self.inner.way.applied(),
                 store_answers: lease.store_answers(),
                 ..Default::default()

@@ -128,7 +128,8 @@ impl Client {
     /// The refusal.
     pub async fn check(&self, command: &Command) -> Result<(), Error> {
         if let Way::Local(_) = &self.inner.way {
-            return Ok(self.read(|state| state.check(command)).await??);
+            let newest = self.inner.way.newest_level();
+            return Ok(self.read(|state| state.check(command, newest)).await??);
         }
         let proposal = Proposal {
             id: CommandId(uuid::Uuid::nil()),

@@ -10,7 +10,7 @@ use tonic::Streaming;
 
 use super::Remote;
 use crate::image::{Image, wire as image_wire};
-use crate::level::{NEWEST_LEVEL, VERSION_FEATURE};
+use crate::level::VERSION_FEATURE;
 use crate::limits::{
     FIND_TIMEOUT, MAX_IMAGE_BYTES, WATCH_PATIENCE, WATCH_PAUSE, WATCH_PAUSE_MOST, WATCH_SILENCE,
 };
@@ -158,10 +158,11 @@ impl Follow {
     /// Swaps the image, unless that would be a step back.
     fn publish(&self, image: &Image) -> Result<(), Ended> {
         let level = image.level();
-        if level > NEWEST_LEVEL {
+        let newest = self.remote.newest_level();
+        if level > newest {
             return Err(Ended::Failed(format!(
                 "the cluster is at level {level} of {VERSION_FEATURE}, this build knows \
-                 {NEWEST_LEVEL} and below: start a newer one"
+                 {newest} and below: start a newer one"
             )));
         }
         let standing = self.publish.borrow().clone();

@@ -29,6 +29,7 @@ pub(crate) struct Remote {
     channels: Channels,
     configured: Vec<String>,
     image: watch::Receiver<Arc<Image>>,
+    newest_level: u16,
     /// How far the leader said it is: the image should come that far.
     told: watch::Sender<u64>,
     known: Mutex<Known>,
@@ -72,6 +73,7 @@ impl Remote {
         channels: Channels,
         configured: Vec<String>,
         image: watch::Receiver<Arc<Image>>,
+        newest_level: u16,
     ) -> Self {
         let search = Search {
             ended: None,
@@ -81,6 +83,7 @@ impl Remote {
             channels,
             configured,
             image,
+            newest_level,
             told: watch::Sender::new(0),
             known: Mutex::default(),
             search: tokio::sync::Mutex::new(search),
@@ -89,6 +92,11 @@ impl Remote {
 
     pub(crate) fn image(&self) -> watch::Receiver<Arc<Image>> {
         self.image.clone()
+    }
+
+    /// The newest level that this process knows.
+    pub(crate) fn newest_level(&self) -> u16 {
+        self.newest_level
     }
 
     pub(crate) fn channels(&self) -> &Channels {

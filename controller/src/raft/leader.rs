@@ -189,7 +189,9 @@ impl Local {
     /// Whether the log may hold the command: what cannot be read by all is never written.
     async fn check_level(&self, command: &Command) -> Result<Result<(), Refusal>, NotDone> {
         let check = |state: &State| match command {
-            Command::FinalizeFeature { name, level } => state.check_finalize(name, *level),
+            Command::FinalizeFeature { name, level } => {
+                state.check_finalize(name, *level, self.shared.newest_level())
+            }
             command => state.check_level(command.level()),
         };
         if self.shared.read(check).is_err() {

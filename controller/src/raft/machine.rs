@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     image: watch::Sender<Arc<Image>>,
     /// Counts up when a snapshot is due.
     snapshot_due: watch::Sender<u64>,
+    /// The newest level that this process knows.
+    newest_level: u16,
 }
 
 /// openraft's view of the state. All copies share it.
@@ -56,6 +58,11 @@ impl Shared {
     /// Reads the state. Keep it short: nothing is applied meanwhile.
     pub(crate) fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {
         read(&self.inner.lock().state)
+    }
+
+    /// The newest level that this process knows.
+    pub(crate) fn newest_level(&self) -> u16 {
+        self.newest_level
     }
 
     /// The image, swapped whole.
@@ -130,8 +137,13 @@ impl Inner {
 // === impl Machine ===
 
 impl Machine {
-    /// The state of the newest snapshot, or an empty one.
-    pub(crate) async fn open(snapshots: Snapshots, io: IoThread) -> Result<Self, Error> {
+    /// The state of the newest snapshot, or an empty one, in a process that knows levels up to
+    /// `newest_level`.
+    pub(crate) async fn open(
+        snapshots: Snapshots,
+        io: IoThread,
+        newest_level: u16,
+    ) -> Result<Self, Error> {
         let files = snapshots.clone();
         let newest = io.run(move || files.newest()).await?;
         let mut inner = Inner {
@@ -145,7 +157,7 @@ impl Machine {
             snapshot_asked: false,
         };
         if let Some((meta, data)) = newest {
-            inner.state = decode_state(&data)?;
+            inner.state = decode_state(&data, newest_level)?;
             inner.last = meta.last_log_id;
             inner.membership = meta.last_membership;
             inner.snapshot_bytes = data.len() as u64;
@@ -158,6 +170,7 @@ impl Machine {
             inner,
             image,
             snapshot_due: watch::Sender::new(0),
+            newest_level,
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -191,7 +204,8 @@ impl Machine {
                 // Whoever cannot read what is committed must not go on: it would lose step.
                 let proposal = Proposal::decode(&command.0).map_err(io::Error::other)?;
                 let (answer, touched) = inner.state.apply(index, &proposal);
-                inner.state.check_known().map_err(io::Error::other)?;
+                let newest = self.shared.newest_level;
+                inner.state.check_known(newest).map_err(io::Error::other)?;
                 effects.merge(touched);
                 encode_answer(&answer)
             }
@@ -215,9 +229,9 @@ impl Machine {
     }
 }
 
-fn decode_state(data: &[u8]) -> Result<State, Error> {
+fn decode_state(data: &[u8], newest_level: u16) -> Result<State, Error> {
     let state = State::decode(data).map_err(|e| Error::corrupt("snapshot", e.0))?;
-    state.check_known()?;
+    state.check_known(newest_level)?;
     Ok(state)
 }
 
@@ -257,7 +271,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
         meta: &SnapshotMeta,
         data: SnapshotData,
     ) -> io::Result<()> {
-        let state = decode_state(&data).map_err(io::Error::other)?;
+        let newest = self.shared.newest_level;
+        let state = decode_state(&data, newest).map_err(io::Error::other)?;
         let (files, kept, bytes) = (self.snapshots.clone(), meta.clone(), data.clone());
         self.io
             .run(move || files.write(&kept, &bytes))

@@ -15,6 +15,7 @@ use wal::WalId;
 use super::types::{Entry, LogId, Vote, get_log_id, wire};
 use super::*;
 use crate::error::{Error, ErrorKind};
+use crate::level::NEWEST_LEVEL;
 
 const LOG: WalId = WalId(Uuid::from_u128(42));
 
@@ -31,7 +32,7 @@ impl StoreBuilder<TypeConfig, LogStore, Machine, LogKeeper> for Builder {
         let (store, keeper) = open(&env).await.unwrap();
         let snapshots = Snapshots::open(env.disk.clone(), "/raft/snapshots".into()).unwrap();
         let io = env.threads.io_thread("files");
-        let machine = Machine::open(snapshots, io).await.unwrap();
+        let machine = Machine::open(snapshots, io, NEWEST_LEVEL).await.unwrap();
         Ok((keeper, store, machine))
     }
 }

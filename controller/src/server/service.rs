@@ -15,7 +15,6 @@ use uuid::Uuid;
 
 use super::feed::{self, Watching, Wholes};
 use crate::error::{Error, ErrorKind};
-use crate::level::NEWEST_LEVEL;
 use crate::limits::{MAX_RPC_BYTES, MAX_SNAPSHOTS_RECEIVED, MAX_WATCHERS, SNAPSHOT_TIMEOUT};
 use crate::raft::{Local, NotDone, node, serve};
 use crate::rpc::{Service, method, wire};
@@ -57,7 +56,7 @@ impl VoterService {
             leader,
             term,
             members: self.local.member_list(),
-            level: u32::from(NEWEST_LEVEL),
+            level: u32::from(self.local.shared.newest_level()),
         }))
     }
 

@@ -23,6 +23,7 @@ use crate::command::{
 use crate::command::{ConfigOp, ConfigResource};
 use crate::error::Refusal;
 use crate::lease::{LeaseState, Marks};
+use crate::level::{NEWEST_LEVEL, OLDEST_LEVEL};
 use crate::state::State;
 use crate::types::{Digest, ObjectRef, SliceOutcome, SliceRef};
 
@@ -36,6 +37,7 @@ fn settings(dir: &std::path::Path) -> ControllerSettings {
         generation: 1,
         lease: Duration::from_secs(6),
         tls: None,
+        newest_level: NEWEST_LEVEL,
     }
 }
 

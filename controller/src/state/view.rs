@@ -125,8 +125,9 @@ impl State {
         self.live_broker(broker).is_ok()
     }
 
-    /// Whether `command` would be done, as far as topics, configurations and levels go.
-    pub(crate) fn check(&self, command: &Command) -> Result<(), Refusal> {
+    /// Whether `command` would be done, as far as topics, configurations and levels go, by a build
+    /// that knows levels up to `newest`.
+    pub(crate) fn check(&self, command: &Command, newest: u16) -> Result<(), Refusal> {
         match command {
             Command::CreateTopic(create) => self.check_create_topic(create),
             Command::CreatePartitions {
@@ -140,7 +141,7 @@ impl State {
                 replace,
             } => self.changed_configs(resource, changes, *replace).map(drop),
             Command::DeleteTopic { topic } => self.topic(*topic).map(drop),
-            Command::FinalizeFeature { name, level } => self.check_finalize(name, *level),
+            Command::FinalizeFeature { name, level } => self.check_finalize(name, *level, newest),
             _ => Ok(()),
         }
     }

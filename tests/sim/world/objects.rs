@@ -1,6 +1,6 @@
 //! What metadata names at the end, asked of the controllers themselves while no broker runs.
 
-use controller::{Client, Controller, ControllerSettings, PartitionState};
+use controller::{Client, Controller, ControllerSettings, NEWEST_LEVEL, PartitionState};
 use futures::future::join_all;
 use protocol::{NodeId, TopicPartition};
 
@@ -25,6 +25,8 @@ struct Metadata {
     set_aside: Vec<String>,
     /// Logs that are not closed.
     open: BTreeSet<String>,
+    /// The level that is finalized.
+    level: u16,
 }
 
 impl World {
@@ -79,6 +81,7 @@ impl World {
             generation: 1,
             lease: Duration::from_secs(3),
             tls: None,
+            newest_level: NEWEST_LEVEL,
         };
         Controller::start(env, settings).await
     }
@@ -96,6 +99,10 @@ impl World {
             };
             let store = self.nemesis.store.clone();
             let problems = objects::check(&metadata.named, Arc::new(store)).await;
+            if metadata.level != NEWEST_LEVEL {
+                let problem = format!("F20: in the end the cluster is at level {}", metadata.level);
+                self.problems.push(problem);
+            }
             let lost = !problems.is_empty();
             self.problems.extend(problems);
             if !self.is_damaged() {
@@ -160,6 +167,7 @@ impl World {
                 named,
                 set_aside: aside.collect(),
                 open: image.wals.keys().map(ToString::to_string).collect(),
+                level: image.level(),
             })
         });
         let problem = match timeout(STANDING_WITHIN, asking).await {

@@ -28,10 +28,13 @@ pub(super) struct Binaries(BTreeMap<String, (PathBuf, PathBuf)>);
 
 impl Binaries {
     /// Those that `bugs` need.
-    pub(super) fn build(bugs: &[&Bug]) -> anyhow::Result<Self> {
+    pub(super) fn build(bugs: &[&Bug], optimised: bool) -> anyhow::Result<Self> {
         let mut cargo = stage::cargo(&["test", "--locked", "--workspace"]);
         cargo.args(&["--features", "tests/planted"]);
         cargo.args(&["--no-run", "--message-format=json"]);
+        if optimised {
+            cargo.args(&["--profile", "hunt"]);
+        }
         if bugs.iter().any(|bug| bug.place.is_quick()) {
             cargo.args(&["--lib"]);
         }
@@ -99,7 +102,8 @@ pub(super) fn hunt(binaries: &Binaries, bug: &Bug, seeds: u64) -> anyhow::Result
 fn failure(mut command: Command, bug: &Bug) -> anyhow::Result<Option<String>> {
     let folder = stage::target().join("planted");
     std::fs::create_dir_all(&folder)?;
-    let path = folder.join(bug.name);
+    let kind = if bug.place.is_quick() { "tests" } else { "sim" };
+    let path = folder.join(format!("{}-{kind}", bug.name));
     let said = std::fs::File::create(&path)?;
     command.stdout(said.try_clone()?).stderr(said);
     let mut running = command.spawn()?;

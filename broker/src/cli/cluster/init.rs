@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use controller::{Observer, ObserverSettings, Tls, TlsFiles, identify};
+use controller::{NEWEST_LEVEL, Observer, ObserverSettings, Tls, TlsFiles, identify};
 use env::Env;
 use protocol::NodeId;
 use serde_json::json;
@@ -40,6 +40,7 @@ pub(super) async fn run(env: &Env, remote: &Remote, args: &InitArgs) -> Result<(
         // Nothing is kept with it.
         lease: remote.timeout(),
         tls: tls.clone(),
+        newest_level: NEWEST_LEVEL,
     };
     let made = timeout(remote.timeout(), Observer::start(env.clone(), settings)).await;
     let rows = ask_all(env, tls.as_ref(), &voters).await?;

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
-use controller::{Client, Command, Controller, ControllerSettings, Image, WalImage, WalPhase};
+use controller::{
+    Client, Command, Controller, ControllerSettings, Image, NEWEST_LEVEL, WalImage, WalPhase,
+};
 use env::{DirLock, Env};
 use protocol::NodeId;
 use wal::WalId;
@@ -160,6 +162,7 @@ async fn open(env: &Env, which: &Which) -> Result<Opened> {
         generation: 1,
         lease: LEASE,
         tls: None,
+        newest_level: NEWEST_LEVEL,
     };
     let controller = Controller::start(env.clone(), settings).await?;
     Ok(Opened {

@@ -44,7 +44,8 @@ impl Local {
         }
         if let Some(proposal) = &asked.check {
             let command = Proposal::decode(proposal).map_err(malformed)?.command;
-            let checked = self.shared.read(|state| state.check(&command));
+            let newest = self.shared.newest_level();
+            let checked = self.shared.read(|state| state.check(&command, newest));
             reply.answer = encode_answer(&checked.map(|()| Response::Done));
         }
         if let Some(id) = &asked.trim {

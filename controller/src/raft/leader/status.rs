@@ -10,7 +10,7 @@ use protocol::BrokerEpoch;
 
 use super::{Local, NotDone, unavailable};
 use crate::error::Refusal;
-use crate::level::{NEWEST_LEVEL, OLDEST_LEVEL, VERSION_FEATURE};
+use crate::level::{OLDEST_LEVEL, VERSION_FEATURE};
 use crate::limits::LEVEL_TIMEOUT;
 use crate::raft::Voter;
 use crate::rpc::{Target, method, wire};
@@ -169,7 +169,7 @@ fn check_build(level: u16, what: &str, knows: u32) -> Result<(), Refusal> {
     if knows < u32::from(level) {
         return Err(Refusal::invalid(format!(
             "{what} runs a build that knows {VERSION_FEATURE} up to {knows}, not {level}: bring it \
-             to a newer one first (this controller knows {NEWEST_LEVEL})"
+             to a newer one first"
         )));
     }
     Ok(())

@@ -18,6 +18,7 @@ fn observer_settings(controllers: &[i32]) -> ObserverSettings {
         controllers: controllers.iter().map(|node| address(*node)).collect(),
         lease: Duration::from_secs(6),
         tls: None,
+        newest_level: NEWEST_LEVEL,
     }
 }
 
@@ -553,6 +554,47 @@ async fn a_level_is_raised_only_when_every_build_knows_it() {
     assert_eq!(refused.kind(), ErrorKind::Retry, "{refused}");
     assert!(
         refused.to_string().contains(&format!("voter {lost}")),
+        "{refused}"
+    );
+}
+
+/// One build after the other is replaced; what the older one cannot read is not written before, and
+/// it does not go on after.
+#[tokio::test(start_paused = true)]
+async fn an_older_build_begins_at_its_level_and_does_not_outlive_it() {
+    let mut cluster = Cluster::new(79);
+    cluster.builds = NODES.map(|node| (node, OLDEST_LEVEL)).into();
+    let mut cluster = Cluster::begun_with(cluster).await;
+    let level_of = |cluster: &Cluster, node| cluster.client(node).image().borrow().level();
+    assert_eq!(level_of(&cluster, 1), OLDEST_LEVEL);
+    let host = Cluster::host(79, &cluster.network, 21);
+    let settings = ObserverSettings {
+        newest_level: OLDEST_LEVEL,
+        ..observer_settings(&NODES)
+    };
+    let observer = Observer::start(host.env(), settings).await.unwrap();
+    let finalize = level(VERSION_FEATURE, NEWEST_LEVEL);
+    for node in NODES {
+        let refused = cluster.client(node).submit(finalize.clone()).await;
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
+        cluster.builds.remove(&node);
+        cluster.kill(node);
+        cluster.restart(node).await;
+    }
+    // Nothing that is known of speaks against it: no broker runs the older build.
+    cluster.client(1).submit(finalize).await.unwrap();
+    let mut failure = observer.failure();
+    let ended = failure.wait_for(Option::is_some);
+    let ended = timeout(Duration::from_secs(30), ended).await.unwrap();
+    let why = ended.unwrap().clone().unwrap();
+    assert!(why.contains("start a newer one"), "{why}");
+    cluster.builds.insert(3, OLDEST_LEVEL);
+    cluster.kill(3);
+    let starting = timeout(Duration::from_secs(60), cluster.start(3, &NODES)).await;
+    let refused = starting.unwrap().err().unwrap();
+    assert!(
+        refused.to_string().contains("start a newer one"),
         "{refused}"
     );
 }

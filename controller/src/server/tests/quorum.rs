@@ -25,6 +25,8 @@ pub(super) struct Cluster {
     pub(super) running: BTreeMap<i32, Controller>,
     /// How long a lease is to a voter; 6 s unless named.
     pub(super) leases: BTreeMap<i32, Duration>,
+    /// The newest level that a voter knows, where its build is an older one.
+    pub(super) builds: BTreeMap<i32, u16>,
     /// Names of certificates, where there is TLS.
     pub(super) tls: BTreeMap<i32, &'static str>,
 }
@@ -40,6 +42,7 @@ impl Cluster {
             hosts: hosts.into(),
             running: BTreeMap::new(),
             leases: BTreeMap::new(),
+            builds: BTreeMap::new(),
             tls: BTreeMap::new(),
         }
     }
@@ -81,6 +84,7 @@ impl Cluster {
         let voters = voters.collect();
         let lease = self.leases.get(&node).copied();
         let lease = lease.unwrap_or(Duration::from_secs(6));
+        let build = self.builds.get(&node).copied();
         let certificate = self.tls.get(&node).copied();
         async move {
             let tls = match certificate {
@@ -97,6 +101,7 @@ impl Cluster {
                 generation: 1,
                 lease,
                 tls,
+                newest_level: build.unwrap_or(NEWEST_LEVEL),
             };
             Controller::start(env, settings).await
         }

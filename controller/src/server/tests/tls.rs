@@ -41,6 +41,7 @@ fn settings(tls: Option<Tls>) -> ObserverSettings {
         controllers: NODES.map(address).into(),
         lease: Duration::from_secs(6),
         tls,
+        newest_level: NEWEST_LEVEL,
     }
 }
 

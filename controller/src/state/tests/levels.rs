@@ -19,12 +19,16 @@ fn a_cluster_that_finalized_nothing_is_at_the_oldest_level() {
 fn a_level_rises_to_what_is_known_and_never_falls() {
     let mut world = World::newest();
     assert_eq!(world.refused(finalize(OLDEST_LEVEL)), ErrorKind::Invalid);
-    let check = |state: &State, level| state.check_finalize(VERSION_FEATURE, level).is_ok();
+    let check = |state: &State, level| {
+        state
+            .check_finalize(VERSION_FEATURE, level, NEWEST_LEVEL)
+            .is_ok()
+    };
     for level in [0, OLDEST_LEVEL, NEWEST_LEVEL + 1, u16::MAX] {
         assert!(!check(&world.state, level), "{level}");
     }
     assert!(check(&world.state, NEWEST_LEVEL), "once more is no harm");
-    assert_eq!(world.state.check_finalize("other", 0), Ok(()));
+    assert_eq!(world.state.check_finalize("other", 0, NEWEST_LEVEL), Ok(()));
     let (state, image) = (&world.state, crate::image::Image::new(&world.state));
     assert_eq!((state.level(), image.level()), (NEWEST_LEVEL, NEWEST_LEVEL));
     let read = State::decode(&world.state.encode()).unwrap();
@@ -34,10 +38,11 @@ fn a_level_rises_to_what_is_known_and_never_falls() {
 #[test]
 fn a_state_of_a_later_level_is_not_gone_on_from() {
     let mut world = World::newest();
-    world.state.check_known().unwrap();
+    world.state.check_known(NEWEST_LEVEL).unwrap();
+    assert!(world.state.check_known(OLDEST_LEVEL).is_err());
     // As a later build's leader would have it written.
     world.done(finalize(NEWEST_LEVEL + 1));
-    let refused = world.state.check_known().unwrap_err();
+    let refused = world.state.check_known(NEWEST_LEVEL).unwrap_err();
     assert!(refused.to_string().contains("newer"), "{refused}");
 }
 
