@@ -76,6 +76,8 @@ struct ControllerMetrics {
 impl ControllerMetrics {
     fn registered(registry: &mut Registry) -> Self {
         let metrics = Self::default();
+        // Also before the first image: a node that has found nobody yet shows it.
+        metrics.leader.set(-1);
         let registry = registry.sub_registry_with_prefix("controller");
         let mut gauge = |name, help, gauge: &Gauge| registry.register(name, help, gauge.clone());
         let help = "Node that leads the controllers, -1 while none is known";

@@ -256,3 +256,59 @@ func TestRulesAskForMetricsThatExist(t *testing.T) {
 		}
 	}
 }
+
+func TestNamedPortsAndPromisesAreLookedFor(t *testing.T) {
+	const probes = "startupProbe: {httpGet: {port: kafka}}\n          " +
+		"livenessProbe: {httpGet: {port: kafka}}\n          " +
+		"readinessProbe: {httpGet: {port: kafka}}\n          env:"
+	const more = `---
+apiVersion: monitoring.coreos.com/v1
+kind: ServiceMonitor
+metadata: {name: broker}
+spec: {selector: {matchLabels: {scrape: "true"}}, endpoints: [{port: kafka}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: broker}
+spec:
+  podSelector: {matchLabels: {app: broker}}
+  ingress: [{ports: [{protocol: TCP, port: kafka}]}]
+---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: broker}
+spec: {metrics: [{pods: {metric: {name: bytes_per_second}}}]}
+`
+	whole := strings.Replace(set, "env:", probes, 1) + more
+	whole = strings.Replace(whole, "metadata: {name: broker}\nspec:\n  clusterIP",
+		"metadata: {name: broker, labels: {scrape: \"true\"}}\nspec:\n  clusterIP", 1)
+	adapter := written(t, "adapter.yaml",
+		"rules: {custom: [{name: {as: bytes_per_second}}]}")
+	made, err := adapterMetrics(adapter)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cases := []struct{ from, to, wrong string }{
+		{"", "", ""},
+		{"endpoints: [{port: kafka}]", "endpoints: [{port: admin}]", `has a port "admin"`},
+		{"TCP, port: kafka", "TCP, port: kafak", `has a port "kafak"`},
+		{"livenessProbe: {httpGet: {port: kafka}}", "tty: true", "livenessProbe asks"},
+		{"name: bytes_per_second", "name: bites_per_second", "not told to make bites"},
+	}
+	for _, test := range cases {
+		found := &findings{}
+		release := rendered(t, strings.Replace(whole, test.from, test.to, 1))
+		release.checkPortNames(found)
+		release.checkAdapter(made, found)
+		told := strings.Join(found.all, "\n")
+		if (told == "") != (test.wrong == "") || !strings.Contains(told, test.wrong) {
+			t.Errorf("%s wants %q, told %q", test.to, test.wrong, told)
+		}
+	}
+	found := &findings{}
+	checkPromises([]*release{rendered(t, whole)}, found)
+	told := strings.Join(found.all, "\n")
+	if strings.Contains(told, "headless") || !strings.Contains(told, "none has node ports") {
+		t.Errorf("told %q", told)
+	}
+}

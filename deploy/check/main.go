@@ -35,6 +35,7 @@ func (m *many) Set(value string) error {
 
 type options struct {
 	openapi, headwater, containerfile, namespace string
+	adapter                                      string
 	crds, compose, settings, rules, documents    many
 	sources, rehearse                            many
 	manifests                                    []string
@@ -45,6 +46,7 @@ func main() {
 	flag.StringVar(&given.openapi, "openapi", "", "swagger.json of Kubernetes")
 	flag.StringVar(&given.headwater, "headwater", "", "the built binary")
 	flag.StringVar(&given.containerfile, "containerfile", "", "whose ENV the image brings along")
+	flag.StringVar(&given.adapter, "adapter", "", "values of prometheus-adapter")
 	flag.StringVar(&given.namespace, "namespace", "", "that the manifests were rendered for")
 	flag.Var(&given.crds, "crd", "a CustomResourceDefinition")
 	flag.Var(&given.compose, "compose", "a compose file")
@@ -87,7 +89,12 @@ func run(given options, found *findings) error {
 	if err != nil {
 		return err
 	}
+	made, err := adapterMetrics(given.adapter)
+	if err != nil {
+		return err
+	}
 	objects, pods := 0, 0
+	var releases []*release
 	for _, path := range given.manifests {
 		release, err := readManifests(path, found)
 		if err != nil {
@@ -97,6 +104,9 @@ func run(given options, found *findings) error {
 			schemas.validate(object, found)
 		}
 		release.checkReferences(found)
+		release.checkPortNames(found)
+		release.checkAdapter(made, found)
+		releases = append(releases, release)
 		release.checkMetrics(page, found)
 		checked, err := release.checkSettings(binary, image, given.namespace, found)
 		if err != nil {
@@ -104,6 +114,7 @@ func run(given options, found *findings) error {
 		}
 		objects, pods = objects+len(release.objects), pods+checked
 	}
+	checkPromises(releases, found)
 	fmt.Printf("%d manifests: %d objects valid by schema, %d pods configured\n",
 		len(given.manifests), objects, pods)
 	for _, path := range given.rehearse {

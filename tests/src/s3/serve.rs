@@ -11,7 +11,7 @@ use hyper::http::HeaderValue;
 use hyper::{Method, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
-use s3s::auth::SimpleAuth;
+use s3s::auth::{S3Auth, SecretKey};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, HttpRequest, HttpResponse};
 use tokio::net::{TcpListener, TcpStream};
@@ -62,6 +62,7 @@ pub struct S3Server {
 
 struct Shared {
     s3: S3Service,
+    secret: Arc<Mutex<String>>,
     faults: Arc<Faults>,
     /// Puts that land later.
     late: Mutex<JoinSet<()>>,
@@ -88,6 +89,19 @@ impl std::fmt::Display for Lost {
 
 impl std::error::Error for Lost {}
 
+/// The one access key, and its secret of the moment.
+struct OneKey(Arc<Mutex<String>>);
+
+#[async_trait::async_trait]
+impl S3Auth for OneKey {
+    async fn get_secret_key(&self, access_key: &str) -> s3s::S3Result<SecretKey> {
+        if access_key != ACCESS_KEY {
+            return Err(s3s::s3_error!(InvalidAccessKeyId));
+        }
+        Ok(SecretKey::from(self.0.lock().clone()))
+    }
+}
+
 // === impl S3Server ===
 
 impl S3Server {
@@ -104,9 +118,11 @@ impl S3Server {
         let address = listener.local_addr()?;
         let faults = Arc::new(Faults::new(settings.seed, settings.faults));
         let mut builder = S3ServiceBuilder::new(Buckets::new(BUCKET, Arc::clone(&faults)));
-        builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        let secret = Arc::new(Mutex::new(SECRET_KEY.to_owned()));
+        builder.set_auth(OneKey(Arc::clone(&secret)));
         let shared = Arc::new(Shared {
             s3: builder.build(),
+            secret,
             faults,
             late: Mutex::default(),
             puts: AtomicU64::new(0),
@@ -140,6 +156,11 @@ impl S3Server {
     /// Changes what goes wrong from now on.
     pub fn set_faults(&self, settings: FaultSettings) {
         self.shared.faults.set(settings);
+    }
+
+    /// From now on only requests that are signed with another secret are answered.
+    pub fn rotate(&self, secret: &str) {
+        *self.shared.secret.lock() = secret.to_owned();
     }
 
     /// Requests that something went wrong with.

@@ -55,10 +55,11 @@ impl Acknowledged {
     }
 }
 
-pub(crate) fn client(broker: &BrokerProcess) -> ClientConfig {
+/// A client by addresses of brokers.
+pub(crate) fn client_at(bootstrap: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
-        .set("bootstrap.servers", broker.kafka.to_string())
+        .set("bootstrap.servers", bootstrap)
         .set("topic.metadata.refresh.interval.ms", "1000")
         .set("reconnect.backoff.max.ms", "200");
     config
@@ -79,12 +80,17 @@ impl Load {
 
     /// Load whose values take `width` bytes each.
     pub(crate) fn sized(broker: &BrokerProcess, width: usize) -> Self {
+        Self::at(&broker.kafka.to_string(), width)
+    }
+
+    /// The same by addresses of brokers.
+    pub(crate) fn at(bootstrap: &str, width: usize) -> Self {
         let acknowledged = Acknowledged::default();
-        let producer = client(broker)
+        let producer = client_at(bootstrap)
             .set("enable.idempotence", "true")
             .set("linger.ms", "1")
             .set("batch.num.messages", "50")
-            .set("message.timeout.ms", "120000")
+            .set("message.timeout.ms", "600000")
             .set("retry.backoff.max.ms", "200")
             .create_with_context(acknowledged.clone())
             .unwrap();
@@ -125,7 +131,12 @@ impl Load {
 
 /// All records of partition 0, in order: offset and value.
 pub(crate) fn read_all(broker: &BrokerProcess, topic: &str) -> Vec<(i64, String)> {
-    let consumer: BaseConsumer = client(broker)
+    read_all_at(&broker.kafka.to_string(), topic)
+}
+
+/// The same by addresses of brokers.
+pub(crate) fn read_all_at(bootstrap: &str, topic: &str) -> Vec<(i64, String)> {
+    let consumer: BaseConsumer = client_at(bootstrap)
         .set("group.id", "reader")
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")

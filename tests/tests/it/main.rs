@@ -14,6 +14,7 @@ mod load;
 mod pipe;
 mod records;
 mod requests;
+mod runbooks;
 mod s3;
 mod stalled;
 mod store;

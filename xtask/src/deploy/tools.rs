@@ -5,7 +5,7 @@ use std::process::Output;
 
 use anyhow::{Context as _, bail};
 
-use super::{CHART, GOLDEN, NAMESPACE, RELEASE, files};
+use super::{CHART, GOLDEN, NAMESPACE, RELEASE, VALUES, files};
 use crate::stage::{self, Program};
 
 /// The pinned release of helm.
@@ -24,8 +24,13 @@ const OPERATOR: Module = Module {
 };
 const CUSTOM_RESOURCES: &[&str] = &["servicemonitors", "prometheusrules"];
 
-/// Renderings whose pods are also run, as processes of this machine.
-const REHEARSED: &[&str] = &["single.yaml", "combined.yaml", "minimal.yaml"];
+/// Values whose pods are also run, as processes of this machine, and what is set besides.
+const REHEARSED: &[(&str, &str)] = &[
+    ("single.yaml", ""),
+    ("combined.yaml", ""),
+    // A voter more than one shows that they go one at a time.
+    ("minimal.yaml", "controllers.replicas=3"),
+];
 
 /// A module that is read, not built.
 struct Module {
@@ -79,6 +84,18 @@ impl Tools {
         String::from_utf8(output(&mut helm)?).context("helm's output is no UTF-8")
     }
 
+    /// The rendering of `values`, with `more` set, that is rehearsed.
+    fn rehearsed(&self, values: &str, more: &str) -> anyhow::Result<String> {
+        if more.is_empty() {
+            return Ok(format!("{GOLDEN}/{values}"));
+        }
+        let rendered = self.template(&Path::new(VALUES).join(values), &["--set", more])?;
+        let file = stage::tools().join(format!("rehearsed-{values}"));
+        std::fs::write(&file, rendered)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(file.display().to_string())
+    }
+
     /// Holds rendered manifests, and everything else in deploy/, against schemas and product.
     pub(super) fn check(&self, manifests: &[PathBuf]) -> anyhow::Result<()> {
         let schemas = self.kubernetes.join("api/openapi-spec/swagger.json");
@@ -91,8 +108,9 @@ impl Tools {
         check.args(&["-headwater", &self.headwater.display().to_string()]);
         check.args(&["-containerfile", "deploy/Containerfile"]);
         check.args(&["-namespace", NAMESPACE]);
-        for rendering in REHEARSED {
-            check.args(&["-rehearse", &format!("{GOLDEN}/{rendering}")]);
+        check.args(&["-adapter", "deploy/helm/prometheus-adapter.values.yaml"]);
+        for (values, more) in REHEARSED {
+            check.args(&["-rehearse", &self.rehearsed(values, more)?]);
         }
         check.args(&["-compose", "deploy/compose.yaml"]);
         check.args(&["-rules", "deploy/helm/headwater/files/alerts.yaml"]);
