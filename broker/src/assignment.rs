@@ -94,6 +94,8 @@ impl Moves {
 
 impl Follower {
     async fn step(&mut self, image: &Image) {
+        // Also where no client asks, so that a death is not taken for a new one long after it.
+        self.broker.departed.lately(image);
         let mut wanted: Vec<Wanted> = std::mem::take(&mut self.later).into_values().collect();
         let gone: Vec<TopicId> = self
             .seen

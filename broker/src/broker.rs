@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use crate::auth::{Authorizer, Operation, Resource};
 use crate::config::{Config, keys};
 use crate::context::RequestContext;
+use crate::departed::Departed;
 use crate::groups::{Coordinator, GroupConfig};
 use crate::handlers::Sessions;
 use crate::limits::POOLED_CHECKS;
@@ -64,6 +65,8 @@ pub(crate) struct Broker {
     pub(crate) checks: Arc<Semaphore>,
     /// Consumers that were sent to brokers of their zones.
     pub(crate) redirects: Redirects,
+    /// Brokers that died lately.
+    pub(crate) departed: Departed,
     listeners: Vec<Listener>,
     image: watch::Receiver<Arc<Image>>,
     epoch: RwLock<Option<Arc<Epoch>>>,
@@ -123,6 +126,7 @@ impl Broker {
             image: parts.controller.image(),
             sessions: Sessions::new(slots, parts.metrics.fetch_sessions.clone()),
             redirects: Redirects::default(),
+            departed: Departed::default(),
             producer_ids: ProducerIds::default(),
             topics: TopicCache::default(),
             groups: Coordinator::new(
@@ -321,6 +325,22 @@ impl Broker {
         own.into_iter()
             .chain(self.endpoints_by(image, &name))
             .collect()
+    }
+
+    /// As [`Broker::askable`], with those who died lately: what Metadata names.
+    pub(crate) fn named(
+        &self,
+        image: &Image,
+        context: &RequestContext,
+        askable: &BTreeMap<NodeId, Endpoint>,
+    ) -> BTreeMap<NodeId, Endpoint> {
+        let name = AddressName::of(context);
+        let dead = self.departed.lately(image).into_iter();
+        let dead = dead
+            .filter_map(|one| endpoint(one.node, &one.listeners, one.rack.as_deref(), &name))
+            .map(|endpoint| (endpoint.node, endpoint));
+        let living = askable.iter().map(|(node, one)| (*node, one.clone()));
+        dead.chain(living).collect()
     }
 
     /// Whom clients take for the controller: the one that leads, where it is a broker of theirs, too;

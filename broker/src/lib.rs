@@ -21,6 +21,7 @@ pub mod client;
 pub mod config;
 mod connection;
 mod context;
+mod departed;
 mod error;
 pub mod groups;
 mod handlers;

@@ -59,6 +59,9 @@ pub(crate) const RETRY_MOST: Duration = Duration::from_secs(5);
 /// How long a request waits for partitions that have just been given to this broker.
 pub(crate) const OPENING_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long Metadata names a broker after its death.
+pub(crate) const NAMED_AFTER_DEATH: Duration = Duration::from_secs(10);
+
 /// Pause between two looks of such a request while partitions open one after the other.
 pub(crate) const OPENING_LOOKS: Duration = Duration::from_millis(20);
 

@@ -10,7 +10,9 @@ set -euo pipefail
 
 binary=$1
 target=$2
-[[ ! -e "$target" ]] || { echo "$target exists: golden data is never made again" >&2; exit 1; }
+# shellcheck source=tests/golden/records.sh
+. "$(dirname "$0")/records.sh"
+must_be_new "$target"
 mkdir -p "$target"
 target=$(cd "$target" && pwd)
 base=${GOLDEN_PORT:-29600}
@@ -45,20 +47,10 @@ stop() { # SIGNAL
     pids=()
 }
 
-produce() { # FIRST LAST
-    local codec
-    for codec in none gzip snappy lz4 zstd; do
-        seq "$1" "$2" | sed "s/^/$codec record /" |
-            "$binary" produce -b "$bootstrap" -z "$codec" --batch-bytes 2000 "golden-$codec"
-    done
-}
-
 start
-for codec in none gzip snappy lz4 zstd; do
-    "$binary" topic create -b "$bootstrap" "golden-$codec" -p 1
-done
+topics
 produce 1 1000
-"$binary" group reset -b "$bootstrap" golden-group -t golden-none --to 700
+commit golden-none 700
 "$binary" topic -b "$bootstrap" move golden-lz4 --to 2
 stop TERM
 start
@@ -67,7 +59,7 @@ start
 "$binary" topic -b "$bootstrap" move golden-gzip --to 2
 "$binary" topic -b "$bootstrap" move golden-zstd --to 3
 produce 1001 1500
-"$binary" group reset -b "$bootstrap" golden-group -t golden-zstd --to 1234
+commit golden-zstd 1234
 # All at once, with a log that nobody has uploaded.
 stop KILL
 rm -f "$target.log"

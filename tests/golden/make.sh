@@ -9,14 +9,16 @@ set -euo pipefail
 
 binary=$1
 target=$2
-[[ ! -e "$target" ]] || { echo "$target exists: golden data is never made again" >&2; exit 1; }
-address=127.0.0.1:${GOLDEN_PORT:-29592}
+# shellcheck source=tests/golden/records.sh
+. "$(dirname "$0")/records.sh"
+must_be_new "$target"
+bootstrap=127.0.0.1:${GOLDEN_PORT:-29592}
 admin=127.0.0.1:${GOLDEN_ADMIN_PORT:-29593}
 pid=
 trap '[[ -z "$pid" ]] || kill -9 "$pid" 2>/dev/null || true' EXIT
 
 start() {
-    "$binary" serve --data-dir "$target" --listen "$address" --admin-listen "$admin" \
+    "$binary" serve --data-dir "$target" --listen "$bootstrap" --admin-listen "$admin" \
         --set wal.segment.bytes=1048576 >"$target.log" 2>&1 &
     pid=$!
     for _ in $(seq 100); do
@@ -27,23 +29,14 @@ start() {
     exit 1
 }
 
-produce() { # FIRST LAST
-    for codec in none gzip snappy lz4 zstd; do
-        seq "$1" "$2" | sed "s/^/$codec record /" |
-            "$binary" produce -b "$address" -z "$codec" --batch-bytes 2000 "golden-$codec"
-    done
-}
-
 start
-for codec in none gzip snappy lz4 zstd; do
-    "$binary" topic create -b "$address" "golden-$codec" -p 1 -c max.message.bytes=4000
-done
+topics -c max.message.bytes=4000
 produce 1 1000
-"$binary" group reset -b "$address" golden-group -t golden-none --to 700
+commit golden-none 700
 kill -TERM "$pid" && wait "$pid"
 start
 produce 1001 1500
-"$binary" group reset -b "$address" golden-group -t golden-zstd --to 1234
+commit golden-zstd 1234
 # More than the 50 ms after which an idle log says that nothing acknowledged is missing.
 sleep 1
 kill -9 "$pid" && wait "$pid" || true

@@ -10,10 +10,12 @@
 //! **Invariants:** everything listens on and connects to 127.0.0.1 only, or to a network of our own
 //! that nothing else reaches; a process is stopped by its pid; a run ends, whatever happens: each wait has a bound, and passing it is reported as a problem.
 
+mod bench;
 mod cases;
 mod fleet;
 mod java;
 mod load;
+pub mod moves;
 mod net;
 pub mod recovery;
 mod report;

@@ -1,8 +1,10 @@
 //! How a store misbehaves, drawn from a seed: the same seed and the same requests give the same
 //! faults.
 
+use std::str::FromStr;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use env::SplitMix;
 use parking_lot::Mutex;
 
@@ -35,6 +37,19 @@ impl Latency {
             median: Duration::from_millis(30),
             p99: Duration::from_millis(150),
         }
+    }
+}
+
+impl FromStr for Latency {
+    type Err = anyhow::Error;
+
+    /// Of `MEDIAN/P99` in milliseconds.
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let (median, p99) = text.split_once('/').context("not MEDIAN/P99")?;
+        Ok(Self {
+            median: Duration::from_millis(median.parse()?),
+            p99: Duration::from_millis(p99.parse()?),
+        })
     }
 }
 

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+/// How long an admin page may take.
+const PAGE_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a broker may take to say where it listens.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
@@ -45,6 +47,56 @@ pub fn binary() -> Result<PathBuf> {
     bail!("no `headwater` beside this program: run `cargo build -p broker` or set HEADWATER_BIN")
 }
 
+/// Runs `command` as `headwater serve` over `data_dir`; what it says to standard error is appended to
+/// `log`.
+pub(crate) fn serve(
+    mut command: Command,
+    data_dir: &Path,
+    arguments: &[String],
+    log: &Path,
+    stdout: Stdio,
+) -> Result<Child> {
+    let mut options = std::fs::OpenOptions::new();
+    let log = options.create(true).append(true).open(log)?;
+    command.arg("serve").arg("--data-dir").arg(data_dir);
+    let command = command.args(arguments).stdin(Stdio::null());
+    let child = command.stdout(stdout).stderr(log).spawn();
+    child.context("cannot start headwater")
+}
+
+/// A command without the variables that are ours: to a broker each HEADWATER_ variable is a setting.
+pub(crate) fn without_ours(mut command: Command) -> Command {
+    let ours = std::env::vars_os().map(|(name, _)| name);
+    for name in ours.filter(|name| name.to_string_lossy().starts_with("HEADWATER_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Sends `signal` (a name as `kill` takes it) to one process.
+pub(crate) fn send_signal(pid: u32, signal: &str) -> Result<()> {
+    let status = Command::new("kill")
+        .args(["-s", signal, &pid.to_string()])
+        .status()?;
+    ensure!(status.success(), "kill -s {signal} {pid}: {status}");
+    Ok(())
+}
+
+/// Status and body of an admin page, each step of which may take `patience`.
+pub(crate) fn page(admin: SocketAddr, path: &str, patience: Duration) -> Result<(u16, String)> {
+    let mut stream = TcpStream::connect_timeout(&admin, patience)?;
+    stream.set_read_timeout(Some(patience))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: headwater\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let status = answer.split(' ').nth(1).context("no status")?.parse()?;
+    let (_, body) = answer.split_once("\r\n\r\n").context("no body")?;
+    Ok((status, body.to_owned()))
+}
+
 impl BrokerProcess {
     /// Starts `headwater serve` over `data_dir` on `kafka` and `admin` (port 0 takes a free one),
     /// and returns when it says that it listens.
@@ -73,23 +125,13 @@ impl BrokerProcess {
             );
         }
         let log_path = data_dir.with_extension("log");
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&log_path)?;
         let begun = Instant::now();
-        let mut child = Command::new(binary()?)
-            .arg("serve")
-            .arg("--data-dir")
-            .arg(data_dir)
-            .args(["--listen", kafka, "--admin-listen", admin])
-            .args(more)
-            .envs(environment.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .context("cannot start headwater")?;
+        let mut command = without_ours(Command::new(binary()?));
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
+        let listen = ["--listen", kafka, "--admin-listen", admin];
+        let listen = listen.map(str::to_owned);
+        let arguments = [&listen, more].concat();
+        let mut child = serve(command, data_dir, &arguments, &log_path, Stdio::piped())?;
         let stdout = child.stdout.take().expect("standard output is piped");
         let (sender, lines) = mpsc::channel();
         // Reads to the end, so that the broker never blocks on a full pipe.
@@ -138,15 +180,7 @@ impl BrokerProcess {
     /// # Errors
     /// When it is gone.
     pub fn signal(&self, signal: &str) -> Result<()> {
-        let status = Command::new("kill")
-            .args(["-s", signal, &self.pid().to_string()])
-            .status()?;
-        ensure!(
-            status.success(),
-            "kill -s {signal} {}: {status}",
-            self.pid()
-        );
-        Ok(())
+        send_signal(self.pid(), signal)
     }
 
     /// Kills it at once, as a power cut of the process would.
@@ -243,21 +277,7 @@ impl BrokerProcess {
     /// # Errors
     /// When the page cannot be had.
     pub fn get_any(&self, path: &str) -> Result<(u16, String)> {
-        let mut stream = TcpStream::connect(self.admin)?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: headwater\r\nConnection: close\r\n\r\n"
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let status = answer.split(' ').nth(1).context("no status")?.parse()?;
-        let body = answer
-            .split_once("\r\n\r\n")
-            .context("no body")?
-            .1
-            .to_owned();
-        Ok((status, body))
+        page(self.admin, path, PAGE_PATIENCE)
     }
 
     /// Sum of a metric over its labels, 0 when it is not there.

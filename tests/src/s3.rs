@@ -1,4 +1,5 @@
-//! A small S3 server on loopback: one mutex over a map, and faults on demand.
+//! A small S3 server on loopback: one mutex over a map, and faults on demand. Large objects lie in
+//! files where a directory is given.
 //!
 //! ```text
 //!   hyper ─▶ faults (503, latency, lost answers, late puts, short or flipped bodies)

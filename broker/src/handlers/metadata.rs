@@ -5,6 +5,7 @@
 //!   which topics may be asked for from 12 on (KIP-516). 11+: no cluster operations (KIP-700).
 //! - Only the listener that the request came in by is told. The controller is the one that leads,
 //!   where it is a broker, too; else this broker, which passes on what it is asked.
+//! - A broker that died is named for ten seconds more, leading nothing (`adr/0003`).
 //! - With `replica.selector.class`, a broker of each zone reads beside the leader (KIP-392) and is told
 //!   as an in-sync replica: clients go only to replicas that they know.
 //! - A topic that is made because it was asked for is answered with an error once; the client
@@ -69,7 +70,8 @@ pub(crate) async fn handle(
     };
     let mut response = MetadataResponse::default()
         .with_brokers(
-            endpoints
+            broker
+                .named(&image, context, &endpoints)
                 .values()
                 .map(|endpoint| told(endpoint, version))
                 .collect(),

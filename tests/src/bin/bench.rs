@@ -1,12 +1,13 @@
-//! `bench core`: the figures of one broker; `bench recovery`: what a broker's death costs. Run by
-//! `cargo xtask bench core|recovery`.
+//! `bench core`: the figures of one broker; `bench recovery`: what a broker's death costs; `bench
+//! move`: what moves cost. Run by `cargo xtask bench core|recovery|move`.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use tests::bench::{Report, core};
-use tests::chaos::recovery;
+use tests::chaos::{moves, recovery};
+use tests::faults::Latency;
 
 #[derive(Parser)]
 #[command(about = "Measures Headwater with librdkafka; the broker runs as a process of its own.")]
@@ -48,6 +49,27 @@ enum Command {
         #[arg(long)]
         out: Option<PathBuf>,
     },
+    /// What a planned move of many partitions costs: seconds, write gaps, and bytes to and from the
+    /// store. Holds up to three times what the partitions hold on disk.
+    Move {
+        /// Partitions that move.
+        #[arg(long, default_value_t = 100)]
+        partitions: i32,
+        /// MiB in each of them.
+        #[arg(long, default_value_t = 100)]
+        mib: u64,
+        /// Latency of the store in milliseconds, MEDIAN/P99, lognormal; as a regional bucket's when
+        /// no value is given.
+        #[arg(long, value_name = "MEDIAN/P99", num_args = 0..=1, default_missing_value = "30/150",
+              require_equals = true)]
+        store_latency: Option<Latency>,
+        /// Where a directory of its own is made for objects and logs.
+        #[arg(long, default_value = "/tmp")]
+        dir: PathBuf,
+        /// Append each figure as a JSON line to this file.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
     /// Names of the benchmarks.
     List,
 }
@@ -80,6 +102,22 @@ fn main() -> Result<()> {
             let mut report = Report::new(out.as_deref())?;
             let settings = recovery::RecoverySettings { mib, partitions };
             recovery::run(&settings, &mut report)
+        }
+        Command::Move {
+            partitions,
+            mib,
+            store_latency,
+            dir,
+            out,
+        } => {
+            let mut report = Report::new(out.as_deref())?;
+            let settings = moves::MoveSettings {
+                partitions,
+                mib,
+                latency: store_latency,
+                dir,
+            };
+            moves::run(&settings, &mut report)
         }
         Command::List => {
             println!("{}", core::names());

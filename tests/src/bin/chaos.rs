@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
 use tests::chaos::{Settings, Trouble, enter_network, install_java, run};
 use tests::faults::Latency;
@@ -42,7 +42,7 @@ struct Arguments {
     /// Latency of the store in milliseconds, MEDIAN/P99, lognormal; as a regional bucket's when no
     /// value is given.
     #[arg(long, value_name = "MEDIAN/P99", num_args = 0..=1, default_missing_value = "30/150",
-          require_equals = true, value_parser = latency)]
+          require_equals = true)]
     store_latency: Option<Latency>,
     /// No Java client.
     #[arg(long)]
@@ -109,13 +109,4 @@ fn main() -> Result<()> {
 
 fn no_java(error: &anyhow::Error) {
     println!("SKIPPED the Java client: {error:#}");
-}
-
-fn latency(text: &str) -> Result<Latency> {
-    let (median, p99) = text.split_once('/').context("not MEDIAN/P99")?;
-    let millis = |text: &str| Ok::<_, anyhow::Error>(Duration::from_millis(text.parse()?));
-    Ok(Latency {
-        median: millis(median)?,
-        p99: millis(p99)?,
-    })
 }

@@ -1,8 +1,7 @@
 //! The processes of one cluster: each with ports of its own that it keeps over restarts.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,7 +9,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::net::Net;
-use crate::process::binary;
+use crate::process::{self, binary};
+
+/// How long an admin page may take.
+const PAGE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Number of a node, from 1.
 pub(super) type Node = i32;
@@ -125,34 +127,22 @@ impl Fleet {
     /// Starts the process of `node`, and waits for nothing.
     pub(super) fn start(&mut self, node: Node) -> Result<()> {
         ensure!(!self.running.contains_key(&node), "node {node} runs");
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.log(node))?;
         let program = self.own.get(&node).and_then(|own| own.program.clone());
         let program = program.map_or_else(binary, Ok)?;
-        let mut command = match &self.plan.net {
+        let command = match &self.plan.net {
             Some(net) => net.command(node, &program),
             None => Command::new(&program),
         };
-        // To a node each HEADWATER_ variable is a setting; ours are none.
-        let ours = std::env::vars_os().map(|(name, _)| name);
-        for name in ours.filter(|name| name.to_string_lossy().starts_with("HEADWATER_")) {
-            command.env_remove(name);
-        }
-        command
-            .arg("serve")
-            .arg("--data-dir")
-            .arg(self.dir.join(format!("node-{node}")));
-        for (name, value) in self.settings(node) {
-            command.arg("--set").arg(format!("{name}={value}"));
-        }
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .context("cannot start headwater")?;
+        let settings = self.settings(node).into_iter();
+        let set =
+            settings.flat_map(|(name, value)| ["--set".to_owned(), format!("{name}={value}")]);
+        let child = process::serve(
+            process::without_ours(command),
+            &self.dir.join(format!("node-{node}")),
+            &set.collect::<Vec<_>>(),
+            &self.log(node),
+            Stdio::null(),
+        )?;
         self.running.insert(node, child);
         Ok(())
     }
@@ -235,14 +225,7 @@ impl Fleet {
     /// Sends a signal by its name.
     pub(super) fn signal(&self, node: Node, signal: &str) -> Result<()> {
         let child = self.running.get(&node).context("it does not run")?;
-        let status = Command::new("kill")
-            .args(["-s", signal, &child.id().to_string()])
-            .status()?;
-        ensure!(
-            status.success(),
-            "kill -s {signal} of node {node}: {status}"
-        );
-        Ok(())
+        process::send_signal(child.id(), signal).with_context(|| format!("node {node}"))
     }
 
     /// Asks it to stop (SIGTERM), and waits until it has.
@@ -331,17 +314,7 @@ impl Fleet {
 
 /// Status and body of an admin page.
 fn get(admin: SocketAddr, path: &str) -> Result<(u16, String)> {
-    let mut stream = TcpStream::connect_timeout(&admin, Duration::from_secs(2))?;
-    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: headwater\r\nConnection: close\r\n\r\n"
-    )?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let status = answer.split(' ').nth(1).context("no status")?.parse()?;
-    let (_, body) = answer.split_once("\r\n\r\n").context("no body")?;
-    Ok((status, body.to_owned()))
+    process::page(admin, path, PAGE_PATIENCE)
 }
 
 /// Free ports of loopback: all at once, so that none is given twice.

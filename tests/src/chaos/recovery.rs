@@ -5,29 +5,24 @@
 //!   three nodes ─▶ fill one's log ─▶ kill -9 ─▶ a write to each of its partitions ─▶ figures
 //! ```
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use futures::future::join_all;
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::util::Timeout;
 use serde_json::{Value, json};
-use tokio::runtime::Runtime;
 
-use super::fleet::{Fleet, Node, Plan};
+use super::bench::{Bench, NODES, PATIENCE, since};
+use super::fleet::Node;
+use super::report::millis;
 use crate::bench::Report;
-use crate::s3::{S3Server, S3Settings};
+use crate::s3::S3Settings;
 
-const NODES: i32 = 3;
 const TOPIC: &str = "tail";
-const RECORD_BYTES: usize = 64 << 10;
 /// Records on the way while a log is filled.
 const IN_FLIGHT: usize = 64;
-/// Longest that any wait may take.
-const PATIENCE: Duration = Duration::from_secs(300);
 /// What `/metrics` calls bytes that are durable in the log and not yet in objects.
 const UNUPLOADED: &str = "headwater_storage_unuploaded_bytes";
 const RECOVERED: &str = "headwater_broker_takeover_recovered_total";
@@ -42,14 +37,6 @@ pub struct RecoverySettings {
     pub mib: Vec<u64>,
     /// Partitions of the topic; a third of them is the dead broker's.
     pub partitions: Vec<i32>,
-}
-
-/// A cluster over a store that counts.
-struct Bench {
-    runtime: Runtime,
-    server: S3Server,
-    fleet: Fleet,
-    _dir: tempfile::TempDir,
 }
 
 /// Measures each combination.
@@ -68,8 +55,9 @@ pub fn run(settings: &RecoverySettings, report: &mut Report) -> Result<()> {
 }
 
 fn one(mib: u64, partitions: i32) -> Result<Value> {
-    let mut bench = Bench::start(mib)?;
-    bench.create(partitions)?;
+    let dir = tempfile::tempdir()?;
+    let mut bench = start(dir.path(), mib)?;
+    bench.create(TOPIC, partitions)?;
     let leads = bench
         .fleet
         .controller()
@@ -77,10 +65,10 @@ fn one(mib: u64, partitions: i32) -> Result<Value> {
     let dead = (1..=NODES)
         .find(|node| *node != leads)
         .context("no node is left")?;
-    let led = bench.led(dead)?;
+    let led = bench.led(TOPIC, dead)?;
     ensure!(!led.is_empty(), "node {dead} leads nothing");
     let producer = bench.producer()?;
-    bench.fill(&producer, &led, mib)?;
+    bench.fill(&producer, TOPIC, &led, mib, IN_FLIGHT)?;
     let left = bench.fleet.metric(dead, UNUPLOADED)?;
 
     let quiet = bench.requests_within(Duration::from_secs(5));
@@ -112,125 +100,22 @@ fn one(mib: u64, partitions: i32) -> Result<Value> {
     }))
 }
 
-type Requests = (u64, u64, u64);
-
-fn since(before: Requests, now: Requests) -> Requests {
-    (now.0 - before.0, now.1 - before.1, now.2 - before.2)
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+/// What is to be left in a log is not uploaded before: neither for its size nor its age.
+fn start(dir: &Path, mib: u64) -> Result<Bench> {
+    let tail = mib << 20;
+    let budget = (16 * tail).max(1 << 30);
+    let settings = [
+        ("wal.backend", "object".to_owned()),
+        ("memory.budget.bytes", budget.to_string()),
+        ("upload.bytes", (2 * tail).to_string()),
+        ("upload.age.ms", "3600000".to_owned()),
+    ];
+    Bench::start(dir, S3Settings::default(), &settings)
 }
 
 // === impl Bench ===
 
 impl Bench {
-    fn start(mib: u64) -> Result<Self> {
-        let dir = tempfile::tempdir()?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()?;
-        let server = runtime.block_on(S3Server::start(S3Settings::default()))?;
-        // What is to be left in a log is not uploaded before: neither for its size nor its age.
-        let tail = mib << 20;
-        let budget = (16 * tail).max(1 << 30);
-        let settings = [
-            ("wal.backend", "object".to_owned()),
-            ("memory.budget.bytes", budget.to_string()),
-            ("upload.bytes", (2 * tail).to_string()),
-            ("upload.age.ms", "3600000".to_owned()),
-        ];
-        let plan = Plan {
-            combined: NODES,
-            brokers: 0,
-            store_url: server.url("bench"),
-            settings: settings
-                .map(|(name, value)| (name.to_owned(), value))
-                .into(),
-            net: None,
-        };
-        let mut fleet = Fleet::new(dir.path(), plan)?;
-        for node in fleet.nodes() {
-            fleet.start(node)?;
-        }
-        fleet.wait_until_ready(PATIENCE)?;
-        Ok(Self {
-            runtime,
-            server,
-            fleet,
-            _dir: dir,
-        })
-    }
-
-    fn config(&self) -> ClientConfig {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", self.fleet.bootstrap());
-        config
-    }
-
-    fn create(&self, partitions: i32) -> Result<()> {
-        let admin: AdminClient<_> = self.config().create()?;
-        let topic = NewTopic::new(TOPIC, partitions, TopicReplication::Fixed(1));
-        let options = AdminOptions::new()
-            .request_timeout(Some(PATIENCE))
-            .operation_timeout(Some(PATIENCE));
-        for result in self
-            .runtime
-            .block_on(admin.create_topics([&topic], &options))?
-        {
-            result.map_err(|(name, code)| anyhow::anyhow!("{name}: {code}"))?;
-        }
-        Ok(())
-    }
-
-    /// The partitions that `node` leads.
-    fn led(&self, node: Node) -> Result<Vec<i32>> {
-        let client: BaseConsumer = self.config().create()?;
-        let metadata = client.fetch_metadata(Some(TOPIC), PATIENCE)?;
-        let topics = metadata.topics().iter();
-        let partitions = topics.flat_map(|topic| topic.partitions());
-        let led = partitions.filter(|partition| partition.leader() == node);
-        Ok(led.map(|partition| partition.id()).collect())
-    }
-
-    fn producer(&self) -> Result<FutureProducer> {
-        let mut config = self.config();
-        config
-            .set("linger.ms", "0")
-            .set("message.timeout.ms", "300000")
-            .set("retry.backoff.ms", "20")
-            .set("retry.backoff.max.ms", "100")
-            .set("reconnect.backoff.ms", "10")
-            .set("reconnect.backoff.max.ms", "100")
-            .set("queue.buffering.max.messages", "1000000");
-        Ok(config.create()?)
-    }
-
-    /// Writes `mib` over `partitions`.
-    fn fill(&self, producer: &FutureProducer, partitions: &[i32], mib: u64) -> Result<()> {
-        let body = vec![b'x'; RECORD_BYTES];
-        let records = (mib << 20) / RECORD_BYTES as u64;
-        let of: Vec<i32> = partitions
-            .iter()
-            .copied()
-            .cycle()
-            .take(records as usize)
-            .collect();
-        let send = |partition: &i32| {
-            let record: FutureRecord<'_, (), [u8]> =
-                FutureRecord::to(TOPIC).partition(*partition).payload(&body);
-            producer.send(record, Timeout::After(PATIENCE))
-        };
-        for some in of.chunks(IN_FLIGHT) {
-            for sent in self.runtime.block_on(join_all(some.iter().map(send))) {
-                sent.map_err(|(error, _)| error)?;
-            }
-        }
-        producer.flush(PATIENCE)?;
-        Ok(())
-    }
-
     /// Writes once to each of `partitions`, and says how long after `killed` each was acknowledged.
     fn writes(
         &self,
@@ -276,11 +161,5 @@ impl Bench {
             std::thread::sleep(Duration::from_millis(10));
         }
         anyhow::bail!("its log is not recovered after {PATIENCE:?}")
-    }
-
-    fn requests_within(&self, length: Duration) -> Requests {
-        let before = self.server.requests();
-        std::thread::sleep(length);
-        since(before, self.server.requests())
     }
 }

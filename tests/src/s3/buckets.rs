@@ -1,6 +1,10 @@
 //! What is stored, and S3's operations on it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -20,34 +24,114 @@ use crate::faults::{Conditions, Faults};
 /// A single object may be this large.
 const MAX_OBJECT_BYTES: usize = 1 << 30;
 const MAX_KEYS: usize = 1000;
+/// Smaller objects stay in memory, directory or not.
+const SMALL: usize = 64 << 10;
 
 /// All buckets.
 pub(super) struct Buckets {
     faults: Arc<Faults>,
+    dir: Option<PathBuf>,
+    moved: Arc<Moved>,
     state: Mutex<State>,
+}
+
+/// Bytes of objects that were stored and read.
+#[derive(Default)]
+pub(super) struct Moved {
+    put: AtomicU64,
+    got: AtomicU64,
 }
 
 struct State {
     buckets: BTreeMap<String, BTreeMap<String, Stored>>,
     puts: u64,
+    files: u64,
 }
 
 #[derive(Clone)]
 struct Stored {
-    bytes: Bytes,
+    content: Content,
     e_tag: String,
     modified: SystemTime,
     since: Instant,
 }
 
+/// Where an object's bytes are.
+#[derive(Clone)]
+enum Content {
+    Memory(Bytes),
+    File(Arc<OnDisk>),
+}
+
+/// A file that is gone when nothing refers to it any more.
+struct OnDisk {
+    path: PathBuf,
+    length: usize,
+}
+
+// === impl Moved ===
+
+impl Moved {
+    pub(super) fn so_far(&self) -> (u64, u64) {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (of(&self.put), of(&self.got))
+    }
+}
+
+// === impl Content ===
+
+impl Content {
+    fn length(&self) -> usize {
+        match self {
+            Self::Memory(bytes) => bytes.len(),
+            Self::File(file) => file.length,
+        }
+    }
+
+    /// These bytes of it; the caller has checked that it has them.
+    async fn read(&self, range: std::ops::Range<usize>) -> io::Result<Bytes> {
+        match self {
+            Self::Memory(bytes) => Ok(bytes.slice(range)),
+            Self::File(file) => {
+                let file = Arc::clone(file);
+                let read = tokio::task::spawn_blocking(move || {
+                    let mut bytes = vec![0; range.len()];
+                    let open = std::fs::File::open(&file.path)?;
+                    open.read_exact_at(&mut bytes, range.start as u64)?;
+                    Ok(bytes.into())
+                });
+                read.await.map_err(io::Error::other)?
+            }
+        }
+    }
+}
+
+impl Drop for OnDisk {
+    fn drop(&mut self) {
+        // The directory is thrown away in the end.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
 // === impl Buckets ===
 
 impl Buckets {
-    pub(super) fn new(bucket: &str, faults: Arc<Faults>) -> Self {
+    pub(super) fn new(
+        bucket: &str,
+        faults: Arc<Faults>,
+        dir: Option<PathBuf>,
+        moved: Arc<Moved>,
+    ) -> Self {
         let buckets = BTreeMap::from([(bucket.to_owned(), BTreeMap::new())]);
         Self {
             faults,
-            state: Mutex::new(State { buckets, puts: 0 }),
+            dir,
+            moved,
+            state: Mutex::new(State {
+                buckets,
+                puts: 0,
+                files: 0,
+            }),
         }
     }
 
@@ -61,6 +145,29 @@ impl Buckets {
             .get(key)
             .ok_or_else(|| s3_error!(NoSuchKey, "no such key"))?;
         Ok(stored.clone())
+    }
+
+    /// Where `bytes` are to lie.
+    async fn content(&self, bytes: Bytes) -> S3Result<Content> {
+        let Some(dir) = self.dir.as_ref().filter(|_| bytes.len() >= SMALL) else {
+            return Ok(Content::Memory(bytes));
+        };
+        let number = {
+            let mut state = self.state.lock();
+            state.files += 1;
+            state.files
+        };
+        let file = OnDisk {
+            path: dir.join(number.to_string()),
+            length: bytes.len(),
+        };
+        let written = tokio::task::spawn_blocking(move || {
+            std::fs::write(&file.path, &bytes)?;
+            Ok::<_, io::Error>(file)
+        });
+        let file = written.await.map_err(io::Error::other).flatten();
+        let file = file.map_err(|error| s3_error!(error, InternalError))?;
+        Ok(Content::File(Arc::new(file)))
     }
 
     /// Stores `bytes`; with `create_only`, not over anything.
@@ -85,6 +192,8 @@ impl Buckets {
                 false
             }
         };
+        let length = bytes.len() as u64;
+        let content = self.content(bytes).await?;
         let mut state = self.state.lock();
         state.puts += 1;
         let e_tag = format!("{:032x}", state.puts);
@@ -95,8 +204,9 @@ impl Buckets {
         if create_only && objects.contains_key(key) {
             return Err(refused());
         }
+        self.moved.put.fetch_add(length, Ordering::Relaxed);
         let stored = Stored {
-            bytes,
+            content,
             e_tag: e_tag.clone(),
             modified: SystemTime::now(),
             since: Instant::now(),
@@ -177,7 +287,7 @@ impl Stored {
     }
 
     fn length(&self) -> i64 {
-        i64::try_from(self.bytes.len()).expect("objects are bounded")
+        i64::try_from(self.content.length()).expect("objects are bounded")
     }
 
     fn listed(&self, key: &str) -> Object {
@@ -259,18 +369,19 @@ impl S3 for Buckets {
     ) -> S3Result<S3Response<GetObjectOutput>> {
         let input = req.input;
         let stored = self.get(&input.bucket, &input.key)?;
-        let length = stored.bytes.len() as u64;
-        let (body, content_range) = match input.range {
-            None => (stored.bytes.clone(), None),
+        let length = stored.content.length();
+        let (range, content_range) = match input.range {
+            None => (0..length, None),
             Some(range) => {
-                let range = range.check(length)?;
+                let range = range.check(length as u64)?;
                 let shown = format!("bytes {}-{}/{length}", range.start, range.end - 1);
-                (
-                    stored.bytes.slice(range.start as usize..range.end as usize),
-                    Some(shown),
-                )
+                (range.start as usize..range.end as usize, Some(shown))
             }
         };
+        let read = stored.content.read(range).await;
+        let body = read.map_err(|error| s3_error!(error, InternalError))?;
+        let got = body.len() as u64;
+        self.moved.got.fetch_add(got, Ordering::Relaxed);
         let content_length = i64::try_from(body.len()).ok();
         Ok(S3Response::new(GetObjectOutput {
             body: Some(StreamingBlob::from(s3s::Body::from(body))),

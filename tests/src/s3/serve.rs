@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
 
-use super::buckets::Buckets;
+use super::buckets::{Buckets, Moved};
 use super::{ACCESS_KEY, BUCKET, SECRET_KEY};
 use crate::faults::{Asked, Fate, Fault, FaultSettings, Faults, damage};
 
@@ -27,7 +28,7 @@ use crate::faults::{Asked, Fate, Fault, FaultSettings, Faults, damage};
 const MAX_HELD_BYTES: usize = 1 << 30;
 
 /// How to run a server.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct S3Settings {
     /// Where to listen; loopback only, unless `isolated`.
     pub listen: SocketAddr,
@@ -37,6 +38,8 @@ pub struct S3Settings {
     pub seed: u64,
     /// Which faults at first.
     pub faults: FaultSettings,
+    /// Where large objects lie, if not in memory: an empty directory of our own.
+    pub dir: Option<PathBuf>,
 }
 
 impl Default for S3Settings {
@@ -47,6 +50,7 @@ impl Default for S3Settings {
             isolated: false,
             seed: 1,
             faults: FaultSettings::default(),
+            dir: None,
         }
     }
 }
@@ -69,6 +73,7 @@ struct Shared {
     puts: AtomicU64,
     gets: AtomicU64,
     others: AtomicU64,
+    bytes: Arc<Moved>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -117,7 +122,14 @@ impl S3Server {
         let listener = TcpListener::bind(settings.listen).await?;
         let address = listener.local_addr()?;
         let faults = Arc::new(Faults::new(settings.seed, settings.faults));
-        let mut builder = S3ServiceBuilder::new(Buckets::new(BUCKET, Arc::clone(&faults)));
+        let bytes = Arc::new(Moved::default());
+        let buckets = Buckets::new(
+            BUCKET,
+            Arc::clone(&faults),
+            settings.dir,
+            Arc::clone(&bytes),
+        );
+        let mut builder = S3ServiceBuilder::new(buckets);
         let secret = Arc::new(Mutex::new(SECRET_KEY.to_owned()));
         builder.set_auth(OneKey(Arc::clone(&secret)));
         let shared = Arc::new(Shared {
@@ -128,6 +140,7 @@ impl S3Server {
             puts: AtomicU64::new(0),
             gets: AtomicU64::new(0),
             others: AtomicU64::new(0),
+            bytes,
         });
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(accept(listener, Arc::clone(&shared), stopped));
@@ -176,6 +189,11 @@ impl S3Server {
             count(&self.shared.gets),
             count(&self.shared.others),
         )
+    }
+
+    /// Bytes of objects so far: stored, and read.
+    pub fn bytes(&self) -> (u64, u64) {
+        self.shared.bytes.so_far()
     }
 
     /// Closes the socket and every connection. What it stored is gone.

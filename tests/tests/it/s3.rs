@@ -52,6 +52,40 @@ async fn names(store: &Arc<dyn ObjectStore>) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_objects_lie_in_files_and_bytes_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = || std::fs::read_dir(dir.path()).unwrap().count();
+    let server = S3Server::start(S3Settings {
+        dir: Some(dir.path().to_owned()),
+        ..S3Settings::default()
+    })
+    .await
+    .unwrap();
+    let store = connect(&server.url("files")).await.store;
+    let before = server.bytes();
+    let large: Bytes = (0..100_000_u32).map(|n| n as u8).collect();
+    let (small, path, beside) = (large.slice(..10), Path::from("large"), Path::from("small"));
+    for (path, bytes) in [(&path, &large), (&beside, &small)] {
+        store.put(path, bytes.clone().into()).await.unwrap();
+    }
+    assert_eq!(files(), 1);
+    assert_eq!(store.get_range(&beside, 2..4).await.unwrap(), small[2..4]);
+    let range = store.get_range(&path, 70_000..90_000).await.unwrap();
+    assert_eq!(range, large[70_000..90_000]);
+    let whole = store.get(&path).await.unwrap().bytes().await.unwrap();
+    assert_eq!(whole, large);
+    assert_eq!(server.bytes(), (before.0 + 100_010, before.1 + 120_002));
+    // Another in its place, and then none.
+    store.put(&path, large.slice(1..).into()).await.unwrap();
+    assert_eq!(files(), 1);
+    let whole = store.get(&path).await.unwrap().bytes().await.unwrap();
+    assert_eq!(whole, large[1..]);
+    store.delete(&path).await.unwrap();
+    assert_eq!(files(), 0);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn eight_racing_creators_have_one_winner_a_hundred_times() {
     let server = server(FaultSettings::default()).await;
     let store = connect(&server.url("race")).await.store;
