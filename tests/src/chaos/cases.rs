@@ -16,6 +16,8 @@ use crate::faults::FaultSettings;
 const CUT_FOR: Duration = Duration::from_secs(12);
 /// Longer than a broker waits for a store that others reach, and what follows it.
 const STORE_CUT_FOR: Duration = Duration::from_secs(40);
+/// Between a cut and the death of another.
+const KILLED_AFTER: Duration = Duration::from_secs(1);
 /// Between the loss of the quorum and the start of one of its voters.
 const WITHOUT_QUORUM: Duration = Duration::from_secs(3);
 
@@ -31,6 +33,16 @@ impl Run {
             Trouble::KillController | Trouble::CutController => {
                 let leader = controller.context("no node says who leads the controllers")?;
                 return Ok(vec![leader]);
+            }
+            Trouble::CutAndKill => {
+                let leader = controller.context("no node says who leads the controllers")?;
+                nodes.retain(|node| !self.fleet.votes(*node));
+                self.random_order(&mut nodes);
+                let leaders = self.load.leaders()?;
+                let leads = |node: &Node| leaders.values().any(|leader| leader == node);
+                let killed = nodes.into_iter().find(leads);
+                let killed = killed.context("no broker without a vote leads anything")?;
+                return Ok(vec![leader, killed]);
             }
             Trouble::KillQuorum => {
                 nodes.retain(|node| self.fleet.votes(*node));
@@ -104,7 +116,8 @@ impl Run {
             Trouble::CutOneWay
             | Trouble::CutBroker
             | Trouble::CutController
-            | Trouble::CutStore => self.cut(trouble, nodes[0]),
+            | Trouble::CutAndKill
+            | Trouble::CutStore => self.cut(trouble, nodes),
             Trouble::Upgrade => bail!("not a trouble of a run"),
         }
     }
@@ -187,7 +200,8 @@ impl Run {
         Ok(())
     }
 
-    fn cut(&mut self, trouble: Trouble, node: Node) -> Result<()> {
+    fn cut(&mut self, trouble: Trouble, nodes: &[Node]) -> Result<()> {
+        let (node, killed) = (nodes[0], &nodes[1..]);
         let net = self.fleet.net().context("no network of our own")?.clone();
         let nodes = self.fleet.nodes().into_iter();
         let voters = nodes.filter(|other| self.fleet.votes(*other) && *other != node);
@@ -195,12 +209,16 @@ impl Run {
             Trouble::CutStore => vec![(node, STORE)],
             _ => voters.map(|voter| (node, voter)).collect(),
         };
-        if matches!(trouble, Trouble::CutBroker | Trouble::CutController) {
+        if !matches!(trouble, Trouble::CutOneWay | Trouble::CutStore) {
             let back: Vec<_> = lost.iter().map(|(from, to)| (*to, *from)).collect();
             lost.extend(back);
         }
         for (from, to) in &lost {
             net.cut(*from, *to)?;
+        }
+        if !killed.is_empty() {
+            std::thread::sleep(KILLED_AFTER);
+            self.kill(killed)?;
         }
         std::thread::sleep(match trouble {
             Trouble::CutStore => STORE_CUT_FOR,

@@ -261,6 +261,10 @@ impl Run {
             Trouble::KillQuorum | Trouble::CutController => {
                 (voters < 3).then(|| few_voters(voters))
             }
+            Trouble::CutAndKill if self.settings.brokers < 1 => {
+                Some("every broker has a vote".to_owned())
+            }
+            Trouble::CutAndKill => (voters < 3).then(|| few_voters(voters)),
             _ => few(2),
         }
     }

@@ -41,6 +41,9 @@ pub enum Trouble {
     CutBroker,
     /// The voter that leads and the other voters cannot reach each other for 12 to 16 s.
     CutController,
+    /// The same, and kill -9 of a broker without a vote a second later: its log is recovered while
+    /// the controllers are cut apart.
+    CutAndKill,
     /// One broker cannot reach the store for 40 s; everything else it can.
     CutStore,
     /// Not one of a run: what the build before left is rolled to this one and back. Only by itself.
@@ -74,7 +77,11 @@ impl Trouble {
             | Self::Move
             | Self::StoreAway
             | Self::StoreFlaky => Needs::Nothing,
-            Self::CutOneWay | Self::CutBroker | Self::CutController | Self::CutStore => Needs::Net,
+            Self::CutOneWay
+            | Self::CutBroker
+            | Self::CutController
+            | Self::CutAndKill
+            | Self::CutStore => Needs::Net,
             Self::Upgrade => Needs::Alone,
         }
     }

@@ -219,8 +219,16 @@ impl Upgrade {
 
     fn finalize(&mut self) -> Result<()> {
         let bootstrap = self.fleet.bootstrap();
-        self.fleet
-            .command(&["cluster", "--bootstrap", &bootstrap, "finalize"])?;
+        let finalize = ["cluster", "--bootstrap", &bootstrap, "finalize"];
+        let begun = Instant::now();
+        // A controller that has just come to lead has not heard every broker yet, and says so.
+        while let Err(error) = self.fleet.command(&finalize) {
+            if begun.elapsed() > READY_WITHIN || !error.to_string().contains("not ready") {
+                return Err(error);
+            }
+            println!("{error:#}");
+            std::thread::sleep(Duration::from_millis(500));
+        }
         println!("finalized");
         Ok(())
     }
