@@ -59,11 +59,11 @@ pub(crate) const RETRY_MOST: Duration = Duration::from_secs(5);
 /// How long a request waits for partitions that have just been given to this broker.
 pub(crate) const OPENING_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long Metadata names a broker after its death.
-pub(crate) const NAMED_AFTER_DEATH: Duration = Duration::from_secs(10);
-
 /// Pause between two looks of such a request while partitions open one after the other.
 pub(crate) const OPENING_LOOKS: Duration = Duration::from_millis(20);
+
+/// How long Metadata names a broker after its death.
+pub(crate) const NAMED_AFTER_DEATH: Duration = Duration::from_secs(10);
 
 /// Dead logs that one broker recovers at once: as many as there are turns, so that none waits
 /// unclaimed at an heir that is busy with others for longer than it must.
