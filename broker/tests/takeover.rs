@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "takeover/abandon.rs"]
+mod abandon;
 #[path = "takeover/gap.rs"]
 mod gap;
 #[path = "takeover/heirs.rs"]
