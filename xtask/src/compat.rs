@@ -57,6 +57,7 @@ enum Client {
     KafkaTools,
     Restart,
     Biglog,
+    Zones,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -89,6 +90,7 @@ impl Client {
             Self::KafkaTools => "kafka-tools",
             Self::Restart => "restart",
             Self::Biglog => "biglog",
+            Self::Zones => "zones",
         }
     }
 
@@ -247,6 +249,8 @@ fn plan(args: &Args) -> Vec<(Store, Client)> {
         .into_iter()
         .filter(|(store, _)| args.store.is_empty() || args.store.contains(store))
         .flat_map(|(store, clients)| clients.iter().map(move |client| (store, *client)))
+        // It starts brokers of ours, over a folder.
+        .filter(|(store, client)| *client != Client::Zones || *store == Store::File)
         .filter(|(_, client)| args.only.is_empty() || args.only.contains(client))
         .collect()
 }

@@ -378,7 +378,7 @@ impl Catalog for Asked {
 
 async fn read_first(reader: &Storage, partition: i32) -> Result<Followed, Error> {
     let isolation = Isolation::ReadUncommitted;
-    let read = follow(&reader, tp(partition), 0, 1 << 20, true, isolation);
+    let read = follow(reader, tp(partition), 0, 1 << 20, true, isolation);
     read.await
 }
 
