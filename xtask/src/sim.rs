@@ -63,6 +63,8 @@ enum World {
     Single,
     /// Three controllers and several brokers.
     Cluster,
+    /// The same, begun with an older build that is replaced on a bad day. Not among `all`.
+    Upgrade,
     /// Both.
     All,
 }
@@ -72,6 +74,7 @@ impl World {
         match self {
             Self::Single => "single",
             Self::Cluster => "cluster",
+            Self::Upgrade => "upgrade",
             Self::All => "all",
         }
     }
