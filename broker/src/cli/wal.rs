@@ -6,7 +6,7 @@ mod online;
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
 use env::Env;
 use serde_json::json;
@@ -96,9 +96,13 @@ pub(crate) async fn run(env: &Env, args: WalArgs) -> Result<()> {
     if let (Some(prefix), Some(wal)) = (prefix, wal) {
         let store = offline.open(env, true).await?.store;
         let mut log = ObjectInspection::open(env, store, &prefix, WalId(wal)).await?;
+        let mut groups = 0_u64;
         while let Some(group) = log.next_group().await? {
             rows.push(row(WalId(wal), &group));
+            groups += 1;
         }
+        // A prefix with a mistake in it reads like a log without groups.
+        ensure!(groups > 0, "no group of log {wal} is below {prefix}");
         rows.print(args.output)?;
         return Ok(());
     }
@@ -119,6 +123,9 @@ pub(crate) async fn run(env: &Env, args: WalArgs) -> Result<()> {
             log.report().end,
             log.report().ending
         ));
+    }
+    if let Some(wanted) = wal.filter(|_| endings.is_empty()) {
+        bail!("log {wanted} is not in {}", dir.display());
     }
     rows.print(args.output)?;
     for ending in endings {

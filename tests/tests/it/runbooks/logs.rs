@@ -196,8 +196,14 @@ fn wal_quarantined() {
     let inspect = scene.book.command("wal inspect --prefix");
     let prefix = path.parent().unwrap().parent().unwrap();
     let prefix = prefix.strip_prefix(scene.pods.objects()).unwrap();
-    let inspect = inspect.replace("PREFIX", prefix.to_str().unwrap());
     let inspect = inspect.replace("--wal WAL", &format!("--wal {log}"));
+    let told = shell::run(&mut scene.pods, &inspect);
+    assert!(
+        !told.ok && told.text.contains("no group of log"),
+        "{}",
+        told.text
+    );
+    let inspect = inspect.replace("PREFIX", prefix.to_str().unwrap());
     let told = shell::run(&mut scene.pods, &inspect);
     assert!(!told.ok && told.text.contains("corrupt"), "{}", told.text);
     let verify = scene.book.command("object verify");
@@ -241,13 +247,13 @@ fn set_aside(scene: &mut Scene, log: &str) {
     assert!(page.contains(log) && page.contains("quarantined"), "{page}");
 }
 
-/// The line for a log on a disk reads one beside its volume; here there is none on any.
+/// The line for a log on a disk reads one beside its volume; here there is none on any, and it says so.
 fn on_disk(scene: &mut Scene) {
     let line = scene.book.command("wal inspect --data-dir");
     let none = uuid::Uuid::from_u128(1).to_string();
     std::fs::create_dir_all(scene.pods.data(FIRST).join("wal")).unwrap();
     let told = shell::beside(&scene.pods, FIRST, &line.replace("WAL", &none));
-    assert!(told.ok, "{}", told.text);
+    assert!(!told.ok && told.text.contains("is not in"), "{}", told.text);
 }
 
 /// Objects that are gone, then damaged, then as they were: nothing wrong is served meanwhile.
