@@ -127,6 +127,9 @@ pub const MAX_SNAPSHOTS_RECEIVED: usize = 1;
 pub const MAX_CHANNELS: usize = 64;
 /// How long a connection to another node may take to stand.
 pub const RPC_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The part of it after which a voter is looked for where the configuration has it, if that is
+/// elsewhere.
+pub const RPC_CONNECT_FIRST: Duration = Duration::from_millis(800);
 /// Silence after which a connection is asked whether it lives.
 pub const RPC_KEEPALIVE: Duration = Duration::from_secs(2);
 /// How long its answer may take.
@@ -137,8 +140,9 @@ pub const RPC_ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub const TLS_ACCEPT: Duration = Duration::from_secs(5);
 /// Longest TLS handshake of the caller: less than `RPC_CONNECT_TIMEOUT`, so that it is told why.
 pub const TLS_CONNECT: Duration = Duration::from_millis(1500);
-/// TLS handshakes of other nodes at once; beyond them the oldest is given up.
-pub const MAX_TLS_HANDSHAKES: usize = 64;
+/// TLS handshakes of other nodes at once, a few KiB each; beyond them the oldest of the source that
+/// has most is given up.
+pub const MAX_TLS_HANDSHAKES: usize = 1024;
 /// Largest file with certificates or a key, bytes.
 pub const MAX_TLS_FILE_BYTES: usize = 1024 * 1024;
 /// Shortest time between two looks at those files.
@@ -165,10 +169,18 @@ pub const EARLY_RENEWAL: Duration = Duration::from_millis(50);
 pub const TETHER_PAUSE: Duration = Duration::from_secs(1);
 /// Pause between two refusals that together are evidence.
 pub const TETHER_REFUSAL: Duration = Duration::from_millis(75);
+/// A connection that broke sooner than this was refused, most likely: by who takes connections first
+/// and looks at certificates then.
+pub const TETHER_BRIEF: Duration = Duration::from_secs(1);
+/// Longest pause between such connections: they double from the shortest.
+pub const TETHER_BRIEF_PAUSE: Duration = Duration::from_secs(10);
 /// How often a look that tells nothing is taken again after a tether broke.
 pub const UNCLEAR_AGAIN: u32 = 2;
 /// Longest pause between refusals while nobody fences.
 pub const TETHER_REFUSAL_MOST: Duration = Duration::from_millis(300);
+/// How long after the evidence that a leader's process is gone something must have come from it to
+/// prove the contrary: less than two heartbeats.
+pub const PROOF_OF_LIFE: Duration = Duration::from_millis(100);
 /// Time from the evidence that the leader's process is gone to the first pre-vote: others need the
 /// same evidence by then.
 pub const ELECTION_FIRST: Duration = Duration::from_millis(25);
@@ -190,6 +202,10 @@ pub const FIND_GRACE: Duration = Duration::from_millis(100);
 pub const FIND_PAUSE: Duration = Duration::from_millis(200);
 /// How long a leader that failed is asked only when nobody names another.
 pub const LEADER_SHUNNED: Duration = Duration::from_secs(1);
+/// Pause between two tries of a voter to tell where it is now; it doubles.
+pub const ADDRESS_PAUSE: Duration = Duration::from_millis(500);
+/// Longest such pause.
+pub const ADDRESS_PAUSE_MOST: Duration = Duration::from_secs(10);
 /// Pause between two looks whether a voter is one still.
 pub const MEMBERSHIP_LOOK: Duration = Duration::from_secs(3);
 /// How long a voter that was removed goes on: it may be added again.
@@ -218,6 +234,8 @@ pub const WATCH_PAUSE_MOST: Duration = Duration::from_secs(1);
 pub const IMAGE_PIECE_BYTES: usize = 256 * 1024;
 /// Largest change of an image that is taken, bytes.
 pub const MAX_IMAGE_BYTES: usize = 512 * 1024 * 1024;
+/// How old a whole image may be that is sent to another one who begins to follow.
+pub const WHOLE_IMAGE_AGE: Duration = Duration::from_secs(2);
 /// Streams of images that one voter feeds.
 pub const MAX_WATCHERS: usize = 1000;
 /// Pause between two looks at the other voters while there is no cluster yet.

@@ -21,10 +21,11 @@ use std::time::Duration;
 
 use env::{BoxStream, Network};
 use tokio::io::AsyncReadExt;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::limits::{
-    TETHER_AGE, TETHER_CONNECT, TETHER_PAUSE, TETHER_REFUSAL, TETHER_REFUSAL_MOST, UNCLEAR_AGAIN,
+    TETHER_AGE, TETHER_BRIEF, TETHER_BRIEF_PAUSE, TETHER_CONNECT, TETHER_PAUSE, TETHER_REFUSAL,
+    TETHER_REFUSAL_MOST, UNCLEAR_AGAIN,
 };
 use crate::rpc::tls::Tls;
 
@@ -61,29 +62,40 @@ impl<J: Judge> Tether<J> {
     async fn hold(self) {
         loop {
             let mut next = self.reach().await;
+            let mut pause = TETHER_REFUSAL;
             while let Reached::Stands(stream) = next {
-                next = self.watch(stream).await;
+                let stood = Instant::now();
+                next = match self.watch(stream).await {
+                    Some(anew) => Reached::Stands(anew),
+                    None => {
+                        pause = match stood.elapsed() < TETHER_BRIEF {
+                            true => (pause * 2).min(TETHER_BRIEF_PAUSE),
+                            false => TETHER_REFUSAL,
+                        };
+                        self.look(pause).await
+                    }
+                };
             }
             sleep(TETHER_PAUSE).await;
         }
     }
 
     /// Until it breaks, or stands anew: a network may forget an idle connection and tell nobody.
-    async fn watch(&self, mut stream: BoxStream) -> Reached {
+    async fn watch(&self, mut stream: BoxStream) -> Option<BoxStream> {
         while timeout(TETHER_AGE, broken(&mut stream)).await.is_err() {
             match self.reach().await {
                 // The old one is let go only now.
-                Reached::Stands(stream) => return Reached::Stands(stream),
+                Reached::Stands(stream) => return Some(stream),
                 Reached::Refused => break,
                 Reached::Unclear => {}
             }
         }
-        self.look().await
+        None
     }
 
     /// A tether broke. For as long as the host refuses, there is evidence; ends with a new tether,
-    /// or with nothing that says anything.
-    async fn look(&self) -> Reached {
+    /// used no sooner than after a pause `at_least` as long, or with nothing that says anything.
+    async fn look(&self, at_least: Duration) -> Reached {
         let mut pause = TETHER_REFUSAL;
         let mut refused = 0;
         let mut unclear = 0;
@@ -98,8 +110,9 @@ impl<J: Judge> Tether<J> {
                     continue;
                 }
                 Reached::Stands(stream) => {
-                    // One that breaks as soon as it stands shall not keep us busy.
-                    sleep(pause).await;
+                    // One that breaks as soon as it stands shall not keep us busy: a TLS side tells
+                    // that it refuses our certificate only when our handshake is done.
+                    sleep(pause.max(at_least)).await;
                     return Reached::Stands(stream);
                 }
                 Reached::Unclear => return Reached::Unclear,
@@ -150,4 +163,50 @@ impl<J: Judge> Tether<J> {
 async fn broken(stream: &mut BoxStream) {
     let mut bytes = [0; 256];
     while stream.read(&mut bytes).await.is_ok_and(|count| count > 0) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, SocketAddr};
+
+    use env::sim::{NetworkFaults, SimHost, SimNetwork};
+
+    use super::*;
+
+    struct Nobody;
+
+    impl Judge for Nobody {
+        async fn refused(&self) {
+            panic!("the host took every connection");
+        }
+
+        async fn wait(&self, pause: Duration) {
+            sleep(pause).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_connections_and_ends_them_is_asked_ever_less_often() {
+        let network = SimNetwork::new(7, NetworkFaults::QUIET);
+        let ip = |host| IpAddr::from([10, 0, 0, host]);
+        let hosts = [1, 2].map(|n| SimHost::new(u64::from(n), &network, &format!("n{n}"), ip(n)));
+        let [near, far] = hosts.each_ref().map(SimHost::env);
+        let listener = far.net.bind(SocketAddr::new(ip(2), 9093)).await.unwrap();
+        let taking = tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+        let tether = Tether {
+            net: near.net.clone(),
+            host: "10.0.0.2".to_owned(),
+            port: 9093,
+            tls: None,
+            judge: Nobody,
+        };
+        let held = tokio::spawn(tether.hold());
+        sleep(Duration::from_secs(120)).await;
+        assert!(!held.is_finished());
+        let made = network.connections_made();
+        // A few while pauses double, then one in ten seconds.
+        assert!((10..=22).contains(&made), "{made} connections");
+        held.abort();
+        taking.abort();
+    }
 }

@@ -88,7 +88,7 @@ pub(crate) fn page(admin: SocketAddr, path: &str, patience: Duration) -> Result<
     stream.set_read_timeout(Some(patience))?;
     write!(
         stream,
-        "GET {path} HTTP/1.1\r\nHost: headwater\r\nConnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n"
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

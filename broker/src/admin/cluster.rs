@@ -109,8 +109,16 @@ fn partitions(image: &Image) -> Value {
     let total: usize = image.topics.values().map(|t| t.partitions.len()).sum();
     let offline_count = offline(image);
     let mut shown = Vec::new();
+    let (mut pinned, mut pinned_count) = (Vec::new(), 0);
     for topic in image.topics.values() {
         for (partition, index) in topic.partitions.iter().zip(0i32..) {
+            if let Some(node) = partition.preferred {
+                pinned_count += 1;
+                if pinned.len() < SHOWN_PARTITIONS {
+                    let (topic, node) = (&*topic.name, node.0);
+                    pinned.push(json!({ "topic": topic, "partition": index, "node": node }));
+                }
+            }
             if partition.leader.is_none() && shown.len() < SHOWN_PARTITIONS {
                 shown.push(json!({
                     "topic": &*topic.name,
@@ -121,7 +129,14 @@ fn partitions(image: &Image) -> Value {
             }
         }
     }
-    json!({ "total": total, "offline": offline_count, "without_leader": shown })
+    json!({
+        "total": total,
+        "offline": offline_count,
+        "without_leader": shown,
+        // Where an operator placed them: the balancer lets them be there.
+        "pinned_total": pinned_count,
+        "pinned": pinned,
+    })
 }
 
 fn why(image: &Image, partition: &PartitionImage) -> String {

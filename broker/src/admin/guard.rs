@@ -1,10 +1,12 @@
-//! Who may have something done: whoever reaches the admin listener, but no web page in a browser
-//! that does.
+//! Who may look, or have something done: whoever reaches the admin listener, but no web page in a
+//! browser that does.
 //!
 //! A page on any site can have a browser on the operator's machine send requests to loopback or
 //! into the operator's network. Three things give it away: without asking first it can send no JSON;
 //! it cannot keep the browser from naming its `Origin`; and if it had its own name resolved to
-//! this address (DNS rebinding), that name stands as `Host`.
+//! this address (DNS rebinding), that name stands as `Host`. Only with its own name can it read the
+//! answer, so looking asks for that alone; `/metrics` and the two pages of probes are open under
+//! any name, because whoever scrapes a cluster has names of its own for the nodes.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -16,6 +18,12 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::config::Config;
+
+/// Pages that may be looked at under any name.
+const OPEN: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
+/// What a request is refused with.
+type Judged = Result<(), (StatusCode, &'static str)>;
 
 /// Names under which this node may be asked, besides addresses and `localhost`.
 pub(super) struct Names(BTreeSet<String>);
@@ -41,33 +49,45 @@ impl Names {
     }
 }
 
-/// Lets requests that only look pass, and of the others those that no page can have sent.
+/// Lets those pass that no page can have sent, or read the answer to.
 pub(super) async fn guard(
     State(names): State<Arc<Names>>,
     request: Request,
     next: Next,
 ) -> Response {
-    if matches!(*request.method(), Method::GET | Method::HEAD) {
-        return next.run(request).await;
-    }
-    match judge(&names, request.headers()) {
+    let looks = matches!(*request.method(), Method::GET | Method::HEAD);
+    let judged = match (looks, OPEN.contains(&request.uri().path())) {
+        (true, true) => Ok(()),
+        (true, false) => check_host(&names, request.headers()),
+        (false, _) => judge(&names, request.headers()),
+    };
+    match judged {
         Ok(()) => next.run(request).await,
         Err((code, why)) => (code, format!("{why}\n")).into_response(),
     }
 }
 
-fn judge(names: &Names, headers: &HeaderMap) -> Result<(), (StatusCode, &'static str)> {
-    let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or(""));
-    if text(header::ORIGIN).is_some() {
+/// The value of a header; one that is no text is none of ours.
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name).map(|value| value.to_str().unwrap_or(""))
+}
+
+fn check_host(names: &Names, headers: &HeaderMap) -> Judged {
+    if text(headers, header::HOST).is_none_or(|host| names.hold(host)) {
+        return Ok(());
+    }
+    let why = "Host names nobody here: ask by address, as localhost, or by a name that \
+               listeners, advertised.listeners or admin.listen has";
+    Err((StatusCode::FORBIDDEN, why))
+}
+
+fn judge(names: &Names, headers: &HeaderMap) -> Judged {
+    if text(headers, header::ORIGIN).is_some() {
         let why = "a request with an Origin comes from a web page: nothing is done for it";
         return Err((StatusCode::FORBIDDEN, why));
     }
-    if !text(header::HOST).is_none_or(|host| names.hold(host)) {
-        let why = "Host names nobody here: ask by address, as localhost, or by a name that \
-                   listeners, advertised.listeners or admin.listen has";
-        return Err((StatusCode::FORBIDDEN, why));
-    }
-    let kind = text(header::CONTENT_TYPE).unwrap_or("");
+    check_host(names, headers)?;
+    let kind = text(headers, header::CONTENT_TYPE).unwrap_or("");
     let kind = kind.split(';').next().unwrap_or("").trim();
     if !kind.eq_ignore_ascii_case("application/json") {
         let why = "send content-type: application/json";

@@ -83,7 +83,8 @@ enum TopicCommand {
         #[arg(long = "unset", short = 'u')]
         unset: Vec<String>,
     },
-    /// Move partitions to a broker: none of their data is copied.
+    /// Move partitions to a broker: none of their data is copied. They stay there, whatever the
+    /// balancer would do, until `--unpin`.
     Move {
         /// The topic's name.
         name: String,
@@ -91,8 +92,12 @@ enum TopicCommand {
         #[arg(long, short = 'p')]
         partition: Vec<i32>,
         /// The broker's `node.id`.
-        #[arg(long)]
-        to: i32,
+        #[arg(long, required_unless_present = "unpin")]
+        to: Option<i32>,
+        /// Take that word back: moves that have not been made are not made, and the balancer may move
+        /// the partitions again.
+        #[arg(long, conflicts_with = "to")]
+        unpin: bool,
     },
     /// Delete a topic and, after a grace period, its data.
     Delete {
@@ -110,6 +115,8 @@ pub(crate) async fn run(env: &Env, args: TopicArgs) -> Result<()> {
             name,
             partition,
             to,
+            // Without `to`.
+            unpin: _,
         } => topic_move::run(&mut cluster, &remote, &name, &partition, to).await,
         TopicCommand::Create {
             name,

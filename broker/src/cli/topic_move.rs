@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use protocol::Response;
 use protocol::messages::alter_partition_reassignments_request::{
     ReassignablePartition, ReassignableTopic,
 };
 use protocol::messages::{AlterPartitionReassignmentsRequest, BrokerId};
+use protocol::{ErrorCode, Response};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -19,13 +19,13 @@ use crate::client::{Cluster, Error};
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Moves `partitions` (all of them when none is named) of `topic` to the broker `to`, and waits
-/// until they are there.
+/// until they are there; without `to`, they are pinned to none.
 pub(super) async fn run(
     cluster: &mut Cluster,
     remote: &Remote,
     topic: &str,
     partitions: &[i32],
-    to: i32,
+    to: Option<i32>,
 ) -> Result<()> {
     let known = cluster.topic(topic).await?;
     let all = known.partitions.iter().map(|p| p.partition);
@@ -35,10 +35,31 @@ pub(super) async fn run(
     if let Some(unknown) = partitions.iter().find(|p| !moved.contains(p)) {
         bail!("{topic} has no partition {unknown}");
     }
+    let pinned = ask(cluster, remote, topic, &moved, to).await?;
+    match to {
+        Some(to) => until_there(cluster, remote, topic, &moved, to).await,
+        None => {
+            let mut rows = Rows::new(&["partition", "was_pinned"]);
+            for (partition, was) in pinned {
+                rows.push(vec![json!(partition), json!(was)]);
+            }
+            Ok(rows.print(remote.output)?)
+        }
+    }
+}
+
+/// Says where they shall be, or nowhere. Returns whether each was pinned or had to move.
+async fn ask(
+    cluster: &mut Cluster,
+    remote: &Remote,
+    topic: &str,
+    moved: &[i32],
+    to: Option<i32>,
+) -> Result<Vec<(i32, bool)>> {
     let asked = moved.iter().map(|index| {
         ReassignablePartition::default()
             .with_partition_index(*index)
-            .with_replicas(Some(vec![BrokerId(to)]))
+            .with_replicas(to.map(|to| vec![BrokerId(to)]))
     });
     let asked = ReassignableTopic::default()
         .with_name(text(topic).into())
@@ -50,7 +71,13 @@ pub(super) async fn run(
         bail!("not an answer to AlterPartitionReassignments");
     };
     Error::check("moving", answer.error_code, answer.error_message.as_deref())?;
+    let mut pinned = Vec::new();
     for partition in answer.responses.iter().flat_map(|topic| &topic.partitions) {
+        let nothing = partition.error_code == ErrorCode::NoReassignmentInProgress.code();
+        pinned.push((partition.partition_index, !nothing));
+        if nothing && to.is_none() {
+            continue;
+        }
         let what = format!("{topic}-{}", partition.partition_index);
         Error::check(
             &what,
@@ -58,6 +85,16 @@ pub(super) async fn run(
             partition.error_message.as_deref(),
         )?;
     }
+    Ok(pinned)
+}
+
+async fn until_there(
+    cluster: &mut Cluster,
+    remote: &Remote,
+    topic: &str,
+    moved: &[i32],
+    to: i32,
+) -> Result<()> {
     let deadline = Instant::now() + remote.timeout();
     loop {
         let known = cluster.topic(topic).await?;

@@ -3,8 +3,9 @@
 //! Replicas are fiction: durability is the log's and the store's. Of a list of replicas the first is
 //! who shall lead the partition, now and whenever it can (Kafka's preferred leader); the others must
 //! be known, and mean nothing. So the number of replicas may always change (1+: the request's word
-//! about that is repeated). A move to where the partition is is done at once. Null takes a move
-//! back that has not been made, or is NO_REASSIGNMENT_IN_PROGRESS.
+//! about that is repeated). A move to where the partition is is done at once. Null takes the word
+//! back: a move that has not been made, and the preference, so that the balancer may move it again;
+//! where there is neither, it is NO_REASSIGNMENT_IN_PROGRESS.
 
 use std::collections::BTreeSet;
 
@@ -81,15 +82,15 @@ pub(crate) async fn handle(
 fn target(image: &Image, topic: &str, asked: &ReassignablePartition) -> Result<Target, Refused> {
     let topic_partition = find(image, topic, asked.partition_index)?;
     let Some(replicas) = &asked.replicas else {
-        let moving = image.partition(topic_partition).and_then(|p| p.target);
-        if moving.is_none() {
+        let standing = image.partition(topic_partition);
+        if !standing.is_some_and(|p| p.target.is_some() || p.preferred.is_some()) {
             let code = ErrorCode::NoReassignmentInProgress;
             return Err((code, code.message().to_owned()));
         }
         return Ok(Target {
             topic_partition,
             node: None,
-            preferred: false,
+            preferred: true,
         });
     };
     let nodes: Vec<NodeId> = replicas.iter().map(|id| NodeId(id.0)).collect();

@@ -41,9 +41,9 @@ impl Client {
                 (counts, others.collect::<Vec<_>>(), voters.len())
             }
             Way::Remote(remote) => {
-                let members = remote.members();
-                let count = members.len();
-                (0, members, count)
+                let voters = remote.voters();
+                let count = voters.len();
+                (0, voters, count)
             }
         };
         let channels = self.channels();

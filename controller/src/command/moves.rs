@@ -59,7 +59,8 @@ pub struct Target {
     pub topic_partition: TopicPartition,
     /// The node; `None`: it stays where it is.
     pub node: Option<NodeId>,
-    /// True when that node is to be preferred from now on (an operator's word), false for once.
+    /// True when that node, or none, is to be preferred from now on (an operator's word), false for
+    /// once.
     pub preferred: bool,
 }
 

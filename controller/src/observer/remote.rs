@@ -4,7 +4,7 @@
 //! **Invariant:** one search at a time, and not too many a second, however many ask: when nobody
 //! leads, all who wait share what the search came to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +44,8 @@ struct Known {
     members: BTreeMap<u64, Target>,
     /// How long a lease is to those that led, as each said last.
     leases: BTreeMap<u64, Duration>,
+    /// Those of the members that vote.
+    voters: BTreeSet<u64>,
 }
 
 /// The last search, when it found nobody.
@@ -108,19 +110,26 @@ impl Remote {
         *self.told.borrow()
     }
 
-    /// From now on these are the voters.
+    /// From now on these are the voters, and those that are to be.
     pub(super) fn set_members(&self, members: &[wire::Member]) {
         let members = members.iter().take(MAX_CONTROLLERS);
+        let voters = members.clone().filter(|member| !member.learner);
+        let voters = voters.map(|member| member.node).collect();
         let members: BTreeMap<_, _> = members
             .map(|member| (member.node, Target::from_member(member)))
             .collect();
         self.channels.set_members(members.clone());
-        self.known.lock().members = members;
+        let mut known = self.known.lock();
+        known.members = members;
+        known.voters = voters;
     }
 
     /// The voters that are known.
-    pub(crate) fn members(&self) -> Vec<Target> {
-        self.known.lock().members.values().cloned().collect()
+    pub(crate) fn voters(&self) -> Vec<Target> {
+        let known = self.known.lock();
+        let members = known.members.values();
+        let voters = members.filter(|member| known.voters.contains(&member.node));
+        voters.cloned().collect()
     }
 
     /// Where controllers may be: the voters that are known, and those that were configured.

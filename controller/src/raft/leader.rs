@@ -36,6 +36,8 @@ pub(crate) struct Local {
     pub(crate) channels: Channels,
     /// Other nodes can call here.
     pub(crate) listens: bool,
+    /// The promise to a leader that this voter took for dead last.
+    released: Mutex<Option<election::Released>>,
     /// Calls of other nodes that were answered, raft's own not counted.
     calls: AtomicU64,
     /// Times that another voter came to lead, as seen here.
@@ -86,6 +88,7 @@ impl Local {
             voter,
             channels,
             listens: true,
+            released: Mutex::default(),
             calls: AtomicU64::new(0),
             leaders: AtomicU64::new(0),
         }

@@ -7,10 +7,10 @@ use futures::{StreamExt, TryStreamExt};
 use openraft::raft::TransferLeaderRequest;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::Raft;
 use super::convert::{get_append, get_ask_vote, leader_vote, put_appended, put_voted};
 use super::snapshots;
 use super::types::{get_log_id, get_vote, put_vote};
+use super::{Local, Raft};
 use crate::limits::MAX_SNAPSHOT_BYTES;
 use crate::rpc::wire;
 
@@ -39,21 +39,31 @@ pub(crate) fn append(raft: &Raft, asked: Streaming<wire::Append>) -> Response<Ap
 
 /// A candidate asks for a vote.
 pub(crate) async fn vote(
-    raft: &Raft,
+    local: &Local,
     asked: Request<wire::AskVote>,
 ) -> Result<Response<wire::Voted>, Status> {
     let request = get_ask_vote(asked.get_ref())?;
-    let response = raft.vote(request).await.map_err(|e| stopped(&e))?;
+    let response = match local.refusal(&request).await {
+        Some(refusal) => refusal,
+        None => local.raft.vote(request).await.map_err(|e| stopped(&e))?,
+    };
     Ok(Response::new(put_voted(&response)))
 }
 
 /// Somebody asks whether it would get a vote.
 pub(crate) async fn pre_vote(
-    raft: &Raft,
+    local: &Local,
     asked: Request<wire::AskVote>,
 ) -> Result<Response<wire::Voted>, Status> {
     let request = get_ask_vote(asked.get_ref())?;
-    let response = raft.pre_vote(request).await.map_err(|e| stopped(&e))?;
+    let response = match local.refusal(&request).await {
+        Some(refusal) => refusal,
+        None => local
+            .raft
+            .pre_vote(request)
+            .await
+            .map_err(|e| stopped(&e))?,
+    };
     Ok(Response::new(put_voted(&response)))
 }
 

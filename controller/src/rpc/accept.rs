@@ -1,9 +1,11 @@
 //! Connections of other nodes, with their handshakes behind them.
 //!
 //! **Invariant:** a handshake holds up no other one: there is room for so many, and beyond them the
-//! oldest is given up.
+//! oldest of the source that has most is given up. So whoever opens connections and says nothing,
+//! however fast, keeps out itself and nobody else.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use env::{BoxStream, Listener};
 use tokio::task::{AbortHandle, JoinSet};
@@ -18,7 +20,55 @@ pub(super) struct Incoming {
     tls: Option<Tls>,
     pub(super) why: Why,
     shaking: JoinSet<Option<Link>>,
-    oldest_first: VecDeque<AbortHandle>,
+    handshakes: Handshakes,
+}
+
+/// Those under way: of each source the oldest first.
+#[derive(Default)]
+struct Handshakes(BTreeMap<IpAddr, Vec<AbortHandle>>);
+
+// === impl Handshakes ===
+
+impl Handshakes {
+    /// Makes room for another one.
+    fn make_room(&mut self, most: usize) {
+        if self.count() < most {
+            return;
+        }
+        self.0.retain(|_, oldest_first| {
+            oldest_first.retain(|handle| !handle.is_finished());
+            !oldest_first.is_empty()
+        });
+        while self.count() >= most {
+            let largest = self
+                .0
+                .values_mut()
+                .max_by_key(|oldest_first| oldest_first.len());
+            let Some(largest) = largest.filter(|oldest_first| !oldest_first.is_empty()) else {
+                return;
+            };
+            largest.remove(0).abort();
+        }
+    }
+
+    fn add(&mut self, source: IpAddr, handshake: AbortHandle) {
+        self.0.entry(source).or_default().push(handshake);
+    }
+
+    fn count(&self) -> usize {
+        self.0.values().map(Vec::len).sum()
+    }
+}
+
+/// Who may be one and the same: an address, or a network of IPv6, of which a host has all.
+fn source(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(v6) => {
+            let network = u128::from(v6) >> 64 << 64;
+            IpAddr::V6(Ipv6Addr::from(network))
+        }
+        v4 => v4,
+    }
 }
 
 // === impl Incoming ===
@@ -30,7 +80,7 @@ impl Incoming {
             tls,
             why: Why::default(),
             shaking: JoinSet::new(),
-            oldest_first: VecDeque::new(),
+            handshakes: Handshakes::default(),
         }
     }
 
@@ -52,38 +102,82 @@ impl Incoming {
                 },
                 accepted = accept(&*self.listener) => accepted,
             };
+            let name = peer.to_string();
             let Some(tls) = self.tls.clone() else {
-                return Link::new(stream, None, Side::Callee, peer, self.why.clone());
+                return Link::new(stream, None, Side::Callee, name, self.why.clone());
             };
-            self.oldest_first.retain(|handle| !handle.is_finished());
-            while self.oldest_first.len() >= MAX_TLS_HANDSHAKES
-                && let Some(oldest) = self.oldest_first.pop_front()
-            {
-                oldest.abort();
-            }
+            self.handshakes.make_room(MAX_TLS_HANDSHAKES);
             let why = self.why.clone();
             let shaking = async move {
                 match tls.accept(stream).await {
-                    Ok(stream) => Some(Link::new(stream, Some(tls), Side::Callee, peer, why)),
+                    Ok(stream) => Some(Link::new(stream, Some(tls), Side::Callee, name, why)),
                     Err(error) => {
-                        why.set(Side::Callee, &peer, &error.to_string());
+                        why.set(Side::Callee, &name, &error.to_string());
                         None
                     }
                 }
             };
-            self.oldest_first.push_back(self.shaking.spawn(shaking));
+            let handle = self.shaking.spawn(shaking);
+            self.handshakes.add(source(peer.ip()), handle);
         }
     }
 }
 
-async fn accept(listener: &dyn Listener) -> (BoxStream, String) {
+async fn accept(listener: &dyn Listener) -> (BoxStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => return (stream, peer.to_string()),
+            Ok(accepted) => return accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a node's connection");
                 sleep(RPC_ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    #[test]
+    fn addresses_of_one_host_are_one_source() {
+        let of = |ip: &str| source(ip.parse().unwrap());
+        assert_eq!(of("2001:db8::1:2"), of("2001:db8::7"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
+        assert_ne!(of("10.0.0.2"), of("10.0.0.1"));
+    }
+
+    #[tokio::test]
+    async fn room_is_made_by_who_has_most_of_it_and_longest_first() {
+        let mut tasks: JoinSet<()> = JoinSet::new();
+        let mut handshakes = Handshakes::default();
+        let [one, two] = [1, 2].map(|n| IpAddr::from([10, 0, 0, n]));
+        let honest = tasks.spawn(pending());
+        handshakes.add(two, honest.clone());
+        let mut of_one = Vec::new();
+        for _ in 0..20 {
+            handshakes.make_room(8);
+            let handle = tasks.spawn(pending());
+            of_one.push(handle.clone());
+            handshakes.add(one, handle);
+            assert!(handshakes.count() <= 8);
+        }
+        while tasks.len() > 8 {
+            assert!(tasks.join_next().await.unwrap().is_err(), "it was given up");
+        }
+        assert!(!honest.is_finished(), "it has one, the other has many");
+        let given_up = of_one.iter().filter(|handle| handle.is_finished()).count();
+        assert_eq!(given_up, 13);
+        assert!(
+            of_one[..13].iter().all(AbortHandle::is_finished),
+            "the oldest"
+        );
+        // Those that have ended take no room.
+        tasks.shutdown().await;
+        handshakes.make_room(8);
+        assert_eq!(handshakes.count(), 0);
     }
 }

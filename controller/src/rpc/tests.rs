@@ -27,6 +27,7 @@ fn member(node: u64) -> Member {
         node,
         address: format!("n{node}:9093"),
         directory: vec![u8::try_from(node).unwrap(); 16],
+        learner: false,
     }
 }
 
@@ -224,7 +225,16 @@ fn answered() -> String {
         members: vec![member(1), member(2)],
         level: 2,
     };
-    [line("Outcome", &outcome), line("Identity", &identity)].concat()
+    let learner = Member {
+        learner: true,
+        ..member(3)
+    };
+    [
+        line("Outcome", &outcome),
+        line("Identity", &identity),
+        line("Member", &learner),
+    ]
+    .concat()
 }
 
 /// Nodes of different builds work together: a byte that changes here parts them.

@@ -119,6 +119,9 @@ pub(crate) struct Member {
     pub(crate) address: String,
     #[prost(bytes = "vec", tag = "3")]
     pub(crate) directory: Vec<u8>,
+    /// It does not vote. Builds before this one did not say.
+    #[prost(bool, tag = "110")]
+    pub(crate) learner: bool,
 }
 
 /// Something for the leader: exactly one is set.

@@ -14,11 +14,11 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use prost::Message;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tonic::Status;
 
 use crate::image::{Image, delta, wire as image_wire};
-use crate::limits::{IMAGE_PIECE_BYTES, WATCH_HEARTBEAT};
+use crate::limits::{IMAGE_PIECE_BYTES, WATCH_HEARTBEAT, WHOLE_IMAGE_AGE};
 use crate::raft::Local;
 use crate::rpc::wire;
 
@@ -44,9 +44,10 @@ struct Follower {
 struct Whole {
     image: Arc<Image>,
     bytes: Bytes,
+    made: Instant,
 }
 
-/// The one whole image that is being sent, however many begin to follow.
+/// The whole image that is being sent, however many begin to follow within a short time.
 #[derive(Default)]
 pub(super) struct Wholes(Mutex<Weak<Whole>>);
 
@@ -80,16 +81,21 @@ pub(super) fn follow(
 // === impl Wholes ===
 
 impl Wholes {
-    /// `image`, or one before it that somebody is being sent still: what changed since comes next.
+    /// `image`, or one shortly before it that somebody is being sent still: what changed since comes
+    /// next. An older one would make followers begin with what was long ago, each with a longer way
+    /// to the present, for as long as one of them is slow.
     async fn of(&self, image: &Arc<Image>) -> Arc<Whole> {
         let mut sent = self.0.lock().await;
-        if let Some(whole) = sent.upgrade() {
+        if let Some(whole) = sent.upgrade()
+            && whole.made.elapsed() < WHOLE_IMAGE_AGE
+        {
             return whole;
         }
         let change = delta::between(&Image::default(), image);
         let whole = Arc::new(Whole {
             image: image.clone(),
             bytes: change.encode_to_vec().into(),
+            made: Instant::now(),
         });
         *sent = Arc::downgrade(&whole);
         whole
@@ -163,14 +169,27 @@ impl Follower {
 mod tests {
     use super::*;
 
-    #[tokio::test]
+    fn image(applied: u64) -> Arc<Image> {
+        Arc::new(Image {
+            applied,
+            ..Image::default()
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_follower_that_takes_for_ever_makes_nobody_begin_with_an_old_image() {
+        let wholes = Wholes::default();
+        let slow = wholes.of(&image(7)).await;
+        tokio::time::advance(WHOLE_IMAGE_AGE).await;
+        let fresh = wholes.of(&image(9)).await;
+        assert_eq!(fresh.image.applied, 9);
+        let shared = wholes.of(&image(10)).await;
+        assert!(Arc::ptr_eq(&fresh, &shared));
+        assert_eq!(slow.image.applied, 7, "it is sent on to who began with it");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_whole_image_is_encoded_once_while_anybody_is_sent_it() {
-        let image = |applied| {
-            Arc::new(Image {
-                applied,
-                ..Image::default()
-            })
-        };
         let wholes = Wholes::default();
         let standing = image(7);
         let (first, again) = tokio::join!(wholes.of(&standing), wholes.of(&standing));

@@ -124,13 +124,13 @@ impl VoterService {
                     .await
             }
             method::VOTE => {
-                let vote = service_fn(|asked| serve::vote(&raft, asked));
+                let vote = service_fn(|asked| serve::vote(&self.local, asked));
                 grpc::<wire::Voted, wire::AskVote>()
                     .unary(vote, request)
                     .await
             }
             method::PRE_VOTE => {
-                let vote = service_fn(|asked| serve::pre_vote(&raft, asked));
+                let vote = service_fn(|asked| serve::pre_vote(&self.local, asked));
                 grpc::<wire::Voted, wire::AskVote>()
                     .unary(vote, request)
                     .await

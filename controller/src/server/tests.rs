@@ -1,8 +1,10 @@
+mod addresses;
 mod early;
 mod elections;
 mod faults;
 mod observers;
 mod quorum;
+mod restarts;
 mod tethers;
 mod tls;
 

@@ -57,7 +57,7 @@ impl State {
         }
         let partition = self.topics.partition_mut(tp).expect("found above");
         partition.target = target.node.filter(|node| led_by != Some(*node));
-        if target.preferred && target.node.is_some() {
+        if target.preferred {
             partition.preferred = target.node;
         }
         effects.topics.insert(tp.topic);

@@ -13,13 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
 use super::{Judge, Tether};
 use crate::limits::{ELECTION_FIRST, ELECTION_TRIES, ELECTION_TURN, MAX_VOTERS};
-use crate::raft::{Local, node::Status};
+use crate::raft::Local;
 use crate::rpc::Target;
 
 /// The leader that a tether tells of.
@@ -38,11 +37,13 @@ struct Tried {
 
 /// Keeps a tether to whoever leads the controllers, until aborted. While nobody does, the one to
 /// the last leader stays: an election may come to nothing.
-pub(crate) async fn keep(local: Arc<Local>, mut status: watch::Receiver<Status>) {
+pub(crate) async fn keep(local: Arc<Local>) {
+    // Of members, too: a fresh voter learns who leads before it learns where that one is.
+    let mut reigns = local.reigns();
     let mut tasks = JoinSet::new();
     let mut kept: Option<(Target, AbortHandle)> = None;
     loop {
-        let leader = status.borrow_and_update().leader;
+        let leader = reigns.leader();
         if let Some(leader) = leader {
             let wanted = wanted(&local, leader);
             let stands = |(target, task): &(Target, AbortHandle)| {
@@ -65,7 +66,7 @@ pub(crate) async fn keep(local: Arc<Local>, mut status: watch::Receiver<Status>)
                 tracing::error!(%error, "the tether of the controllers' leader has failed");
             }
         }
-        if status.changed().await.is_err() {
+        if !reigns.changed().await {
             return;
         }
     }

@@ -1,11 +1,12 @@
 //! `bench core`: the figures of one broker; `bench recovery`: what a broker's death costs; `bench
-//! move`: what moves cost. Run by `cargo xtask bench core|recovery|move`.
+//! move`: what moves cost; `bench controller`: what the controllers do and weigh. Run by `cargo
+//! xtask bench core|recovery|move|controller`.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use tests::bench::{Report, core};
+use tests::bench::{ControllerBench, Report, controllers, core};
 use tests::chaos::{moves, recovery};
 use tests::faults::Latency;
 
@@ -70,6 +71,28 @@ enum Command {
         #[arg(long)]
         out: Option<PathBuf>,
     },
+    /// Three controllers in one process: commands and commits of objects a second, with real fsync,
+    /// and bytes of memory a partition and an object.
+    Controller {
+        /// Where their directories are made: on the disk that is to be measured.
+        #[arg(long, default_value = ".")]
+        dir: PathBuf,
+        /// Seconds of each rate.
+        #[arg(long, default_value_t = 10)]
+        seconds: u64,
+        /// Partitions that are weighed.
+        #[arg(long, default_value_t = 100_000)]
+        partitions: u32,
+        /// Objects that are weighed, of one slice each.
+        #[arg(long, default_value_t = 100_000)]
+        objects: u64,
+        /// Slices of an object, for the second rate of commits.
+        #[arg(long, default_value_t = 100)]
+        slices: u32,
+        /// Append each figure as a JSON line to this file.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
     /// Names of the benchmarks.
     List,
 }
@@ -118,6 +141,24 @@ fn main() -> Result<()> {
                 dir,
             };
             moves::run(&settings, &mut report)
+        }
+        Command::Controller {
+            dir,
+            seconds,
+            partitions,
+            objects,
+            slices,
+            out,
+        } => {
+            let mut report = Report::new(out.as_deref())?;
+            let settings = ControllerBench {
+                dir,
+                seconds,
+                partitions,
+                objects,
+                slices,
+            };
+            controllers(&settings, &mut report)
         }
         Command::List => {
             println!("{}", core::names());

@@ -9,10 +9,10 @@ use uuid::Uuid;
 
 use super::{Local, NotDone, unavailable};
 use crate::error::Error;
-use crate::limits::{LEARNER_PATIENCE, MAX_VOTERS};
+use crate::limits::{LEARNER_PATIENCE, MAX_VOTERS, REACH_TIMEOUT};
 use crate::raft::Voter;
 use crate::raft::types::Members;
-use crate::rpc::wire;
+use crate::rpc::{Target, method, wire};
 
 fn invalid(reason: String) -> NotDone {
     NotDone::Failed(Error::Settings { reason })
@@ -81,6 +81,16 @@ impl Local {
         self.change_members(nodes).await
     }
 
+    /// Where this voter is, as it is known for certain; none when it is no member.
+    pub(crate) fn own_address(&self) -> Option<String> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let committed = metrics.committed_membership_config.membership();
+        let own = committed.get_node(&self.voter.node)?;
+        let directory = self.voter.directory.as_u128();
+        (own.directory == directory).then(|| own.address.clone())
+    }
+
     /// As they stand here, committed or not.
     pub(crate) fn members(&self) -> Members {
         let metrics = self.raft.metrics();
@@ -137,6 +147,10 @@ impl Local {
             let gone = ChangeMembers::RemoveNodes(BTreeSet::from([node]));
             self.change_members(gone).await?;
         }
+        let elsewhere = old.is_some_and(|old| old.address != voter.address);
+        if votes && elsewhere {
+            self.find_voter(voter.target(node)).await?;
+        }
         if old != Some(&voter) {
             // First as a learner, until it has caught up; only then does it count.
             let nodes = ChangeMembers::SetNodes(BTreeMap::from([(node, voter)]));
@@ -148,6 +162,26 @@ impl Local {
         self.await_learner(node).await?;
         let voters = ChangeMembers::AddVoterIds(BTreeSet::from([node]));
         self.change_members(voters).await
+    }
+
+    /// Returns when the voter answers where it is said to be: a wrong word must not cost one that
+    /// works.
+    async fn find_voter(&self, at: Target) -> Result<(), NotDone> {
+        let question = wire::Nothing {};
+        let asked = self
+            .channels
+            .ask(&at, method::IDENTIFY, question, REACH_TIMEOUT);
+        let (node, address) = (at.node, &at.address);
+        let found: wire::Identity = asked.await.map_err(|status| {
+            let why = status.message();
+            unavailable(&format!("voter {node} is not reached at {address}: {why}"))
+        })?;
+        match at.is(&found) {
+            true => Ok(()),
+            false => Err(invalid(format!(
+                "voter {node} is not who answers at {address}"
+            ))),
+        }
     }
 
     /// Returns once the learner holds the entry that names it. One that cannot be reached, and

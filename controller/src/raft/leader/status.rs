@@ -24,15 +24,20 @@ impl Local {
             node: target.node,
             address: target.address.clone(),
             directory: target.directory.as_bytes().to_vec(),
+            learner: false,
         }
     }
 
     /// The members as they stand here.
     pub(crate) fn member_list(&self) -> Vec<wire::Member> {
         let members = self.members();
+        let voters: BTreeSet<u64> = members.voter_ids().collect();
         let nodes = members.nodes();
         nodes
-            .map(|(id, voter)| Self::member(&voter.target(*id)))
+            .map(|(id, voter)| wire::Member {
+                learner: !voters.contains(id),
+                ..Self::member(&voter.target(*id))
+            })
             .collect()
     }
 
@@ -46,6 +51,16 @@ impl Local {
             Some(Self::member(&voter.target(id)))
         });
         (leader, metrics.current_term)
+    }
+
+    /// How far each member is known here to hold the log.
+    #[cfg(test)]
+    pub(crate) fn replicated(&self) -> std::collections::BTreeMap<u64, Option<u64>> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let replication = metrics.replication.iter().flatten();
+        let index = |held: &Option<super::super::types::LogId>| held.as_ref().map(|id| id.index());
+        replication.map(|(id, held)| (*id, index(held))).collect()
     }
 
     /// How the voters stand, once a quorum has confirmed that this one leads them.

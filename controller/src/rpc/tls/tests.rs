@@ -103,6 +103,7 @@ fn ip(node: u8) -> IpAddr {
 }
 
 struct Pair {
+    network: SimNetwork,
     hosts: [SimHost; 2],
     caller: Env,
     callee: Env,
@@ -126,6 +127,7 @@ impl Pair {
         let why = incoming.why.clone();
         let channels = Channels::new(one.net.clone(), open(&one, caller).await);
         Self {
+            network,
             hosts,
             caller: one,
             callee: two,
@@ -301,6 +303,30 @@ async fn those_that_stall_hold_nobody_up() {
         assert!(ended.is_ok(), "it was let be");
     }
     assert_eq!(pair.call().await.unwrap(), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stranger_that_connects_without_end_keeps_out_nobody_else() {
+    let pair = Pair::new(Some("node"), Some("node")).await;
+    let address = SocketAddr::new(ip(2), PORT);
+    // A node that takes its time.
+    let slow = pair.caller.net.connect(address).await.unwrap();
+    let net = SimHost::new(3, &pair.network, "n3", ip(3)).env().net;
+    let flood = tokio::spawn(async move {
+        let mut held = Vec::new();
+        while held.len() < 3 * MAX_TLS_HANDSHAKES {
+            held.extend(net.connect(address).await);
+        }
+        held
+    });
+    let held = flood.await.unwrap();
+    assert_eq!(pair.call().await.unwrap(), 7, "one that is quick");
+    let tls = pair.channels.tls().unwrap();
+    let mut slow = tls.connect(slow, "10.0.0.2").await.unwrap();
+    // What an HTTP/2 server says to whoever it has let in.
+    let mut first = [0; 1];
+    assert_eq!(slow.read(&mut first).await.unwrap(), 1, "it was given up");
+    drop(held);
 }
 
 #[tokio::test(start_paused = true)]

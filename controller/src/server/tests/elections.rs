@@ -139,3 +139,59 @@ async fn a_removed_voter_says_so_unless_it_is_added_again() {
         }
     }
 }
+
+/// One wrong piece of evidence is forgotten when the leader gives a sign of life.
+#[tokio::test(start_paused = true)]
+async fn who_took_a_living_leader_for_dead_keeps_it_again() {
+    for seed in 82..85 {
+        let mut cluster = Cluster::begun(seed).await;
+        sleep(Duration::from_secs(3)).await;
+        let leader = cluster.leader().await;
+        let others: Vec<_> = NODES.into_iter().filter(|node| *node != leader).collect();
+        let (deceived, blind) = (others[0], others[1]);
+        let terms = |cluster: &Cluster| seen(cluster).into_iter().map(|(term, _)| term);
+        let term = cluster.client(leader).local().term();
+        cluster.network.refuse(ip(deceived), ip(leader));
+        assert!(cluster.network.reset(ip(deceived), ip(leader)) > 0);
+        sleep(Duration::from_secs(2)).await;
+        cluster.network.admit(ip(deceived), ip(leader));
+        sleep(Duration::from_secs(3)).await;
+        // It asks the one that was deceived, and is refused.
+        cluster.network.cut(ip(blind), ip(leader));
+        for _ in 0..20 {
+            sleep(Duration::from_millis(500)).await;
+            assert!(terms(&cluster).all(|now| now == term), "seed {seed}");
+        }
+        cluster.network.heal_all();
+        sleep(Duration::from_secs(5)).await;
+        // A true death counts as soon as any.
+        cluster.kill(leader);
+        let began = Instant::now();
+        let client = cluster.client(deceived);
+        client.submit(level("f", 1)).await.unwrap();
+        let gap = began.elapsed();
+        assert!(gap < Duration::from_secs(1), "seed {seed}: {gap:?}");
+    }
+}
+
+/// Voters that were added learn who leads before they learn where that one is.
+#[tokio::test(start_paused = true)]
+async fn voters_that_were_added_see_the_leaders_process_go() {
+    let mut cluster = Cluster::new(86);
+    let first = cluster.start(1, &[1]).await.unwrap();
+    let client = first.client();
+    cluster.running.insert(1, first);
+    for node in [2, 3] {
+        let starting = tokio::spawn(cluster.start(node, &NODES));
+        client.add_voter(&address(node)).await.unwrap();
+        let started = starting.await.unwrap().unwrap();
+        cluster.running.insert(node, started);
+    }
+    assert_eq!(cluster.leader().await, 1);
+    sleep(Duration::from_secs(3)).await;
+    cluster.kill(1);
+    let began = Instant::now();
+    cluster.client(2).submit(level("f", 1)).await.unwrap();
+    let gap = began.elapsed();
+    assert!(gap < Duration::from_secs(1), "{gap:?}");
+}

@@ -403,3 +403,32 @@ async fn connections_end_with_the_controller() {
     assert!(inner.upgrade().is_none(), "somebody still holds it");
     cluster.client(leader).submit(level("on", 1)).await.unwrap();
 }
+
+/// Watermarks that cannot be told.
+struct Broken;
+
+impl Marks for Broken {
+    fn moved(&mut self) -> Vec<HighWatermark> {
+        panic!("planted: the keeper of a lease fails");
+    }
+
+    fn reported(&mut self, _: &[HighWatermark]) {}
+}
+
+/// Whoever relies on a lease is told that nobody keeps it any more, and it lapses.
+#[tokio::test(start_paused = true)]
+async fn a_keeper_that_has_failed_says_so_and_its_lease_lapses() {
+    let cluster = Cluster::begun(46).await;
+    let client = cluster.client(1);
+    let broker = client.register(register(1), true).await.unwrap();
+    let mut keeper = client.keep_lease(broker, Broken).await.unwrap();
+    let lease = keeper.lease();
+    assert!(lease.valid_now(), "the first renewal stands");
+    let why = timeout(SOON, keeper.ended()).await.expect("it is told");
+    assert!(why.contains("the keeper of the lease has failed"), "{why}");
+    let mut image = client.image();
+    let fenced = image.wait_for(|image| image.live_brokers().next().is_none());
+    let fenced = timeout(Duration::from_secs(30), fenced).await;
+    fenced.expect("the controllers fence it").unwrap();
+    assert!(!lease.valid_now(), "and it had lapsed by then");
+}

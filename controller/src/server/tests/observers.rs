@@ -598,3 +598,30 @@ async fn an_older_build_begins_at_its_level_and_does_not_outlive_it() {
         "{refused}"
     );
 }
+
+/// A voter that is to be, and is down, does not count.
+#[tokio::test(start_paused = true)]
+async fn the_controllers_are_within_reach_while_their_voters_are() {
+    let mut cluster = Cluster::new(67);
+    let first = cluster.start(1, &[1]).await.unwrap();
+    let learner = wire::ChangeVoter {
+        node: 2,
+        address: Some(address(2)),
+        directory: Uuid::from_u128(5).as_bytes().to_vec(),
+    };
+    let ask = wire::Ask {
+        change_voter: Some(learner),
+        ..Default::default()
+    };
+    let asked = first.client().local().answer(&ask).await;
+    assert!(asked.is_err(), "nobody is there");
+    cluster.running.insert(1, first);
+    let observer = observe(&mut cluster, 67, 11, &[1]).await;
+    let client = observer.client();
+    let away = client.out_of_reach();
+    let away = timeout(Duration::from_secs(30), away).await;
+    assert!(away.is_err(), "the one voter answers");
+    cluster.kill(1);
+    let away = timeout(Duration::from_secs(30), client.out_of_reach()).await;
+    assert!(away.is_ok(), "it does no more");
+}

@@ -79,9 +79,18 @@ impl Cluster {
         voters: &[i32],
         port: u16,
     ) -> impl Future<Output = Result<Controller, Error>> + use<> {
-        let env = self.hosts[&node].env();
         let voters = voters.iter().map(|node| (NodeId(*node), address(*node)));
-        let voters = voters.collect();
+        self.start_knowing(node, voters.collect(), port)
+    }
+
+    /// With the voters' addresses as its file has them.
+    pub(super) fn start_knowing(
+        &self,
+        node: i32,
+        voters: BTreeMap<NodeId, String>,
+        port: u16,
+    ) -> impl Future<Output = Result<Controller, Error>> + use<> {
+        let env = self.hosts[&node].env();
         let lease = self.leases.get(&node).copied();
         let lease = lease.unwrap_or(Duration::from_secs(6));
         let build = self.builds.get(&node).copied();

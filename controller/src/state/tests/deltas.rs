@@ -199,6 +199,7 @@ fn the_bytes_of_an_image_are_golden() {
             node: 3,
             address: "host:1".to_owned(),
             directory: vec![9; 16],
+            learner: false,
         }],
     });
     let hex: String = delta

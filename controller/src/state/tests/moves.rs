@@ -214,3 +214,29 @@ fn more_moves_than_one_command_takes_are_refused() {
     };
     assert!(proposal.encode().len() < crate::limits::MAX_COMMAND_BYTES);
 }
+
+#[test]
+fn an_operators_word_stands_until_it_is_taken_back() {
+    let mut world = World::newest();
+    world.broker(0);
+    world.create(1);
+    world.broker(1);
+    let placed = |world: &World| {
+        let partition = world.partition(0);
+        (partition.target, partition.preferred)
+    };
+    let word = |node| Target {
+        preferred: true,
+        ..target(0, node)
+    };
+    world.targets(vec![word(Some(0))]);
+    assert_eq!(placed(&world), (None, Some(NodeId(0))), "it is there");
+    // A move for once is none.
+    world.targets(vec![target(0, Some(1))]);
+    assert_eq!(placed(&world), (Some(NodeId(1)), Some(NodeId(0))));
+    world.targets(vec![target(0, None)]);
+    assert_eq!(placed(&world), (None, Some(NodeId(0))));
+    world.targets(vec![word(Some(1))]);
+    world.targets(vec![word(None)]);
+    assert_eq!(placed(&world), (None, None));
+}
