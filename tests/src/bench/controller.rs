@@ -222,7 +222,7 @@ async fn partitions(client: &Client, count: u32) -> Result<(Value, Vec<Broker>)>
         let partitions = PARTITIONS_OF_TOPIC.min(count - made);
         let create = CreateTopic {
             name: format!("topic-{made}"),
-            id: TopicId(Uuid::new_v4()),
+            id: TopicId(Uuid::from_u128(1 + u128::from(made))),
             internal: false,
             partitions,
             replication_factor: 1,
@@ -293,13 +293,13 @@ impl Broker {
     async fn begin(client: &Client, node: i32) -> Result<Self> {
         let register = RegisterBroker {
             node: NodeId(node),
-            incarnation: Uuid::new_v4(),
+            incarnation: Uuid::from_u128(u128::from(node.unsigned_abs())),
             listeners: Vec::new(),
             rack: None,
             directory: Uuid::nil(),
         };
         let epoch = client.register(register, true).await?;
-        let wal = WalId(Uuid::new_v4());
+        let wal = WalId(Uuid::from_u64_pair(epoch.0, 0));
         let open = Command::OpenWal {
             broker: epoch,
             wal,
@@ -321,7 +321,7 @@ impl Broker {
     /// An object with a slice of each of the next partitions.
     async fn commit(&mut self, slices: u32) -> Result<()> {
         let digest = Digest::Crc32([7; 4]);
-        let nonce = Uuid::new_v4().simple();
+        let nonce = Uuid::from_u64_pair(self.epoch.0, self.trim).simple();
         let object = Arc::new(ObjectRef {
             key: format!("data/00/100-{}-{nonce}", self.epoch),
             length: 1 << 20,
