@@ -65,8 +65,6 @@ impl Processes {
             format!("object.store.url={}", objects.display()),
             "wal.backend=object".to_owned(),
             "wal.object.puts.per.second=500".to_owned(),
-            // As while it is rolled.
-            format!("lease.ms={}", if node == 1 { 5000 } else { 6000 }),
         ]
         .into_iter()
         .flat_map(|setting| ["--set".to_owned(), setting])
@@ -268,26 +266,6 @@ fn voters(processes: &Processes) -> BTreeMap<u64, String> {
     voters.collect()
 }
 
-/// `cluster describe` tells each broker's own `lease.ms`, which the first one has from its flags.
-/// (Not at once: one whose lease lapsed on a busy machine does not answer.)
-fn check_leases(processes: &Processes) {
-    let begun = Instant::now();
-    loop {
-        let described = processes.command(&["cluster", "describe"]);
-        let brokers = described["brokers"].as_array().unwrap().iter();
-        let told: BTreeMap<u64, Option<i64>> = brokers
-            .map(|broker| {
-                let lease = broker["lease_ms"].as_i64();
-                (broker["node"].as_u64().unwrap(), lease)
-            })
-            .collect();
-        if told == BTreeMap::from([(1, Some(5000)), (2, Some(6000)), (3, Some(6000))]) {
-            return;
-        }
-        assert!(begun.elapsed() < LIMIT, "{described:#}");
-    }
-}
-
 #[test]
 fn a_voter_that_lost_its_disk_is_replaced_by_the_commands() {
     let mut processes = Processes::new();
@@ -308,7 +286,6 @@ fn a_voter_that_lost_its_disk_is_replaced_by_the_commands() {
     assert_eq!(made["cluster"], described["cluster"], "{made:#}");
     assert_eq!(made["voters"][0]["log"], "begun", "{made:#}");
     assert_eq!(described["brokers"].as_array().unwrap().len(), 3);
-    check_leases(&processes);
     processes.command(&["topic", "create", "kept"]);
     let before = voters(&processes);
     assert_eq!(before.len(), 3, "{before:?}");
@@ -334,14 +311,5 @@ fn a_voter_that_lost_its_disk_is_replaced_by_the_commands() {
     processes.command(&["cluster", "finalize"]);
     let refused = processes.try_command(&["cluster", "unregister", "2"]);
     assert!(refused.unwrap_err().contains("broker 2"));
-
-    // One that is taken out for good ends, and says why.
-    processes.command(&["cluster", "remove-voter", "3"]);
-    let ended = processes.running.get_mut(&3).unwrap().wait(LIMIT);
-    let log = log_of(&processes.data(3));
-    assert_eq!(ended.unwrap().code(), Some(1), "{log}");
-    assert!(log.contains("voter 3 was removed"), "{log}");
-    processes.running.remove(&3);
-    processes.command_again(&["topic", "create", "without-three"]);
     processes.stop();
 }
