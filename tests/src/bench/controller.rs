@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use controller::{
     Client, Command, CommitUpload, ConfigOp, ConfigResource, Controller, ControllerSettings,
-    CreateTopic, Digest, LeaseKeeper, ObjectRef, RegisterBroker, Response, SliceOutcome, SliceRef,
-    WalBackend,
+    CreateTopic, Digest, LeaseKeeper, NEWEST_LEVEL, ObjectRef, RegisterBroker, Response,
+    SliceOutcome, SliceRef, WalBackend,
 };
 use env::Env;
 use futures::future::{join_all, try_join_all};
@@ -137,6 +137,7 @@ impl Voters {
                 generation: 1,
                 lease: LEASE,
                 tls: None,
+                newest_level: NEWEST_LEVEL,
             };
             Controller::start(Env::clone(&env), settings)
         });
