@@ -298,6 +298,7 @@ impl Broker {
             listeners: Vec::new(),
             rack: None,
             directory: Uuid::nil(),
+            lived: None,
         };
         let epoch = client.register(register, true).await?;
         let wal = WalId(Uuid::from_u64_pair(epoch.0, 0));
