@@ -206,6 +206,8 @@ impl Local {
         }
         match command {
             Command::FinalizeFeature { name, level } if name == VERSION_FEATURE => {
+                // Brokers are heard of by the leader alone.
+                self.confirm().await?;
                 self.check_builds(*level).await
             }
             _ => Ok(Ok(())),

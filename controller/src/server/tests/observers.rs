@@ -547,6 +547,10 @@ async fn a_level_is_raised_only_when_every_build_knows_it() {
     );
     let _keeper = client.keep_lease(broker, ()).await.unwrap();
     client.submit(finalize.clone()).await.unwrap();
+    // Whoever is asked: only the leader has heard of brokers.
+    for node in NODES {
+        cluster.client(node).submit(finalize.clone()).await.unwrap();
+    }
     let leader = cluster.leader().await;
     let lost = NODES.into_iter().find(|node| *node != leader).unwrap();
     cluster.kill(lost);
