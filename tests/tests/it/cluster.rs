@@ -14,11 +14,13 @@ use crate::load::{LIMIT, Load, check, read_all};
 const NODES: [u8; 3] = [1, 2, 3];
 
 /// The processes, and what they are started with.
-struct Processes {
+pub(crate) struct Processes {
     dir: tempfile::TempDir,
+    /// Settings of single nodes, beyond those of all.
+    more: BTreeMap<u8, Vec<String>>,
     /// Where each node's Kafka listener and controller are: kept over restarts.
     ports: BTreeMap<u8, [u16; 2]>,
-    running: BTreeMap<u8, BrokerProcess>,
+    pub(crate) running: BTreeMap<u8, BrokerProcess>,
 }
 
 /// Free at this moment.
@@ -34,13 +36,20 @@ impl Processes {
         let [a, b, c, d, e, f] = free_ports();
         Self {
             dir: tempfile::tempdir().unwrap(),
+            more: BTreeMap::new(),
             ports: [(1, [a, b]), (2, [c, d]), (3, [e, f])].into(),
             running: BTreeMap::new(),
         }
     }
 
     fn begun() -> Self {
+        Self::begun_with(BTreeMap::new())
+    }
+
+    /// With settings of single nodes.
+    pub(crate) fn begun_with(more: BTreeMap<u8, Vec<String>>) -> Self {
         let mut processes = Self::new();
+        processes.more = more;
         processes.start(&NODES);
         processes
     }
@@ -65,10 +74,19 @@ impl Processes {
             format!("object.store.url={}", objects.display()),
             "wal.backend=object".to_owned(),
             "wal.object.puts.per.second=500".to_owned(),
+            // As while it is rolled.
+            format!("lease.ms={}", if node == 1 { 5000 } else { 6000 }),
         ]
         .into_iter()
+        .chain(self.more.get(&node).into_iter().flatten().cloned())
         .flat_map(|setting| ["--set".to_owned(), setting])
         .collect()
+    }
+
+    /// From its next start on, its clients find the node elsewhere.
+    pub(crate) fn move_listener(&mut self, node: u8) {
+        let [port] = free_ports();
+        self.ports.get_mut(&node).unwrap()[0] = port;
     }
 
     /// Starts one in the background: it is ready when there is a quorum.
@@ -80,7 +98,7 @@ impl Processes {
         })
     }
 
-    fn start(&mut self, nodes: &[u8]) {
+    pub(crate) fn start(&mut self, nodes: &[u8]) {
         let starting = nodes.iter().map(|node| (*node, self.spawn(*node)));
         let starting: Vec<_> = starting.collect();
         for (node, started) in starting {
@@ -88,7 +106,7 @@ impl Processes {
         }
     }
 
-    fn kill_9(&mut self, node: u8) {
+    pub(crate) fn kill_9(&mut self, node: u8) {
         self.running.remove(&node).unwrap().kill_9().unwrap();
     }
 
@@ -96,14 +114,14 @@ impl Processes {
         self.running.values().next().unwrap()
     }
 
-    fn bootstrap(&self) -> String {
+    pub(crate) fn bootstrap(&self) -> String {
         let addresses = self.running.values().map(|one| one.kafka);
         let addresses: Vec<String> = addresses.map(|one: SocketAddr| one.to_string()).collect();
         addresses.join(",")
     }
 
     /// Runs a command against the cluster; JSON comes back.
-    fn try_command(&self, arguments: &[&str]) -> Result<serde_json::Value, String> {
+    pub(crate) fn try_command(&self, arguments: &[&str]) -> Result<serde_json::Value, String> {
         let output = run(arguments, &["--bootstrap", &self.bootstrap(), "-o", "json"]);
         if !output.status.success() {
             let errors = String::from_utf8_lossy(&output.stderr);
@@ -112,12 +130,12 @@ impl Processes {
         Ok(serde_json::from_slice(&output.stdout).unwrap_or_default())
     }
 
-    fn command(&self, arguments: &[&str]) -> serde_json::Value {
+    pub(crate) fn command(&self, arguments: &[&str]) -> serde_json::Value {
         self.try_command(arguments).unwrap()
     }
 
     /// Until it succeeds: a broker whose lease lapsed on a busy machine breaks connections off.
-    fn command_again(&self, arguments: &[&str]) {
+    pub(crate) fn command_again(&self, arguments: &[&str]) {
         let begun = Instant::now();
         while let Err(error) = self.try_command(arguments) {
             assert!(begun.elapsed() < LIMIT, "{error}");
@@ -146,7 +164,7 @@ impl Processes {
         read_all(self.some(), topic)
     }
 
-    fn stop(self) {
+    pub(crate) fn stop(self) {
         let stopping = self.running.into_values();
         let stopping: Vec<_> = stopping
             .map(|process| std::thread::spawn(move || process.stop(LIMIT)))
@@ -266,6 +284,26 @@ fn voters(processes: &Processes) -> BTreeMap<u64, String> {
     voters.collect()
 }
 
+/// `cluster describe` tells each broker's own `lease.ms`, which the first one has from its flags.
+/// (Not at once: one whose lease lapsed on a busy machine does not answer.)
+fn check_leases(processes: &Processes) {
+    let begun = Instant::now();
+    loop {
+        let described = processes.command(&["cluster", "describe"]);
+        let brokers = described["brokers"].as_array().unwrap().iter();
+        let told: BTreeMap<u64, Option<i64>> = brokers
+            .map(|broker| {
+                let lease = broker["lease_ms"].as_i64();
+                (broker["node"].as_u64().unwrap(), lease)
+            })
+            .collect();
+        if told == BTreeMap::from([(1, Some(5000)), (2, Some(6000)), (3, Some(6000))]) {
+            return;
+        }
+        assert!(begun.elapsed() < LIMIT, "{described:#}");
+    }
+}
+
 #[test]
 fn a_voter_that_lost_its_disk_is_replaced_by_the_commands() {
     let mut processes = Processes::new();
@@ -286,6 +324,7 @@ fn a_voter_that_lost_its_disk_is_replaced_by_the_commands() {
     assert_eq!(made["cluster"], described["cluster"], "{made:#}");
     assert_eq!(made["voters"][0]["log"], "begun", "{made:#}");
     assert_eq!(described["brokers"].as_array().unwrap().len(), 3);
+    check_leases(&processes);
     processes.command(&["topic", "create", "kept"]);
     let before = voters(&processes);
     assert_eq!(before.len(), 3, "{before:?}");
@@ -311,5 +350,14 @@ fn a_voter_that_lost_its_disk_is_replaced_by_the_commands() {
     processes.command(&["cluster", "finalize"]);
     let refused = processes.try_command(&["cluster", "unregister", "2"]);
     assert!(refused.unwrap_err().contains("broker 2"));
+
+    // One that is taken out for good ends, and says why.
+    processes.command(&["cluster", "remove-voter", "3"]);
+    let ended = processes.running.get_mut(&3).unwrap().wait(LIMIT);
+    let log = log_of(&processes.data(3));
+    assert_eq!(ended.unwrap().code(), Some(1), "{log}");
+    assert!(log.contains("voter 3 was removed"), "{log}");
+    processes.running.remove(&3);
+    processes.command_again(&["topic", "create", "without-three"]);
     processes.stop();
 }

@@ -19,3 +19,4 @@ mod s3;
 mod stalled;
 mod store;
 mod troubles;
+mod zones;
