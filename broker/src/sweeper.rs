@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use controller::{Client, Command, UnsweptWal};
 use env::Env;
@@ -31,6 +32,8 @@ pub(crate) struct Sweeper {
     pub(crate) keys: KeySpace,
     pub(crate) client: Client,
     pub(crate) metrics: SweeperMetrics,
+    /// Between two sweeps, in place of the pauses that grow.
+    pub(crate) interval: Option<Duration>,
 }
 
 // === impl Sweeper ===
@@ -42,7 +45,7 @@ impl Sweeper {
         let mut undated = Undated::default();
         loop {
             let pause = pauses.next().unwrap_or(SWEEPS_AFTER);
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(self.interval.unwrap_or(pause)).await;
             self.round(&mut undated).await;
         }
     }

@@ -608,3 +608,96 @@ async fn who_stays_where_it_was_sent_reads_on_when_that_broker_cannot_serve_it()
         assert_eq!(consumer.preferred, Some(led.leader));
     }
 }
+
+/// Whom Metadata names: with the topic `t`, or with none.
+async fn named(client: &mut Cluster, topic: Option<&str>) -> BTreeSet<i32> {
+    let name = |name| MetadataRequestTopic::default().with_name(Some(TopicName(text(name))));
+    let topics = topic.map(name).into_iter().collect();
+    let request = MetadataRequest::default().with_topics(Some(topics));
+    let Ok(Response::Metadata(answer)) = client.call(request).await else {
+        return BTreeSet::new();
+    };
+    answer
+        .brokers
+        .iter()
+        .map(|broker| broker.node_id.0)
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_at_an_epoch_that_is_over_is_told_who_leads_now() {
+    let mut nodes = Nodes::reading_by_zones(9, 1).await;
+    let mut client = nodes.client(1, "test");
+    let before = info(&mut client, 0).await.unwrap();
+    let id = client.topic("t").await.unwrap().id;
+    let to = before.leader % 3 + 1;
+    let moved = ReassignablePartition::default().with_replicas(Some(vec![BrokerId(to)]));
+    let topic = ReassignableTopic::default()
+        .with_name(TopicName(text("t")))
+        .with_partitions(vec![moved]);
+    let request = AlterPartitionReassignmentsRequest::default()
+        .with_timeout_ms(30_000)
+        .with_topics(vec![topic]);
+    client.call(request).await.unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let now = loop {
+        let now = info(&mut client, 0).await.unwrap();
+        if now.leader == to {
+            break now;
+        }
+        assert!(Instant::now() < deadline, "{now:?}");
+        sleep(Duration::from_millis(100)).await;
+    };
+    // A consumer of any zone, at the broker that led before.
+    for rack in ["a", "b", ""] {
+        let asked = FetchPartition::default()
+            .with_current_leader_epoch(before.leader_epoch)
+            .with_last_fetched_epoch(-1)
+            .with_partition_max_bytes(10_000);
+        let topic = FetchTopic::default()
+            .with_topic_id(id.0)
+            .with_partitions(vec![asked]);
+        let request = FetchRequest::default()
+            .with_max_wait_ms(0)
+            .with_max_bytes(10_000)
+            .with_session_epoch(-1)
+            .with_rack_id(text(rack))
+            .with_topics(vec![topic]);
+        let answer = client.call_node(before.leader, request, 17).await.unwrap();
+        let Response::Fetch(answer) = answer else {
+            panic!("another answer");
+        };
+        let data = &answer.responses[0].partitions[0];
+        let code = ErrorCode::from_code(data.error_code);
+        let expected = match rack {
+            "" => ErrorCode::NotLeaderOrFollower,
+            _ => ErrorCode::FencedLeaderEpoch,
+        };
+        assert_eq!(code, Some(expected), "rack {rack:?}");
+        assert_eq!(data.current_leader.leader_id.0, to);
+        assert_eq!(data.current_leader.leader_epoch, now.leader_epoch);
+        let told: Vec<_> = answer
+            .node_endpoints
+            .iter()
+            .map(|one| one.node_id.0)
+            .collect();
+        assert_eq!(told, [to]);
+    }
+    // The dead are named beside topics only: who asks for none would wait for them.
+    let dead = u8::try_from(to).unwrap();
+    nodes.kill(dead);
+    let mut client = nodes.client(dead % 3 + 1, "test");
+    let others: BTreeSet<i32> = (1..=3).filter(|node| *node != to).collect();
+    let deadline = Instant::now() + PATIENCE;
+    while named(&mut client, None).await != others {
+        assert!(Instant::now() < deadline, "nobody noticed");
+        sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(
+        named(&mut client, Some("t")).await,
+        BTreeSet::from([1, 2, 3])
+    );
+    assert_eq!(named(&mut client, None).await, others);
+    sleep(Duration::from_secs(11)).await;
+    assert_eq!(named(&mut client, Some("t")).await, others);
+}

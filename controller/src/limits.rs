@@ -127,9 +127,6 @@ pub const MAX_SNAPSHOTS_RECEIVED: usize = 1;
 pub const MAX_CHANNELS: usize = 64;
 /// How long a connection to another node may take to stand.
 pub const RPC_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// The part of it after which a voter is looked for where the configuration has it, if that is
-/// elsewhere.
-pub const RPC_CONNECT_FIRST: Duration = Duration::from_millis(800);
 /// Silence after which a connection is asked whether it lives.
 pub const RPC_KEEPALIVE: Duration = Duration::from_secs(2);
 /// How long its answer may take.
@@ -181,6 +178,8 @@ pub const TETHER_REFUSAL_MOST: Duration = Duration::from_millis(300);
 /// How long after the evidence that a leader's process is gone something must have come from it to
 /// prove the contrary: less than two heartbeats.
 pub const PROOF_OF_LIFE: Duration = Duration::from_millis(100);
+/// A leader's silence with which evidence counts that was disproved before.
+pub const LEADER_SILENCE: Duration = Duration::from_millis(2 * HEARTBEAT_MS);
 /// Time from the evidence that the leader's process is gone to the first pre-vote: others need the
 /// same evidence by then.
 pub const ELECTION_FIRST: Duration = Duration::from_millis(25);
@@ -202,10 +201,6 @@ pub const FIND_GRACE: Duration = Duration::from_millis(100);
 pub const FIND_PAUSE: Duration = Duration::from_millis(200);
 /// How long a leader that failed is asked only when nobody names another.
 pub const LEADER_SHUNNED: Duration = Duration::from_secs(1);
-/// Pause between two tries of a voter to tell where it is now; it doubles.
-pub const ADDRESS_PAUSE: Duration = Duration::from_millis(500);
-/// Longest such pause.
-pub const ADDRESS_PAUSE_MOST: Duration = Duration::from_secs(10);
 /// Pause between two looks whether a voter is one still.
 pub const MEMBERSHIP_LOOK: Duration = Duration::from_secs(3);
 /// How long a voter that was removed goes on: it may be added again.
@@ -236,6 +231,11 @@ pub const IMAGE_PIECE_BYTES: usize = 256 * 1024;
 pub const MAX_IMAGE_BYTES: usize = 512 * 1024 * 1024;
 /// How old a whole image may be that is sent to another one who begins to follow.
 pub const WHOLE_IMAGE_AGE: Duration = Duration::from_secs(2);
+/// Whole images that are alive at once, for followers that are slow.
+pub const MAX_WHOLE_IMAGES: usize = 4;
+/// A stream of images that nobody asks for a piece for so long is ended: who follows has given it up
+/// long ago.
+pub const WATCH_UNTAKEN: Duration = Duration::from_secs(30);
 /// Streams of images that one voter feeds.
 pub const MAX_WATCHERS: usize = 1000;
 /// Pause between two looks at the other voters while there is no cluster yet.

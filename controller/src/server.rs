@@ -1,6 +1,5 @@
 //! The local voter: log, state machine and raft node, started and stopped in order.
 
-mod address;
 mod bootstrap;
 mod feed;
 mod membership;
@@ -40,9 +39,8 @@ pub struct ControllerSettings {
     pub dir: PathBuf,
     /// This node.
     pub node: NodeId,
-    /// The voters that a new cluster begins with, this one among them: where each is reached. Of a
-    /// cluster that stands: where this one is, and where others are looked for that do not answer
-    /// where they were. Later changes go through [`Client::add_voter`] and [`Client::remove_voter`].
+    /// The voters that a new cluster begins with, this one among them: where each is reached.
+    /// Later changes go through [`Client::add_voter`] and [`Client::remove_voter`].
     pub voters: BTreeMap<NodeId, String>,
     /// Where other nodes' calls come in; a voter that is alone needs none.
     pub listener: Option<Box<dyn Listener>>,
@@ -108,7 +106,6 @@ impl Controller {
         }
         let shared = machine.shared();
         let channels = Channels::new(env.net.clone(), settings.tls.clone());
-        channels.set_configured(voters.clone());
         let raft = node::start(id, channels.clone(), store, machine).await?;
         let own = Target {
             node: id,
@@ -124,7 +121,6 @@ impl Controller {
         let (failed, failure) = watch::channel(None);
         if let Some(listener) = settings.listener.take() {
             tasks.spawn(serve(local.clone(), listener));
-            tasks.spawn(address::tell(local.clone()));
         }
         let known = local.channels.clone();
         tasks.spawn(node::follow(raft.clone(), following, known));

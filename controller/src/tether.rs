@@ -39,8 +39,9 @@ enum Reached {
 
 /// What is done about evidence.
 trait Judge: Send + Sync {
-    /// Told at every refusal, from the second in a row on.
-    fn refused(&self) -> impl Future<Output = ()> + Send;
+    /// Told at every refusal, from the second in a row on. `anew`: the first time since a connection
+    /// stood.
+    fn refused(&self, anew: bool) -> impl Future<Output = ()> + Send;
 
     /// Returns after `pause`, or sooner when [`refused`](Self::refused) would do more than it did.
     fn wait(&self, pause: Duration) -> impl Future<Output = ()> + Send;
@@ -99,6 +100,7 @@ impl<J: Judge> Tether<J> {
         let mut pause = TETHER_REFUSAL;
         let mut refused = 0;
         let mut unclear = 0;
+        let mut anew = true;
         loop {
             match self.reach().await {
                 Reached::Refused => refused += 1,
@@ -118,7 +120,8 @@ impl<J: Judge> Tether<J> {
                 Reached::Unclear => return Reached::Unclear,
             }
             if refused > 1 {
-                self.judge.refused().await;
+                self.judge.refused(anew).await;
+                anew = false;
                 pause = (pause * 2).min(TETHER_REFUSAL_MOST);
             }
             self.judge.wait(pause).await;
@@ -176,7 +179,7 @@ mod tests {
     struct Nobody;
 
     impl Judge for Nobody {
-        async fn refused(&self) {
+        async fn refused(&self, _: bool) {
             panic!("the host took every connection");
         }
 

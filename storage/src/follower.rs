@@ -39,7 +39,7 @@ use crate::{CatalogError, Error, Isolation, PartitionView, ReadResult, Storage};
 #[derive(Clone, Debug)]
 pub enum Followed {
     /// Batches; or none, when no room was left for one. Its high watermark is the end of what is
-    /// committed, -1 when nobody looked.
+    /// committed; -1 when nothing is known to follow, since the leader may hold more.
     Found(ReadResult),
     /// Objects hold nothing at this offset, or it is not within the log as they show it: the
     /// leader knows more.
@@ -92,12 +92,10 @@ impl Storage {
     ) -> Result<Followed, Error> {
         let shared = self.shared();
         if !min_one && max_bytes < LEAST_BATCH_BYTES {
-            let known = shared.followers.known(tp).and_then(|known| known.inner());
-            let position = known.map(|inner| inner.state.lock().position());
             return Ok(Followed::Found(ReadResult {
                 batches: Vec::new(),
                 bytes: 0,
-                position: position.unwrap_or(Position::UNKNOWN),
+                position: shared.followers.position_before(tp, offset),
                 aborted: (isolation == Isolation::ReadCommitted).then(Vec::new),
             }));
         }
@@ -203,14 +201,20 @@ impl Follower {
             return Err(late());
         }
         let begun = Instant::now();
-        let looked = timeout(*patience, self.look_in_turn(shared, before)).await;
+        let looking = self.look_in_turn(shared, before, begun + *patience);
+        let looked = timeout(*patience, looking).await;
         *patience = patience.saturating_sub(begun.elapsed());
         looked.unwrap_or_else(|_| Err(late()))
     }
 
     /// The catalog is asked by one at a time, and not more often than every [`FOLLOWER_LOOKS`],
     /// whatever it answers.
-    async fn look_in_turn(&self, shared: &Shared, before: u64) -> Result<(), Error> {
+    async fn look_in_turn(
+        &self,
+        shared: &Shared,
+        before: u64,
+        until: Instant,
+    ) -> Result<(), Error> {
         let _turn = self.turn.lock().await;
         let last = self.looks();
         if last.seen > before {
@@ -219,7 +223,7 @@ impl Follower {
         if let Some(tried) = last.tried {
             sleep_until(tried + FOLLOWER_LOOKS).await;
         }
-        let _ask = shared.asks.turn().await;
+        let _ask = shared.asks.turn(until).await.ok_or_else(late)?;
         let (number, at) = (last.begun + 1, Some(Instant::now()));
         let looks = Looks {
             begun: number,
@@ -229,6 +233,7 @@ impl Follower {
         self.seen.lock().looks = looks;
         let view = shared.catalog.partition(self.topic_partition).await?;
         self.take(view, shared.env.clock.wall_ms())?;
+        shared.count_followed(self.topic_partition);
         self.seen.lock().looks = Looks {
             seen: number,
             at,
@@ -252,13 +257,25 @@ fn late() -> Error {
     Error::Catalog(CatalogError::Unavailable("no answer in time".to_owned()))
 }
 
+impl Shared {
+    /// Counts what a follower takes after a look: it may never be read again.
+    fn count_followed(&self, tp: TopicPartition) {
+        self.followers.recount(tp, self.settings.followed_bytes);
+    }
+}
+
 impl Partition {
     /// As [`Partition::look_again`], of one that is led elsewhere.
     pub(crate) async fn look_beside(&self) -> Result<(), Error> {
+        let until = Instant::now() + FOLLOWER_LOOK;
         let asking = async {
-            let _ask = self.shared.asks.turn().await;
-            let view = self.shared.catalog.partition(self.inner.topic_partition);
-            self.inner.take_view(view.await?)
+            let asks = &self.shared.asks;
+            let _ask = asks.turn(until).await.ok_or_else(late)?;
+            let tp = self.inner.topic_partition;
+            self.inner
+                .take_view(self.shared.catalog.partition(tp).await?)?;
+            self.shared.count_followed(tp);
+            Ok(())
         };
         let looked = timeout(FOLLOWER_LOOK, asking).await;
         looked.unwrap_or_else(|_| Err(late()))

@@ -75,6 +75,8 @@ pub(crate) const FOLLOWER_LOOKS: Duration = Duration::from_millis(100);
 pub(crate) const FOLLOWER_ASKS: usize = 16;
 /// Pause between two of them: at most 500 a second, whoever reads what.
 pub(crate) const FOLLOWER_ASKS_PACE: Duration = Duration::from_millis(2);
+/// What is left of a reader's patience for the answer: it waits for its turn to ask no longer.
+pub(crate) const FOLLOWER_ANSWER: Duration = Duration::from_millis(100);
 /// How long a reader whose object is gone waits for what took its place.
 pub(crate) const FOLLOWER_LOOK: Duration = Duration::from_secs(1);
 /// What a partition that is led elsewhere takes while it is kept, about.

@@ -330,6 +330,7 @@ fn pace(plan: &Plan) -> Pace {
         compaction_interval: Some(Duration::from_secs(1)),
         collector_interval: Some(Duration::from_secs(1)),
         collector_parts: Some(32),
+        sweep_interval: Some(Duration::from_secs(2)),
         snapshot_bytes: Some(2 << 10),
         newest_level: None,
     }

@@ -35,7 +35,11 @@ impl Names {
             let advertised = listener.advertised.as_ref();
             advertised.into_iter().chain([&listener.bind])
         });
-        let all = listeners.chain([&config.admin]);
+        // Controllers only have no other name.
+        let voter = config.quorum.voters.get(&config.node_id);
+        let calls = config.quorum.listener.as_ref();
+        let calls = calls.map(|listener| &listener.bind);
+        let all = listeners.chain([&config.admin]).chain(voter).chain(calls);
         Self(all.map(|at| at.host.to_lowercase()).collect())
     }
 
@@ -77,7 +81,8 @@ fn check_host(names: &Names, headers: &HeaderMap) -> Judged {
         return Ok(());
     }
     let why = "Host names nobody here: ask by address, as localhost, or by a name that \
-               listeners, advertised.listeners or admin.listen has";
+               listeners, advertised.listeners, admin.listen or controller.quorum.voters has for \
+               this node";
     Err((StatusCode::FORBIDDEN, why))
 }
 
@@ -98,7 +103,83 @@ fn judge(names: &Names, headers: &HeaderMap) -> Judged {
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+    use hyper::service::Service;
+    use hyper_util::service::TowerToHyperService;
+    use parking_lot::RwLock;
+    use prometheus_client::registry::Registry;
+    use tokio::sync::watch;
+
     use super::*;
+    use crate::admin::{Admin, pages};
+    use crate::node::Status;
+
+    /// What the pages of a controller answer with.
+    async fn asked(method: &str, page: &str, host: Option<&str>) -> u16 {
+        let listeners = "PLAINTEXT://127.0.0.1:9092,CONTROLLER://ctl-1.inside:9093";
+        let config = Config::with(&[
+            ("node.id", "1"),
+            (
+                "controller.quorum.voters",
+                "1@CTL-1.example:9093,2@ctl-2.example:9093",
+            ),
+            ("listeners", listeners),
+            ("object.store.url", "/shared"),
+        ]);
+        let (_status, watched) = watch::channel(Status::Ready);
+        let registry = Arc::new(RwLock::new(Registry::default()));
+        let admin = Admin::new(registry, watched, &config.unwrap());
+        let mut request = Request::builder().method(method).uri(page);
+        if let Some(host) = host {
+            request = request.header(header::HOST, host);
+        }
+        let request = request.body(Body::empty()).unwrap();
+        let pages = TowerToHyperService::new(pages(Arc::new(admin)));
+        pages.call(request).await.unwrap().status().as_u16()
+    }
+
+    #[tokio::test]
+    async fn only_what_is_scraped_and_probed_may_be_looked_at_under_any_name() {
+        let evil = Some("evil.example");
+        for method in ["GET", "HEAD"] {
+            for page in [
+                "/v1/cluster",
+                "/v1/cluster/",
+                "/v1/brokers",
+                "/v1/balance",
+                "/status",
+                "//metrics",
+                "/metrics/",
+                "/nowhere",
+            ] {
+                assert_eq!(asked(method, page, evil).await, 403, "{method} {page}");
+            }
+            for page in OPEN {
+                assert_eq!(asked(method, page, evil).await, 200, "{method} {page}");
+            }
+            for host in [None, Some("localhost:9644"), Some("10.1.2.3:9644")] {
+                assert_eq!(asked(method, "/status", host).await, 200, "{host:?}");
+                // There is no cluster yet.
+                assert_eq!(asked(method, "/v1/cluster", host).await, 503, "{host:?}");
+            }
+        }
+        assert_eq!(
+            asked("POST", "/metrics", evil).await,
+            403,
+            "looking is open, not doing"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_controller_knows_the_name_that_the_voters_call_it_by() {
+        for (host, code) in [
+            ("ctl-1.example:9644", 200),
+            ("ctl-1.inside:9644", 200),
+            ("ctl-2.example:9644", 403),
+        ] {
+            assert_eq!(asked("GET", "/status", Some(host)).await, code, "{host}");
+        }
+    }
 
     #[test]
     fn pages_are_refused_and_tools_are_not() {

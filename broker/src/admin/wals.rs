@@ -22,7 +22,7 @@ use wal::{Sequence, WalId};
 
 use super::{Admin, Serving};
 use crate::limits::{ABANDON_WAIT, MAX_REASON_BYTES, SEAL_PATIENCE};
-use crate::node::wal_prefix;
+use crate::node::{home, wal_prefix};
 
 /// What is asked.
 #[derive(Deserialize)]
@@ -122,6 +122,14 @@ async fn sealed(
     let Some(Serving { broker, store }) = admin.serving.lock().clone() else {
         return Err(conflict("no object store is used here: ask a broker"));
     };
+    let away = |why: &str| {
+        let why = format!("the log is not sealed, and so not given up: {why}");
+        (StatusCode::SERVICE_UNAVAILABLE, why)
+    };
+    // In another store than the cluster's, a seal would stop nobody.
+    let own = broker.config.node_id;
+    let checked = home::check(&broker.env, client, own, &store).await;
+    checked.map_err(|why| away(&why))?;
     let trim = client.trim_point(wal).await.map_err(refused)?;
     let Some(trim) = trim else {
         return Err(conflict(
@@ -138,10 +146,6 @@ async fn sealed(
         trim,
         settings,
     );
-    let away = |why: &str| {
-        let why = format!("the log is not sealed, and so not given up: {why}");
-        (StatusCode::SERVICE_UNAVAILABLE, why)
-    };
     match timeout(SEAL_PATIENCE, sealing).await {
         Ok(Ok(end)) => Ok(end),
         Ok(Err(error)) => Err(away(&error.to_string())),

@@ -102,7 +102,10 @@ pub(crate) async fn run(env: &Env, args: WalArgs) -> Result<()> {
             groups += 1;
         }
         // A prefix with a mistake in it reads like a log without groups.
-        ensure!(groups > 0, "no group of log {wal} is below {prefix}");
+        ensure!(
+            groups > 0,
+            "no group of log {wal} is below {prefix}: another prefix, or all of the log is trimmed"
+        );
         rows.print(args.output)?;
         return Ok(());
     }

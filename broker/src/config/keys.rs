@@ -145,7 +145,7 @@ static KEYS: &[Key] = &[
     Key::new("upload.age.ms", long(10), "60000", "Age of un-uploaded data at which an upload begins."),
     Key::new("collector.grace.ms", long(1000), "3600000", "How long an object that nothing names is kept for readers."),
     // The controllers.
-    Key::new("controller.quorum.voters", Kind::List, "", "The voters that a new cluster begins with, as ID@HOST:PORT between commas; empty means this node alone. Later: where this voter is (it tells the others), and where others are looked for that do not answer where they were."),
+    Key::new("controller.quorum.voters", Kind::List, "", "The voters that a new cluster begins with, as ID@HOST:PORT between commas; empty means this node alone."),
     Key::new("controller.quorum.bootstrap.servers", Kind::List, "", "Where a broker without a voter finds controllers, as HOST:PORT between commas; empty means the voters' addresses."),
     Key::new("controller.listener.names", Kind::Text, "CONTROLLER", "The entry of listeners on which other nodes' calls to this controller come in."),
     Key::new("controller.tls.certificate.path", Kind::Text, "", "This node's certificate for calls between nodes, PEM, with those between it and the authority; for mutual TLS set all three or none."),

@@ -147,6 +147,8 @@ enum Outcome {
 enum Failed {
     Code(ErrorCode),
     NotLed(NotLed),
+    /// Led elsewhere, and asked for at an epoch that is over.
+    Fenced(NotLed),
     /// Given to this broker, and not open yet.
     Opening(NotLed),
     /// Led elsewhere: perhaps it may be read beside its leader.
@@ -307,21 +309,35 @@ impl Fetching<'_> {
         }
     }
 
+    /// `data`, with who leads now (KIP-951, from version 16 on).
+    fn with_leader(
+        &self,
+        data: PartitionData,
+        not_led: NotLed,
+        leaders: &mut BTreeSet<NodeId>,
+    ) -> PartitionData {
+        let (Some(leader), true) = (not_led.leader, self.context.version >= 16) else {
+            return data;
+        };
+        leaders.insert(leader);
+        data.with_current_leader(
+            LeaderIdAndEpoch::default()
+                .with_leader_id(BrokerId(leader.0))
+                .with_leader_epoch(not_led.leader_epoch.0),
+        )
+    }
+
     fn failed(&self, failed: Failed, leaders: &mut BTreeSet<NodeId>) -> PartitionData {
         let data = PartitionData::default().with_high_watermark(-1);
         match failed {
             Failed::Code(code) => data.with_error_code(code.code()),
             Failed::NotLed(not_led) | Failed::Opening(not_led) | Failed::Elsewhere(_, not_led) => {
                 let data = data.with_error_code(ErrorCode::NotLeaderOrFollower.code());
-                let (Some(leader), true) = (not_led.leader, self.context.version >= 16) else {
-                    return data;
-                };
-                leaders.insert(leader);
-                data.with_current_leader(
-                    LeaderIdAndEpoch::default()
-                        .with_leader_id(BrokerId(leader.0))
-                        .with_leader_epoch(not_led.leader_epoch.0),
-                )
+                self.with_leader(data, not_led, leaders)
+            }
+            Failed::Fenced(not_led) => {
+                let data = data.with_error_code(ErrorCode::FencedLeaderEpoch.code());
+                self.with_leader(data, not_led, leaders)
             }
             Failed::Storage(error, partition) => {
                 let code = storage_code(&error);

@@ -5,7 +5,7 @@
 //!   which topics may be asked for from 12 on (KIP-516). 11+: no cluster operations (KIP-700).
 //! - Only the listener that the request came in by is told. The controller is the one that leads,
 //!   where it is a broker, too; else this broker, which passes on what it is asked.
-//! - A broker that died is named for ten seconds more, leading nothing (`adr/0003`).
+//! - Beside topics, a broker that died is named for ten seconds more, leading nothing (`adr/0003`).
 //! - With `replica.selector.class`, a broker of each zone reads beside the leader (KIP-392) and is told
 //!   as an in-sync replica: clients go only to replicas that they know.
 //! - A topic that is made because it was asked for is answered with an error once; the client
@@ -68,10 +68,14 @@ pub(crate) async fn handle(
     } else {
         OPERATIONS_NOT_ASKED
     };
+    // Who asks for no topic wants to ask each broker that is named, and would wait for the dead.
+    let named = match topics.is_empty() {
+        true => endpoints.clone(),
+        false => broker.named(&image, context, &endpoints),
+    };
     let mut response = MetadataResponse::default()
         .with_brokers(
-            broker
-                .named(&image, context, &endpoints)
+            named
                 .values()
                 .map(|endpoint| told(endpoint, version))
                 .collect(),

@@ -116,6 +116,7 @@ pub(super) async fn begin(context: &Context, running: &Running) -> Result<Servin
         keys: running.store.keys(&running.client),
         client: running.client.clone(),
         metrics: running.broker.metrics.sweeper.clone(),
+        interval: context.parts.pace.sweep_interval,
     };
     let failures = &running.broker.metrics.background_failures;
     helpers.spawn(helpers::keep("sweeping", failures.clone(), move |tasks| {

@@ -19,6 +19,8 @@ pub struct Pace {
     pub collector_interval: Option<Duration>,
     /// Of the 256 parts of the data keys, how many are listed for orphans in each round.
     pub collector_parts: Option<u32>,
+    /// Between two sweeps of what closed logs left.
+    pub sweep_interval: Option<Duration>,
     /// Bytes of the controllers' log after which a snapshot is taken, at least.
     pub snapshot_bytes: Option<u64>,
     /// The newest level of the cluster that the node knows, as if its build were an older one.

@@ -2,9 +2,11 @@
 //!
 //! **Invariant:** a handshake holds up no other one: there is room for so many, and beyond them the
 //! oldest of the source that has most is given up. So whoever opens connections and says nothing,
-//! however fast, keeps out itself and nobody else.
+//! however fast, keeps out itself and nobody else. Where many sources have equally many, age alone
+//! tells: no address is better off than another.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use env::{BoxStream, Listener};
@@ -23,9 +25,20 @@ pub(super) struct Incoming {
     handshakes: Handshakes,
 }
 
-/// Those under way: of each source the oldest first.
+/// Those under way.
 #[derive(Default)]
-struct Handshakes(BTreeMap<IpAddr, Vec<AbortHandle>>);
+struct Handshakes {
+    /// Of each source the oldest first.
+    sources: BTreeMap<IpAddr, VecDeque<Handshake>>,
+    /// How many there ever were.
+    added: u64,
+}
+
+struct Handshake {
+    /// How many came before.
+    number: u64,
+    task: AbortHandle,
+}
 
 // === impl Handshakes ===
 
@@ -35,28 +48,31 @@ impl Handshakes {
         if self.count() < most {
             return;
         }
-        self.0.retain(|_, oldest_first| {
-            oldest_first.retain(|handle| !handle.is_finished());
+        self.sources.retain(|_, oldest_first| {
+            oldest_first.retain(|handshake| !handshake.task.is_finished());
             !oldest_first.is_empty()
         });
         while self.count() >= most {
-            let largest = self
-                .0
-                .values_mut()
-                .max_by_key(|oldest_first| oldest_first.len());
-            let Some(largest) = largest.filter(|oldest_first| !oldest_first.is_empty()) else {
+            let largest = self.sources.values_mut().max_by_key(|oldest_first| {
+                let oldest = oldest_first.front().map(|handshake| handshake.number);
+                (oldest_first.len(), Reverse(oldest))
+            });
+            let Some(oldest) = largest.and_then(VecDeque::pop_front) else {
                 return;
             };
-            largest.remove(0).abort();
+            oldest.task.abort();
         }
     }
 
-    fn add(&mut self, source: IpAddr, handshake: AbortHandle) {
-        self.0.entry(source).or_default().push(handshake);
+    fn add(&mut self, source: IpAddr, task: AbortHandle) {
+        let number = self.added;
+        self.added += 1;
+        let handshakes = self.sources.entry(source).or_default();
+        handshakes.push_back(Handshake { number, task });
     }
 
     fn count(&self) -> usize {
-        self.0.values().map(Vec::len).sum()
+        self.sources.values().map(VecDeque::len).sum()
     }
 }
 
@@ -179,5 +195,40 @@ mod tests {
         tasks.shutdown().await;
         handshakes.make_room(8);
         assert_eq!(handshakes.count(), 0);
+    }
+
+    #[tokio::test]
+    async fn among_sources_with_equally_many_age_tells_and_no_address() {
+        let mut tasks: JoinSet<()> = JoinSet::new();
+        let mut handshakes = Handshakes::default();
+        let of = |n: u32| IpAddr::from(n.to_be_bytes());
+        let most = u32::try_from(MAX_TLS_HANDSHAKES).unwrap();
+        let mut add = |handshakes: &mut Handshakes, source| {
+            handshakes.make_room(MAX_TLS_HANDSHAKES);
+            let task = tasks.spawn(pending());
+            handshakes.add(source, task);
+            assert!(handshakes.count() <= MAX_TLS_HANDSHAKES);
+        };
+        let standing = |handshakes: &Handshakes, source| handshakes.sources[&source].len() == 1;
+        for n in 0..most {
+            add(&mut handshakes, of((1 << 24) | n));
+        }
+        // The highest address, the lowest, and one in between.
+        let honest = [of(u32::MAX), of(1), of((1 << 24) | (512 << 8))];
+        for source in honest {
+            add(&mut handshakes, source);
+        }
+        // For as long as older ones stand, and no longer.
+        for n in 0..most - 3 {
+            add(&mut handshakes, of((2 << 24) | n));
+            for source in honest {
+                assert!(standing(&handshakes, source), "{source} after {n}");
+            }
+        }
+        for (n, source) in (0..).zip(honest) {
+            add(&mut handshakes, of((3 << 24) | n));
+            let left = handshakes.sources.get(&source);
+            assert!(left.is_none_or(VecDeque::is_empty), "{source}");
+        }
     }
 }

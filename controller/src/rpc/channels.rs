@@ -23,8 +23,7 @@ use super::server::{DIRECTORY, NODE};
 use super::tls::{Link, Side, Tls, Why};
 use super::wire;
 use crate::limits::{
-    MAX_CHANNELS, MAX_RPC_BYTES, RPC_CONNECT_FIRST, RPC_CONNECT_TIMEOUT, RPC_KEEPALIVE,
-    RPC_KEEPALIVE_TIMEOUT,
+    MAX_CHANNELS, MAX_RPC_BYTES, RPC_CONNECT_TIMEOUT, RPC_KEEPALIVE, RPC_KEEPALIVE_TIMEOUT,
 };
 
 /// Whom a call is for.
@@ -55,17 +54,8 @@ struct Inner {
     net: Arc<dyn Network>,
     tls: Option<Tls>,
     open: Mutex<BTreeMap<String, Line>>,
-    /// Apart from the rest: connections outlive nothing, and look here while they are made.
-    places: Arc<Mutex<Places>>,
-}
-
-/// Where the members are.
-#[derive(Default)]
-struct Places {
-    /// Where they stand now: openraft keeps to the address that it began with.
-    members: BTreeMap<u64, Target>,
-    /// Where this node's configuration has them.
-    configured: BTreeMap<u64, String>,
+    /// Where the members stand now: openraft keeps to the address that it began with.
+    members: Mutex<BTreeMap<u64, Target>>,
 }
 
 /// The way to one address.
@@ -88,19 +78,6 @@ impl Target {
     }
 }
 
-// === impl Places ===
-
-impl Places {
-    /// Where else the member at `address` may be: it may have moved at a time when there was nobody
-    /// to tell. (Who answers there is asked who it is, as everywhere.)
-    fn elsewhere(&self, address: &str) -> Option<String> {
-        let mut members = self.members.iter();
-        let (node, _) = members.find(|(_, member)| member.address == address)?;
-        let configured = self.configured.get(node)?;
-        (configured != address).then(|| configured.clone())
-    }
-}
-
 // === impl Channels ===
 
 impl Channels {
@@ -110,7 +87,7 @@ impl Channels {
             net,
             tls,
             open: Mutex::default(),
-            places: Arc::default(),
+            members: Mutex::default(),
         }))
     }
 
@@ -121,19 +98,13 @@ impl Channels {
 
     /// From now on these are the members.
     pub(crate) fn set_members(&self, members: BTreeMap<u64, Target>) {
-        self.0.places.lock().members = members;
-    }
-
-    /// Members that do not answer where they stand are looked for here.
-    pub(crate) fn set_configured(&self, configured: BTreeMap<u64, String>) {
-        self.0.places.lock().configured = configured;
+        *self.0.members.lock() = members;
     }
 
     /// The same member, where it is reached now.
     pub(crate) fn current(&self, target: &Target) -> Target {
-        let places = self.0.places.lock();
-        let now = places
-            .members
+        let members = self.0.members.lock();
+        let now = members
             .get(&target.node)
             .filter(|now| now.directory == target.directory || target.directory.is_nil());
         now.unwrap_or(target).clone()
@@ -154,15 +125,10 @@ impl Channels {
             .keep_alive_timeout(RPC_KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true);
         let why = Why::default();
-        let way = WayTo {
-            net: self.0.net.clone(),
-            tls: self.0.tls.clone(),
-            why: why.clone(),
-            places: self.0.places.clone(),
-        };
+        let (net, tls, because) = (self.0.net.clone(), self.0.tls.clone(), why.clone());
         let channel = endpoint.connect_with_connector_lazy(tower::service_fn(move |uri: Uri| {
-            let way = way.clone();
-            async move { way.connect(&uri).await.map(TokioIo::new) }
+            let (net, tls, why) = (net.clone(), tls.clone(), because.clone());
+            async move { connect(&*net, tls, why, &uri).await.map(TokioIo::new) }
         }));
         let line = Line { channel, why };
         open.insert(address.to_owned(), line.clone());
@@ -311,50 +277,24 @@ fn addressed<T>(message: T, target: &Target) -> Request<T> {
     request
 }
 
-/// What connections to one address are made with.
-#[derive(Clone)]
-struct WayTo {
-    net: Arc<dyn Network>,
+async fn connect(
+    net: &dyn Network,
     tls: Option<Tls>,
     why: Why,
-    places: Arc<Mutex<Places>>,
-}
-
-// === impl WayTo ===
-
-impl WayTo {
-    async fn connect(&self, uri: &Uri) -> std::io::Result<Link> {
-        let address = uri.authority().map(|at| at.as_str()).unwrap_or_default();
-        let elsewhere = self.places.lock().elsewhere(address);
-        let Some(elsewhere) = elsewhere else {
-            return self.link(address).await;
-        };
-        // Time is left for the other one: the address of who moved may say nothing at all.
-        if let Ok(Ok(link)) = timeout(RPC_CONNECT_FIRST, self.link(address)).await {
-            return Ok(link);
-        }
-        let link = self.link(&elsewhere).await?;
-        tracing::info!(%address, %elsewhere, "a voter answers where this file has it");
-        Ok(link)
+    uri: &Uri,
+) -> std::io::Result<Link> {
+    let host = uri.host().unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let port = uri.port_u16().unwrap_or_default();
+    let peer = format!("{host}:{port}");
+    why.clear();
+    let mut stream = reach(net, host, port).await?;
+    if let Some(tls) = &tls {
+        stream = tls.connect(stream, host).await.inspect_err(|error| {
+            why.set(Side::Caller, &peer, &error.to_string());
+        })?;
     }
-
-    /// The connection to `address`, `host:port`.
-    async fn link(&self, address: &str) -> std::io::Result<Link> {
-        let unusable = || std::io::Error::new(std::io::ErrorKind::InvalidInput, "no host:port");
-        let (host, port) = address.rsplit_once(':').ok_or_else(unusable)?;
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let port = port.parse().map_err(|_| unusable())?;
-        let (tls, why) = (self.tls.clone(), self.why.clone());
-        let peer = format!("{host}:{port}");
-        why.clear();
-        let mut stream = reach(&*self.net, host, port).await?;
-        if let Some(tls) = &tls {
-            stream = tls.connect(stream, host).await.inspect_err(|error| {
-                why.set(Side::Caller, &peer, &error.to_string());
-            })?;
-        }
-        Ok(Link::new(stream, tls, Side::Caller, peer, why))
-    }
+    Ok(Link::new(stream, tls, Side::Caller, peer, why))
 }
 
 async fn reach(net: &dyn Network, host: &str, port: u16) -> std::io::Result<BoxStream> {

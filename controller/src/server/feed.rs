@@ -4,21 +4,27 @@
 //!   image (watch) ──▶ delta to what was sent last ──pieces──▶ whoever follows
 //! ```
 //!
-//! **Invariant:** nothing queues: the next delta is made when the one before has been taken, so a
-//! slow follower skips the images in between.
+//! **Invariants:** nothing queues: the next delta is made when the one before has been taken, so a
+//! slow follower skips the images in between. A few whole images are alive at once, however many
+//! begin to follow and are slow; who takes nothing for long holds nothing any more.
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
+use parking_lot::Mutex as Lock;
 use prost::Message;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, watch};
-use tokio::time::{Instant, timeout};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
 use tonic::Status;
 
 use crate::image::{Image, delta, wire as image_wire};
-use crate::limits::{IMAGE_PIECE_BYTES, WATCH_HEARTBEAT, WHOLE_IMAGE_AGE};
+use crate::limits::{
+    IMAGE_PIECE_BYTES, MAX_WHOLE_IMAGES, WATCH_HEARTBEAT, WATCH_UNTAKEN, WHOLE_IMAGE_AGE,
+};
 use crate::raft::Local;
 use crate::rpc::wire;
 
@@ -47,9 +53,18 @@ struct Whole {
     made: Instant,
 }
 
-/// The whole image that is being sent, however many begin to follow within a short time.
+/// The whole images that are being sent, oldest first: one for all who begin to follow within a short
+/// time.
 #[derive(Default)]
-pub(super) struct Wholes(Mutex<Weak<Whole>>);
+pub(super) struct Wholes(Mutex<Vec<Weak<Whole>>>);
+
+/// The pieces of one stream.
+struct Kept {
+    /// An error in their place, when nobody took them for long.
+    pieces: Watching,
+    /// When they were asked for last; while there is a reader that takes any, heartbeats are.
+    asked: Instant,
+}
 
 /// Feeds one follower until it goes away.
 pub(super) fn follow(
@@ -75,7 +90,39 @@ pub(super) fn follow(
             Err(status) => Some((Err(status), None)),
         }
     });
+    while_taken(pieces.boxed())
+}
+
+/// The same pieces, and an end when they are not asked for: HTTP/2 keeps a stream for as long as its
+/// reader's connection answers pings, and reads none of its pieces meanwhile.
+fn while_taken(pieces: Watching) -> Watching {
+    let kept = Arc::new(Lock::new(Kept {
+        pieces,
+        asked: Instant::now(),
+    }));
+    // Ends with the stream.
+    let mut ending = JoinSet::new();
+    ending.spawn(end_untaken(kept.clone()));
+    let pieces = stream::poll_fn(move |context| {
+        let _ending = &ending;
+        let mut kept = kept.lock();
+        kept.asked = Instant::now();
+        kept.pieces.poll_next_unpin(context)
+    });
     pieces.boxed()
+}
+
+async fn end_untaken(kept: Arc<Lock<Kept>>) {
+    loop {
+        let end = kept.lock().asked + WATCH_UNTAKEN;
+        sleep_until(end).await;
+        let mut kept = kept.lock();
+        if kept.asked.elapsed() >= WATCH_UNTAKEN {
+            let why = Status::deadline_exceeded("nobody took a piece for long");
+            kept.pieces = stream::iter([Err(why)]).boxed();
+            return;
+        }
+    }
 }
 
 // === impl Wholes ===
@@ -83,13 +130,14 @@ pub(super) fn follow(
 impl Wholes {
     /// `image`, or one shortly before it that somebody is being sent still: what changed since comes
     /// next. An older one would make followers begin with what was long ago, each with a longer way
-    /// to the present, for as long as one of them is slow.
+    /// to the present, for as long as one of them is slow: that is done only where too many are.
     async fn of(&self, image: &Arc<Image>) -> Arc<Whole> {
         let mut sent = self.0.lock().await;
-        if let Some(whole) = sent.upgrade()
-            && whole.made.elapsed() < WHOLE_IMAGE_AGE
+        sent.retain(|whole| whole.strong_count() > 0);
+        if let Some(newest) = sent.last().and_then(Weak::upgrade)
+            && (newest.made.elapsed() < WHOLE_IMAGE_AGE || sent.len() >= MAX_WHOLE_IMAGES)
         {
-            return whole;
+            return newest;
         }
         let change = delta::between(&Image::default(), image);
         let whole = Arc::new(Whole {
@@ -97,7 +145,7 @@ impl Wholes {
             bytes: change.encode_to_vec().into(),
             made: Instant::now(),
         });
-        *sent = Arc::downgrade(&whole);
+        sent.push(Arc::downgrade(&whole));
         whole
     }
 }
@@ -167,7 +215,16 @@ impl Follower {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
+    use env::sim::{NetworkFaults, SimHost, SimNetwork};
+    use protocol::NodeId;
+    use tokio::sync::Semaphore;
+    use tokio::time::sleep;
+
     use super::*;
+    use crate::level::NEWEST_LEVEL;
+    use crate::server::{Controller, ControllerSettings};
 
     fn image(applied: u64) -> Arc<Image> {
         Arc::new(Image {
@@ -202,5 +259,71 @@ mod tests {
         assert_eq!(fresh.image.applied, 9);
         let delta = image_wire::Delta::decode(&*fresh.bytes).unwrap();
         assert_eq!(Image::default().with(delta).unwrap().applied, 9);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn followers_that_take_for_ever_share_a_few_whole_images() {
+        let wholes = Wholes::default();
+        let mut stalled = Vec::new();
+        for n in 0..20 {
+            stalled.push(wholes.of(&image(n)).await);
+            tokio::time::advance(WHOLE_IMAGE_AGE + Duration::from_secs(1)).await;
+        }
+        let mut sent: Vec<_> = stalled.iter().map(|whole| whole.image.applied).collect();
+        sent.dedup();
+        assert_eq!(sent, [0, 1, 2, 3], "the newest of them for all others");
+        // As soon as one is let go there is room for another one.
+        stalled.remove(1);
+        assert_eq!(wholes.of(&image(30)).await.image.applied, 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_nobody_reads_lets_go_of_what_it_holds() {
+        let network = SimNetwork::new(87, NetworkFaults::QUIET);
+        let host = SimHost::new(87, &network, "n1", IpAddr::from([10, 0, 0, 1]));
+        let settings = ControllerSettings {
+            dir: "/data/raft".into(),
+            node: NodeId(1),
+            voters: [(NodeId(1), "10.0.0.1:9093".to_owned())].into(),
+            listener: None,
+            cluster: None,
+            generation: 1,
+            lease: Duration::from_secs(6),
+            tls: None,
+            newest_level: NEWEST_LEVEL,
+        };
+        let controller = Controller::start(host.env(), settings).await.unwrap();
+        let (wholes, permits) = (Arc::<Wholes>::default(), Arc::new(Semaphore::new(2)));
+        let begin = || {
+            let permit = permits.clone().try_acquire_owned().unwrap();
+            let local = controller.client().local().clone();
+            follow(local, wholes.clone(), permit)
+        };
+        let mut stalled = begin();
+        assert!(stalled.next().await.unwrap().unwrap().more);
+        let whole = wholes.0.lock().await[0].clone();
+        assert!(whole.upgrade().is_some(), "it is in the middle of it");
+        let mut read = begin();
+        let began = Instant::now();
+        while began.elapsed() < WATCH_UNTAKEN - Duration::from_secs(1) {
+            read.next().await.unwrap().unwrap();
+        }
+        assert_eq!(permits.available_permits(), 0);
+        assert!(whole.upgrade().is_some());
+        while began.elapsed() < 3 * WATCH_UNTAKEN {
+            read.next().await.unwrap().unwrap();
+        }
+        assert_eq!(
+            permits.available_permits(),
+            1,
+            "one is read, the other is not"
+        );
+        assert!(whole.upgrade().is_none());
+        assert!(stalled.next().await.unwrap().is_err());
+        assert!(stalled.next().await.is_none());
+        drop(read);
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(permits.available_permits(), 2);
+        controller.shutdown().await.unwrap();
     }
 }

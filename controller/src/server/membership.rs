@@ -49,22 +49,6 @@ pub(super) fn removed(voter: u64) -> String {
 /// term, is not believed.
 pub(super) async fn is_out(local: &Local) -> bool {
     let own = &local.voter;
-    let out = newest_leader(local).await.is_some_and(|(_, identity)| {
-        let mut members = identity.members.iter();
-        let counts = |member: &wire::Member| {
-            let any = member.directory.iter().all(|byte| *byte == 0);
-            member.node == own.node && (any || member.directory == own.directory.as_bytes())
-        };
-        !members.any(counts)
-    });
-    // Whom a majority follows is one of them, whatever others say.
-    out && !matches!(timeout(REACH_TIMEOUT, local.confirm()).await, Ok(Ok(_)))
-}
-
-/// The other voter that says that it leads, of the newest term if several do; none of an earlier
-/// term than this voter's.
-pub(super) async fn newest_leader(local: &Local) -> Option<(Target, wire::Identity)> {
-    let own = &local.voter;
     let members = local.members();
     let others = members.nodes().filter(|(id, _)| **id != own.node);
     let others: Vec<Target> = others.map(|(id, voter)| voter.target(*id)).collect();
@@ -75,15 +59,24 @@ pub(super) async fn newest_leader(local: &Local) -> Option<(Target, wire::Identi
             .ask(target, method::IDENTIFY, question, REACH_TIMEOUT);
         let identity: wire::Identity = asked.await.ok()?;
         // The address may be another cluster's by now.
-        let is = target.is(&identity);
-        is.then(|| (target.clone(), identity))
+        target.is(&identity).then_some(identity)
     });
     let told = join_all(asked).await;
     let term = local.term();
-    let leads = |(_, identity): &(Target, wire::Identity)| {
+    let leads = |identity: &wire::Identity| {
         let leader = identity.leader.as_ref();
         leader.is_some_and(|leader| leader.node == identity.node) && identity.term >= term
     };
     let leaders = told.into_iter().flatten().filter(leads);
-    leaders.max_by_key(|(_, identity)| identity.term)
+    let newest = leaders.max_by_key(|identity| identity.term);
+    let out = newest.is_some_and(|identity| {
+        let mut members = identity.members.iter();
+        let counts = |member: &wire::Member| {
+            let any = member.directory.iter().all(|byte| *byte == 0);
+            member.node == own.node && (any || member.directory == own.directory.as_bytes())
+        };
+        !members.any(counts)
+    });
+    // Whom a majority follows is one of them, whatever others say.
+    out && !matches!(timeout(REACH_TIMEOUT, local.confirm()).await, Ok(Ok(_)))
 }

@@ -1,4 +1,3 @@
-mod addresses;
 mod early;
 mod elections;
 mod faults;

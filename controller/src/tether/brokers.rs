@@ -97,7 +97,7 @@ impl Broker {
 
 impl Judge for Broker {
     /// Fences the broker, if this voter leads.
-    async fn refused(&self) {
+    async fn refused(&self, _: bool) {
         let local = &self.local;
         let image = local.shared.image().borrow().clone();
         if !self.leads() || wanted(&image, self.own, self.broker).is_none() {

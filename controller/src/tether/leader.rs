@@ -7,7 +7,9 @@
 //!
 //! **Invariants:** it takes a majority to end a leader's time: a voter that has no evidence of its
 //! own keeps its promise and refuses, and nothing has changed. Nothing that raft or leases rely on
-//! is shortened: reads are confirmed by a quorum, not by the leader's lease.
+//! is shortened: reads are confirmed by a quorum, not by the leader's lease. Refusals that go on while
+//! the leader is heard (a packet filter that refuses new connections and lets old ones live) are no
+//! reason to ask anybody, however long they last.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -127,11 +129,11 @@ impl Leader {
 }
 
 impl Judge for Leader {
-    async fn refused(&self) {
+    async fn refused(&self, anew: bool) {
         let Some(term) = self.term() else { return };
-        self.local.release_vote(self.leader).await;
+        self.local.release_vote(self.leader, anew).await;
         sleep(ELECTION_FIRST + ELECTION_TURN * self.turn()).await;
-        if self.term() != Some(term) {
+        if self.term() != Some(term) || self.local.is_disproved().await {
             return;
         }
         match self.count(term) {

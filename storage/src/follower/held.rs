@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use protocol::TopicPartition;
 
 use super::Follower;
+use crate::partition::Position;
 
 /// Every partition led elsewhere that was read lately.
 #[derive(Default)]
@@ -18,7 +19,7 @@ struct Held {
     /// Who was used when, by the number of the use: the first makes room.
     by_use: BTreeMap<u64, TopicPartition>,
     uses: u64,
-    /// Of all, as they were when each was used last.
+    /// Of all, as they were when each was used or looked at last.
     bytes: usize,
 }
 
@@ -42,11 +43,23 @@ impl Followers {
         follower
     }
 
-    /// The follower of `tp`, when there is one.
-    pub(super) fn known(&self, tp: TopicPartition) -> Option<Arc<Follower>> {
+    /// Counts the follower of `tp` anew, if it is held, and makes room as [`Self::of`] does.
+    pub(super) fn recount(&self, tp: TopicPartition, most: usize) {
+        let mut held = self.0.lock();
+        held.recount(tp);
+        held.make_room(most);
+    }
+
+    /// The position of `tp` as last known, if consumers at `offset` have something before them.
+    /// Else nothing is known: an end that is theirs would be taken for that of the log.
+    pub(super) fn position_before(&self, tp: TopicPartition, offset: i64) -> Position {
         let held = self.0.lock();
-        let entry = held.by_partition.get(&tp)?;
-        Some(Arc::clone(&entry.follower))
+        let entry = held.by_partition.get(&tp);
+        let inner = entry.and_then(|entry| entry.follower.inner());
+        let known = inner.map(|inner| inner.state.lock().position());
+        // The smaller end of the two that count, by isolation.
+        let ahead = known.filter(|known| offset < known.last_stable_offset);
+        ahead.unwrap_or(Position::UNKNOWN)
     }
 
     /// Bytes that they take, about.
@@ -58,6 +71,14 @@ impl Followers {
     #[cfg(test)]
     pub(super) fn held(&self) -> Vec<TopicPartition> {
         self.0.lock().by_partition.keys().copied().collect()
+    }
+
+    /// What those that are held take now, counted anew.
+    #[cfg(test)]
+    pub(super) fn taken(&self) -> usize {
+        let held = self.0.lock();
+        let entries = held.by_partition.values();
+        entries.map(|entry| entry.follower.bytes()).sum()
     }
 }
 
@@ -84,6 +105,15 @@ impl Held {
         };
         let before = self.by_partition.insert(tp, entry);
         assert!(before.is_none(), "it was removed first");
+    }
+
+    fn recount(&mut self, tp: TopicPartition) {
+        let Some(entry) = self.by_partition.get_mut(&tp) else {
+            return;
+        };
+        self.bytes -= entry.bytes;
+        entry.bytes = entry.follower.bytes();
+        self.bytes += entry.bytes;
     }
 
     fn make_room(&mut self, most: usize) {

@@ -13,7 +13,7 @@ use protocol::{BatchView, BrokerEpoch, LeaderEpoch, NodeId};
 
 use super::*;
 use crate::harness::{Gate, GateStore, World, batch, put, read_all, tp};
-use crate::limits::{FOLLOWER_ASKS, FOLLOWER_ASKS_PACE};
+use crate::limits::{FOLLOWER_ANSWER, FOLLOWER_ASKS, FOLLOWER_ASKS_PACE};
 use crate::testing::MemoryCatalog;
 use crate::{
     Catalog, CommitUpload, Condemned, ErrorKind, ReplaceSlices, SliceOutcome, StorageParts,
@@ -120,10 +120,15 @@ async fn no_room_is_no_end() {
         };
         assert_eq!((read.bytes, read.position.high_watermark), (0, 3));
         assert_eq!(read.aborted, Some(Vec::new()));
-        // The end is told once there is room to look for more.
+        // At its end nothing is told before there is room to look for more: the leader has it.
         let read = follow(&reader, tp(0), 3, max_bytes, false, isolation);
-        let found = matches!(read.await.unwrap(), Followed::Found(_));
-        assert_eq!(found, max_bytes < LEAST_BATCH_BYTES);
+        match read.await.unwrap() {
+            Followed::Found(read) => {
+                assert!(max_bytes < LEAST_BATCH_BYTES);
+                assert_eq!((read.bytes, read.position), (0, Position::UNKNOWN));
+            }
+            Followed::Elsewhere(_) => assert!(max_bytes >= LEAST_BATCH_BYTES),
+        }
     }
     leader.shutdown().await;
 }
@@ -248,14 +253,12 @@ async fn what_was_not_read_for_longest_makes_room() {
     assert!(matches!(read(0).await, Followed::Elsewhere(_)));
     let kept: Vec<_> = [0, 1].into_iter().chain(3..=100).map(tp).collect();
     assert_eq!(held(), kept, "the second was not read for longest");
-    // What grows takes the room of others at its next use.
+    // What grows takes the room of others once it is seen.
     for _ in 0..8 {
         put(&partition, &batch(1, 10, 1)).await.unwrap();
         leader.drain().await.unwrap();
     }
-    for _ in 0..2 {
-        assert!(matches!(read(0).await, Followed::Found(_)));
-    }
+    assert!(matches!(read(0).await, Followed::Found(_)));
     let taken = (8 * FOLLOWED_SLICE_BYTES).div_ceil(FOLLOWER_BYTES);
     assert_eq!(held().len(), 100 - taken);
     assert!(held().contains(&tp(0)) && held().contains(&tp(1)));
@@ -264,6 +267,43 @@ async fn what_was_not_read_for_longest_makes_room() {
         bytes as usize,
         (100 - taken) * FOLLOWER_BYTES + 8 * FOLLOWED_SLICE_BYTES
     );
+    leader.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_read_once_is_counted_with_its_slices() {
+    const COUNT: i32 = 40;
+    const SLICES: usize = 8;
+    let mut world = World::new();
+    let one = FOLLOWER_BYTES + SLICES * FOLLOWED_SLICE_BYTES;
+    // The last does not fit whole.
+    let most = 10 * one + one / 2;
+    world.settings.followed_bytes = most;
+    let leader = world.storage();
+    for _ in 0..SLICES {
+        written(&world, &leader, COUNT).await;
+    }
+    let check = |reader: &Storage| {
+        let followers = &reader.shared().followers;
+        assert_eq!(followers.bytes(), followers.taken());
+        assert!(followers.bytes() <= most, "{}", followers.bytes());
+    };
+    let reader = beside(&world);
+    for partition in 0..COUNT {
+        let read = read_first(&reader, partition).await;
+        assert!(matches!(read.unwrap(), Followed::Found(_)));
+        check(&reader);
+    }
+    let held = reader.shared().followers.held();
+    assert_eq!(held, (COUNT - 10..COUNT).map(tp).collect::<Vec<_>>());
+    // All at once: who makes room for others while it looks is read, and is not counted.
+    let reader = beside(&world);
+    let reads = (0..COUNT).map(|partition| read_first(&reader, partition));
+    for read in join_all(reads).await {
+        assert!(matches!(read.unwrap(), Followed::Found(_)));
+    }
+    check(&reader);
+    assert_eq!(reader.shared().followers.held().len(), 10);
     leader.shutdown().await;
 }
 
@@ -291,6 +331,8 @@ struct Asked {
     most_open: AtomicUsize,
     silent: AtomicBool,
     failing: AtomicBool,
+    /// How long it takes to answer.
+    answers_after: Mutex<Duration>,
 }
 
 /// Questions that are open until they are dropped.
@@ -339,6 +381,10 @@ impl Catalog for Asked {
         if self.silent.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }
+        let answers_after = *self.answers_after.lock();
+        if !answers_after.is_zero() {
+            tokio::time::sleep(answers_after).await;
+        }
         if self.failing.load(Ordering::Relaxed) {
             return Err(CatalogError::Unavailable("failing".to_owned()));
         }
@@ -382,10 +428,13 @@ async fn read_first(reader: &Storage, partition: i32) -> Result<Followed, Error>
     read.await
 }
 
-/// `count` partitions with a batch each that lies in the store.
+/// A batch more in each of `count` partitions, all of which lie in the store.
 async fn written(world: &World, leader: &Storage, count: i32) {
     for number in 0..count {
-        let partition = world.open(leader, number, 1).await;
+        let partition = match leader.partition(tp(number)) {
+            Some(open) => open,
+            None => world.open(leader, number, 1).await,
+        };
         put(&partition, &batch(1, 10, 1)).await.unwrap();
     }
     leader.drain().await.unwrap();
@@ -427,6 +476,68 @@ async fn however_many_are_read_the_catalog_is_asked_at_a_bounded_rate() {
     assert!((COUNT as usize..=turns).contains(&all), "{all} in {turns}");
     assert!(reader.shared().followers.held().len() <= 10);
     leader.shutdown().await;
+}
+
+/// Reads `per_second` for ten seconds, each of which needs a look: how many found something in
+/// each second, and after them.
+async fn found_each_second(reader: &Storage, partitions: i32, per_second: u32) -> [usize; 11] {
+    let begun = Instant::now();
+    let reads = (0..10 * per_second).map(|number| async move {
+        sleep_until(begun + Duration::from_secs(1) * number / per_second).await;
+        let read = read_first(reader, number as i32 % partitions).await;
+        (matches!(read, Ok(Followed::Found(_)))).then(|| begun.elapsed().as_secs())
+    });
+    let mut found = [0; 11];
+    for second in join_all(reads).await.into_iter().flatten() {
+        found[second.min(10) as usize] += 1;
+    }
+    found
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_looks_than_the_pace_allows_leave_it_to_those_it_helps() {
+    const COUNT: i32 = 40;
+    let mut world = World::new();
+    // One is kept: each read looks.
+    world.settings.followed_bytes = 1;
+    let (leader, asked) = (world.storage(), Asked::of(&world));
+    written(&world, &leader, COUNT).await;
+    *asked.answers_after.lock() = Duration::from_millis(5);
+    for per_second in [600, 1_000, 3_000] {
+        let (reader, before, begun) = (asked.beside(&world), asked.counts().0, Instant::now());
+        let found = found_each_second(&reader, COUNT, per_second).await;
+        let enough = found[..10].iter().all(|count| *count >= 400);
+        assert!(enough, "{per_second}: {found:?}");
+        // Nothing is asked in vain, nor faster than the pace.
+        let turns = begun.elapsed().div_duration_f64(FOLLOWER_ASKS_PACE) as usize + 1;
+        let all = asked.counts().0 - before;
+        assert_eq!(all, found.iter().sum::<usize>());
+        assert!(all <= turns, "{all} in {turns}");
+        // What was too much is over at once.
+        for partition in 0..COUNT {
+            let read = read_first(&reader, partition).await;
+            assert!(matches!(read.unwrap(), Followed::Found(_)));
+        }
+    }
+    leader.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_gives_up_while_the_pace_is_waited_for_takes_no_place_in_it() {
+    let asks = Asks::default();
+    let later = || Instant::now() + PATIENCE;
+    drop(asks.turn(later()).await.expect("nobody was before"));
+    let begun = Instant::now();
+    let short = (0..1_000).map(|_| timeout(FOLLOWER_ASKS_PACE / 2, asks.turn(later())));
+    let short = join_all(short).await;
+    assert!(short.iter().all(Result::is_err), "it is the turn of none");
+    drop(asks.turn(later()).await.expect("there is time"));
+    assert!(begun.elapsed() <= FOLLOWER_ASKS_PACE + Duration::from_millis(1));
+    // Who has no time for an answer left asks if nobody else does, and waits for no turn.
+    tokio::time::sleep(FOLLOWER_ASKS_PACE).await;
+    let soon = Instant::now() + FOLLOWER_ANSWER / 2;
+    assert!(asks.turn(soon).await.is_some());
+    assert!(asks.turn(soon).await.is_none());
 }
 
 #[tokio::test(start_paused = true)]

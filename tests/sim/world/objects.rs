@@ -14,8 +14,8 @@ const STANDING_WITHIN: Duration = Duration::from_secs(60);
 const COLLECTED_TRIES: u32 = 4;
 /// Nothing may be deleted for so long before a round of the collector or the sweeper.
 const REST_QUIET: Duration = Duration::from_secs(12);
-/// Logs are swept half a minute after a broker begins to.
-const REST_LEAST: Duration = Duration::from_secs(40);
+/// A put lands up to seven seconds late, and all that was left goes seconds after it.
+const REST_LEAST: Duration = Duration::from_secs(14);
 const REST_MOST: Duration = Duration::from_secs(120);
 
 /// What the controllers say.

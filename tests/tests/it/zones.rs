@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use rdkafka::config::ClientConfig;
@@ -13,9 +14,11 @@ use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tests::process::{BrokerProcess, binary};
 
-use crate::cluster::Processes;
+use crate::cluster::{Processes, ended};
 use crate::load::{LIMIT, Load, check};
 
+/// How long what takes several turns may take.
+const PATIENCE: Duration = Duration::from_secs(5 * LIMIT.as_secs());
 /// The zone of each node.
 const RACKS: [(u8, &str); 3] = [(1, "a"), (2, "b"), (3, "a")];
 /// Bytes that a broker gave for leaders elsewhere.
@@ -41,11 +44,16 @@ fn beside(node: &BrokerProcess) -> f64 {
     node.metric(BESIDE).unwrap()
 }
 
+/// The same of both brokers of the zone that has the leader.
+fn beside_in_a(processes: &Processes) -> [f64; 2] {
+    [1, 3].map(|node| beside(&processes.running[&node]))
+}
+
 /// Until `done`, or for too long.
 fn wait(what: &str, mut done: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !done() {
-        assert!(begun.elapsed() < LIMIT, "{what}");
+        assert!(begun.elapsed() < PATIENCE, "{what}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -59,16 +67,36 @@ fn broker(processes: &Processes, node: u8) -> serde_json::Value {
     found.cloned().unwrap_or_default()
 }
 
+/// Who leads partition 0 of "t", and since which epoch; null when nobody tells.
+fn led(processes: &Processes) -> [serde_json::Value; 2] {
+    let described = processes.try_command(&["topic", "describe", "t"]);
+    let described = described.unwrap_or_default();
+    ["leader", "leader_epoch"].map(|column| described["partitions"][0][column].clone())
+}
+
+/// Has node 1 lead it: another one does after a lease that lapsed on a busy machine.
+fn led_by_the_first(processes: &Processes) -> [serde_json::Value; 2] {
+    let begun = Instant::now();
+    loop {
+        processes.command_again(&["topic", "move", "t", "--to", "1"]);
+        let led = led(processes);
+        if led[0] == 1 {
+            return led;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{led:?}");
+    }
+}
+
 /// Librdkafka in a zone, which reads partition 0 in small bites.
-struct Reader {
+pub(crate) struct Reader {
     consumer: BaseConsumer,
-    records: Vec<(i64, String)>,
+    pub(crate) records: Vec<(i64, String)>,
 }
 
 // === impl Reader ===
 
 impl Reader {
-    fn new(bootstrap: &str, zone: &str, topic: &str) -> Self {
+    pub(crate) fn new(bootstrap: &str, zone: &str, topic: &str) -> Self {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", bootstrap)
             .set("group.id", "zones")
@@ -95,10 +123,11 @@ impl Reader {
     }
 
     /// Reads on until there are `count` records.
-    fn until(&mut self, count: usize) {
+    pub(crate) fn until(&mut self, count: usize) {
         let begun = Instant::now();
         while self.records.len() < count {
-            assert!(begun.elapsed() < LIMIT, "{} of {count}", self.records.len());
+            let read = self.records.len();
+            assert!(begun.elapsed() < PATIENCE, "{read} of {count}");
             match self.consumer.poll(Duration::from_millis(100)) {
                 Some(Ok(message)) => {
                     let value = std::str::from_utf8(message.payload().unwrap()).unwrap();
@@ -129,57 +158,70 @@ fn librdkafka_reads_in_its_zone_and_misses_nothing_when_its_reader_dies() {
         });
     }
     processes.command_again(&["topic", "create", "t"]);
-    processes.command_again(&["topic", "move", "t", "--to", "1"]);
+    led_by_the_first(&processes);
     let mut load = Load::sized(&processes.running[&1], 1000);
     load.send("t", 2000);
     load.acknowledged.wait_for(2000);
     let bootstrap = processes.bootstrap();
     // How soon what was written lies in the store is not known: until the zone reads it from there.
     wait("nothing is read beside the leader", || {
+        led_by_the_first(&processes);
         Reader::new(&bootstrap, "b", "t").until(2000);
         beside(&processes.running[&2]) > 0.0
     });
-    for zone in ["a", "b", "c"] {
-        Reader::new(&bootstrap, zone, "t").check_all(&load);
-    }
-    assert_eq!(beside(&processes.running[&1]), 0.0, "it leads");
-    assert_eq!(
-        beside(&processes.running[&3]),
-        0.0,
-        "its zone has the leader"
-    );
-    let sent = processes.running[&1].metric("headwater_broker_fetch_sent_to_zone_total");
-    assert!(sent.unwrap() > 0.0);
+    // One leads, and the other one's zone has the leader.
+    wait("their own zone is read beside the leader", || {
+        let before = (led_by_the_first(&processes), beside_in_a(&processes));
+        for zone in ["a", "b", "c"] {
+            Reader::new(&bootstrap, zone, "t").check_all(&load);
+        }
+        before == (led(&processes), beside_in_a(&processes))
+    });
+    let sent = "headwater_broker_fetch_sent_to_zone_total";
+    let sent = processes.running.values().map(|node| node.metric(sent));
+    assert!(sent.map(|sent| sent.unwrap()).sum::<f64>() > 0.0);
     // The zone's only broker dies while it is read from.
-    let before = beside(&processes.running[&2]);
-    let mut reader = Reader::new(&bootstrap, "b", "t");
-    reader.until(500);
+    let mut reader = None;
     wait("it is read beside the leader", || {
+        led_by_the_first(&processes);
+        let before = beside(&processes.running[&2]);
+        // A new one each time: who came back to the leader stays there for a minute.
+        let reader = reader.insert(Reader::new(&bootstrap, "b", "t"));
+        reader.until(500);
         beside(&processes.running[&2]) > before
     });
     processes.kill_9(2);
     load.send("t", 500);
-    reader.check_all(&load);
+    reader.expect("there was one").check_all(&load);
     processes.stop();
 }
 
 /// A command with its input and output at hand.
 struct Piped {
     child: Child,
-    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+    lines: mpsc::Receiver<String>,
 }
 
 // === impl Piped ===
 
 impl Piped {
-    fn start(arguments: &[&str]) -> Self {
+    /// Has five minutes for whatever takes several turns.
+    fn start(arguments: &[&str], bootstrap: &str) -> Self {
         let mut child = Command::new(binary().unwrap())
             .args(arguments)
+            .args(["--timeout", "300", "-b", bootstrap])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let output: ChildStdout = child.stdout.take().unwrap();
+        let (sender, lines) = mpsc::channel();
+        // Ends with the command.
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
         Self { child, lines }
     }
 
@@ -191,16 +233,24 @@ impl Piped {
     }
 
     fn expect(&mut self, numbers: std::ops::Range<usize>) {
+        let begun = Instant::now();
         for number in numbers {
-            let line = self.lines.next().unwrap().unwrap();
-            assert_eq!(line, format!("line {number}"));
+            let left = PATIENCE.saturating_sub(begun.elapsed());
+            let line = self.lines.recv_timeout(left);
+            assert_eq!(line, Ok(format!("line {number}")));
         }
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let told = Command::new("kill").args(["-s", signal, &pid]).status();
+        assert!(told.unwrap().success());
     }
 
     /// Ends the input; it succeeds.
     fn end(mut self) {
         drop(self.child.stdin.take());
-        let status = self.child.wait().unwrap();
+        let status = ended(&mut self.child).expect("it ends");
         assert!(status.success(), "{status}");
     }
 }
@@ -212,41 +262,35 @@ impl Drop for Piped {
     }
 }
 
-/// How often a node was asked for metadata.
-fn asked(node: &BrokerProcess) -> u64 {
-    let page = node.get("/metrics").unwrap();
-    let count = page.lines().find_map(|line| line.strip_prefix(ASKED));
-    count.expect("it is counted").trim().parse().unwrap()
+/// How often the nodes were asked for metadata.
+fn asked(processes: &Processes) -> u64 {
+    let of = |node: &BrokerProcess| -> u64 {
+        let page = node.get("/metrics").unwrap();
+        let count = page.lines().find_map(|line| line.strip_prefix(ASKED));
+        count.map_or(0, |count| count.trim().parse().unwrap())
+    };
+    processes.running.values().map(of).sum()
+}
+
+/// One command asks who the brokers are, and has heard it, while the other one is still.
+fn asks(processes: &Processes, other: &Piped) {
+    other.signal("STOP");
+    let before = asked(processes);
+    // One question may have come from the other one, and the last one not be answered.
+    wait("it does not ask who the brokers are", || {
+        asked(processes) >= before + 3
+    });
+    other.signal("CONT");
 }
 
 #[test]
 fn commands_outlive_every_broker_that_they_knew_when_they_began() {
     let mut processes = by_zones();
     processes.command_again(&["topic", "create", "t"]);
-    processes.command_again(&["topic", "move", "t", "--to", "1"]);
+    led_by_the_first(&processes);
     let first = processes.running[&1].kafka.to_string();
-    let produce = [
-        "produce",
-        "t",
-        "--batch-bytes",
-        "1",
-        "--timeout",
-        "120",
-        "-b",
-        &first,
-    ];
-    let consume = [
-        "consume",
-        "t",
-        "--follow",
-        "--max",
-        "300",
-        "--timeout",
-        "120",
-        "-b",
-        &first,
-    ];
-    let (mut produce, mut consume) = (Piped::start(&produce), Piped::start(&consume));
+    let mut produce = Piped::start(&["produce", "t", "--batch-bytes", "1"], &first);
+    let mut consume = Piped::start(&["consume", "t", "--follow", "--max", "300"], &first);
     produce.write(0..100);
     consume.expect(0..100);
     // Two come back elsewhere, one after the other, while nothing is written.
@@ -258,13 +302,11 @@ fn commands_outlive_every_broker_that_they_knew_when_they_began() {
         wait("its new place is not told", || {
             broker(&processes, node)["port"] == port
         });
-        // Both commands ask again, of the only broker that has been there all the time.
-        let before = asked(&processes.running[&1]);
-        wait("nobody asks who the brokers are", || {
-            asked(&processes.running[&1]) > before + 4
-        });
     }
-    // The one that they were told of goes for good, and with it the partition's leader.
+    // Both ask again, of the only broker that has been there all the time.
+    asks(&processes, &produce);
+    asks(&processes, &consume);
+    // It goes for good, and with it the partition's leader.
     processes.kill_9(1);
     produce.write(100..300);
     consume.expect(100..300);

@@ -9,7 +9,7 @@ use tests::faults::{FaultSettings, Latency};
 use tests::process::BrokerProcess;
 use tests::s3::{S3Server, S3Settings};
 
-use crate::load::{Acknowledged, LIMIT, Load, check, client, read_all};
+use crate::load::{Acknowledged, LIMIT, Load, check, client_at, read_all};
 use crate::pipe::Pipe;
 
 const MIB: u64 = 1 << 20;
@@ -65,7 +65,7 @@ async fn sixteen_producers_on_stalled_storage(wal: &str) {
     let producers: Vec<_> = (0..PRODUCERS)
         .map(|number| {
             let acknowledged = Acknowledged::default();
-            let producer: ThreadedProducer<Acknowledged> = client(&broker)
+            let producer: ThreadedProducer<Acknowledged> = client_at(&broker.kafka.to_string())
                 .set("enable.idempotence", "true")
                 .set("request.timeout.ms", "3000")
                 .set("message.timeout.ms", "300000")

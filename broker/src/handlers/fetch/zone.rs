@@ -111,7 +111,7 @@ impl Fetching<'_> {
         let known = match LeaderEpoch(wanted.current_leader_epoch) {
             LeaderEpoch(..=-1) => false,
             asked if asked < not_led.leader_epoch => {
-                return Err(Failed::Code(ErrorCode::FencedLeaderEpoch));
+                return Err(Failed::Fenced(not_led));
             }
             asked if asked > not_led.leader_epoch => {
                 return Err(Failed::Code(ErrorCode::UnknownLeaderEpoch));

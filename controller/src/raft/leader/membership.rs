@@ -81,16 +81,6 @@ impl Local {
         self.change_members(nodes).await
     }
 
-    /// Where this voter is, as it is known for certain; none when it is no member.
-    pub(crate) fn own_address(&self) -> Option<String> {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let committed = metrics.committed_membership_config.membership();
-        let own = committed.get_node(&self.voter.node)?;
-        let directory = self.voter.directory.as_u128();
-        (own.directory == directory).then(|| own.address.clone())
-    }
-
     /// As they stand here, committed or not.
     pub(crate) fn members(&self) -> Members {
         let metrics = self.raft.metrics();

@@ -155,6 +155,14 @@ impl Local {
             let what = format!("voter {} at {}", member.node, member.address);
             match identity {
                 Err(status) => return Ok(Err(not_ready(level, &what, status.message()))),
+                // One that lost its disk is a new one until it is added again: its build counts.
+                Ok(identity)
+                    if identity.node != member.node
+                        || identity.initialized && !Target::from_member(member).is(&identity) =>
+                {
+                    let why = "another one answers there";
+                    return Ok(Err(not_ready(level, &what, why)));
+                }
                 Ok(identity) => {
                     if let Err(refusal) = check_build(level, &what, identity.level) {
                         return Ok(Err(refusal));

@@ -174,6 +174,39 @@ async fn who_took_a_living_leader_for_dead_keeps_it_again() {
     }
 }
 
+/// A packet filter that refuses new connections lets those live that stand, for hours.
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_is_heard_is_not_dead_however_long_its_host_refuses() {
+    for seed in 82..86 {
+        let mut cluster = Cluster::begun(seed).await;
+        sleep(Duration::from_secs(3)).await;
+        let leader = cluster.leader().await;
+        let others: Vec<_> = NODES.into_iter().filter(|node| *node != leader).collect();
+        let (deceived, blind) = (others[0], others[1]);
+        let term = cluster.client(leader).local().term();
+        cluster.network.refuse(ip(deceived), ip(leader));
+        // No tether comes to stand again; the leader's own calls go on.
+        assert!(cluster.network.reset(ip(deceived), ip(leader)) > 0);
+        sleep(Duration::from_secs(5)).await;
+        cluster.network.cut(ip(blind), ip(leader));
+        for _ in 0..40 {
+            sleep(Duration::from_millis(500)).await;
+            let mut terms = seen(&cluster).into_iter().map(|(term, _)| term);
+            assert!(terms.all(|now| now == term), "seed {seed}");
+        }
+        cluster.network.heal(ip(blind), ip(leader));
+        sleep(Duration::from_secs(5)).await;
+        // Refused as before, and silent now.
+        cluster.kill(leader);
+        let began = Instant::now();
+        let client = cluster.client(deceived);
+        client.submit(level("f", 1)).await.unwrap();
+        let gap = began.elapsed();
+        println!("seed {seed}: commands went on after {gap:?}");
+        assert!(gap < Duration::from_millis(1500), "seed {seed}: {gap:?}");
+    }
+}
+
 /// Voters that were added learn who leads before they learn where that one is.
 #[tokio::test(start_paused = true)]
 async fn voters_that_were_added_see_the_leaders_process_go() {

@@ -80,16 +80,7 @@ impl Cluster {
         port: u16,
     ) -> impl Future<Output = Result<Controller, Error>> + use<> {
         let voters = voters.iter().map(|node| (NodeId(*node), address(*node)));
-        self.start_knowing(node, voters.collect(), port)
-    }
-
-    /// With the voters' addresses as its file has them.
-    pub(super) fn start_knowing(
-        &self,
-        node: i32,
-        voters: BTreeMap<NodeId, String>,
-        port: u16,
-    ) -> impl Future<Output = Result<Controller, Error>> + use<> {
+        let voters: BTreeMap<_, _> = voters.collect();
         let env = self.hosts[&node].env();
         let lease = self.leases.get(&node).copied();
         let lease = lease.unwrap_or(Duration::from_secs(6));

@@ -78,6 +78,11 @@ async fn another_clusters_voter_at_a_dead_voters_address_ends_nobody() {
     assert_eq!(*other.failure().borrow(), None);
     let named = |client: &Client| client.image().borrow().cluster;
     assert_ne!(named(&other.client()), named(&cluster.client(leader)));
+    // Nor is its build taken for that of the dead one.
+    let finalize = level(VERSION_FEATURE, NEWEST_LEVEL);
+    let refused = cluster.client(leader).submit(finalize).await.unwrap_err();
+    let why = "another one answers there";
+    assert!(refused.to_string().contains(why), "{refused}");
     // Nor does it become one of them by its address.
     let refused = cluster.client(leader).add_voter(&address(dead)).await;
     assert!(refused.unwrap_err().to_string().contains("remove it first"));

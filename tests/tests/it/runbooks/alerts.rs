@@ -10,6 +10,7 @@ use super::book::file;
 type Line = (String, String, f64);
 
 /// What every pod that should run shows at one moment; nothing of one that does not answer.
+#[derive(Clone)]
 pub(super) struct Look {
     pub(super) at: Instant,
     pub(super) pods: BTreeMap<String, Option<Vec<Line>>>,

@@ -23,7 +23,7 @@ fn rehearse(mut scene: Scene, bucket: &Bucket) {
     scene.write(100);
     // Its heir cannot read its log yet: what is shown meanwhile stays long enough to be looked at.
     bucket.away();
-    scene.pods.signal(dead, "STOP");
+    scene.pods.halt(dead);
     scene.fires("HeadwaterNodeDown");
     assert!(!scene.pods.is_ready(dead));
     let live = scene.book.metric("headwater_controller_live_brokers");
@@ -37,8 +37,7 @@ fn rehearse(mut scene: Scene, bucket: &Bucket) {
     scene.fires("HeadwaterDeadLogsOpen");
     scene.grows("headwater_broker_takeover_retries_total");
     scene.has("headwater_broker_takeover_failures_total");
-    let page = scene.run("curl");
-    assert!(page.contains("\"why\""), "{page}");
+    scene.run_until("curl", |page| page.contains("\"why\""));
 
     bucket.back();
     scene.rests("HeadwaterDeadLogsOpen");
@@ -59,8 +58,7 @@ fn rehearse(mut scene: Scene, bucket: &Bucket) {
         now.of(controller, &live) == Some(2.0)
     });
     scene.run("broker drain 100");
-    let listed = scene.run("broker list");
-    assert!(listed.contains("100"), "{listed}");
+    scene.run_until("broker list", |listed| listed.contains("100"));
     scene.run("broker resume 100");
     scene.end();
 }

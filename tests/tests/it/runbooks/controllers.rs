@@ -16,10 +16,9 @@ fn controller_quorum_lost() {
     };
     let mut scene = Scene::begin("controller-quorum-lost", values);
     let leads = scene.book.metric("headwater_controller_is_leader");
-    let leader = leader(&scene, &leads);
     let voters = scene.pods.of_set(CONTROLLER);
-    scene.look();
     scene.write(50);
+    let leader = scene.only(&leads);
     // Two of three: the last one is the leader, which has lost the others.
     for voter in voters.iter().filter(|voter| **voter != leader) {
         scene.pods.kill_9(voter);
@@ -58,8 +57,7 @@ fn controller_quorum_lost() {
     scene.run("get pods,pvc");
     scene.run("describe pod");
     scene.run("logs headwater-controller-1");
-    let told = scene.run("checkpoint verify");
-    assert!(told.contains("checkpoint-"), "{told}");
+    scene.run_until("checkpoint verify", |told| told.contains("checkpoint-"));
 
     for voter in voters.iter().filter(|voter| **voter != leader) {
         scene.pods.start(voter);
@@ -68,13 +66,4 @@ fn controller_quorum_lost() {
     scene.rests("HeadwaterQuorumLost");
     scene.until("one leads", |_, now| now.sum(&leads) == 1.0);
     scene.end();
-}
-
-fn leader(scene: &Scene, leads: &str) -> String {
-    let look = scene.pods.look();
-    let mut leaders = look
-        .pods
-        .keys()
-        .filter(|pod| look.of(pod, leads) == Some(1.0));
-    leaders.next().expect("one controller leads").clone()
 }

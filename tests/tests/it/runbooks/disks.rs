@@ -23,12 +23,13 @@ fn disk_full() {
     scene.add("wide", 1000);
     scene.look();
     scene.pods.space(broker, Some(0));
-    // More than the segments that were made ready.
-    for _ in 0..100 {
-        if scene.pods.log(broker).contains("the log waits") {
-            break;
+    // More than the segments that were made ready, and no more than is flushed afterwards.
+    let begun = Instant::now();
+    while !scene.pods.log(broker).contains("the log waits") {
+        assert!(begun.elapsed() < LIMIT, "the log goes on");
+        if scene.unacknowledged() < 20_000 {
+            scene.write(1000);
         }
-        scene.write(1000);
         std::thread::sleep(Duration::from_millis(100));
     }
     scene.grows("headwater_wal_retries_total");

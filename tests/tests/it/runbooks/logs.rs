@@ -1,6 +1,7 @@
 //! A log whose volume is gone, and one that was damaged: brought back first, given up then.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rdkafka::producer::Producer;
 
@@ -8,6 +9,7 @@ use super::pods::Values;
 use super::scene::Scene;
 use super::shell;
 use crate::load::{LIMIT, Load, check, check_acknowledged, read_all_at};
+use crate::zones::Reader;
 
 const FIRST: &str = "headwater-broker-100";
 const SECOND: &str = "headwater-broker-101";
@@ -20,15 +22,19 @@ const NO_UPLOADS: &str = "upload.age.ms=3600000";
 impl Scene {
     /// The newest log of a broker that is not closed.
     fn log_of(&self, pod: &str) -> String {
-        let page = self.pods.page("/v1/cluster").expect("some node answers");
-        let page: serde_json::Value = serde_json::from_str(&page).unwrap();
-        let open = page["wals"]["open"].as_array().unwrap().iter();
-        let own = open.filter(|wal| wal["node"] == self.pods.node(pod));
-        let newest = own.max_by_key(|wal| wal["broker_epoch"].as_i64());
-        newest.expect("a broker has a log")["wal"]
-            .as_str()
-            .unwrap()
-            .to_owned()
+        let begun = Instant::now();
+        loop {
+            let page = self.pods.page("/v1/cluster");
+            let page: serde_json::Value = serde_json::from_str(&page).unwrap();
+            let open = page["wals"]["open"].as_array().into_iter().flatten();
+            let own = open.filter(|wal| wal["node"] == self.pods.node(pod));
+            let newest = own.max_by_key(|wal| wal["broker_epoch"].as_i64());
+            if let Some(wal) = newest.and_then(|newest| newest["wal"].as_str()) {
+                return wal.to_owned();
+            }
+            assert!(begun.elapsed() < LIMIT, "{pod} has no log: {page:#}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// All that was ever sent is served.
@@ -106,10 +112,9 @@ fn wal_volume_lost() {
     scene.fires("HeadwaterNodeDown");
     scene.shows("headwater_broker_takeover_dead_logs", |sum| sum > 0.0);
     scene.fires("HeadwaterDeadLogsOpen");
-    let page = scene.run("curl");
     let why = "is on the disk of node";
     assert!(scene.book.logs.iter().any(|line| line == why));
-    assert!(page.contains(&log) && page.contains(why), "{page}");
+    scene.run_until("curl", |page| page.contains(&log) && page.contains(why));
     scene.run("get pvc data-headwater-broker-100");
     scene.run("get pv -o wide");
     // The volume is attached again.
@@ -191,8 +196,7 @@ fn wal_quarantined() {
     // Kubernetes starts the pod again; what was set aside stays so.
     scene.pods.start(FIRST);
     scene.pods.await_ready(&[FIRST.to_owned()]);
-    let page = scene.run("curl");
-    assert!(page.contains(&log), "{page}");
+    scene.run_until("curl", |page| page.contains(&log));
     let inspect = scene.book.command("wal inspect --prefix");
     let prefix = path.parent().unwrap().parent().unwrap();
     let prefix = prefix.strip_prefix(scene.pods.objects()).unwrap();
@@ -243,8 +247,10 @@ fn set_aside(scene: &mut Scene, log: &str) {
     // Counted by whoever read it, maybe before we looked.
     scene.shows("headwater_wal_rereads_total", |sum| sum > 0.0);
     scene.asks("HeadwaterWalDamaged", "headwater_wal_rereads_total");
-    let page = scene.pods.page("/v1/cluster").unwrap();
-    assert!(page.contains(log) && page.contains("quarantined"), "{page}");
+    scene.until("the cluster's page names it", |_, _| {
+        let page = scene.pods.page("/v1/cluster");
+        page.contains(log) && page.contains("quarantined")
+    });
 }
 
 /// The line for a log on a disk reads one beside its volume; here there is none on any, and it says so.
@@ -275,14 +281,16 @@ fn damaged_objects(scene: &mut Scene, verify: &str) {
         std::fs::remove_file(path).unwrap();
     }
     let bootstrap = scene.pods.bootstrap();
-    let names: Vec<String> = scene.loads.iter().map(|(name, _)| name.clone()).collect();
-    let readers: Vec<_> = names
-        .into_iter()
-        .map(|name| {
-            let bootstrap = bootstrap.clone();
-            std::thread::spawn(move || read_all_at(&bootstrap, &name))
+    let readers = scene.loads.iter().map(|(name, load)| {
+        let count = usize::try_from(load.sent).unwrap();
+        let mut reader = Reader::new(&bootstrap, "", name);
+        // For as long as all of what follows may take.
+        std::thread::spawn(move || {
+            reader.until(count);
+            reader.records
         })
-        .collect();
+    });
+    let readers: Vec<_> = readers.collect();
     scene.grows("headwater_storage_lost_total");
     scene.fires("HeadwaterDataDamaged");
     for (path, whole) in objects.iter().zip(&kept) {

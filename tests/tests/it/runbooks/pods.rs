@@ -3,16 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use tests::process::binary;
 use tests::shim::DiskFaults;
 
 use super::alerts::{Look, parse};
+use crate::cluster::{ended, free_port, output};
 use crate::load::LIMIT;
 
 /// What a chart is rendered with.
@@ -36,6 +36,8 @@ struct Pod {
     port: SocketAddr,
     admin: SocketAddr,
     process: Option<Child>,
+    /// Stopped by a signal, so that it says nothing.
+    halted: bool,
     /// Of its volume.
     faults: Option<DiskFaults>,
     /// Of its template; the StatefulSet's when they are alike.
@@ -64,17 +66,12 @@ pub(super) struct Pods {
     pods: BTreeMap<String, Pod>,
 }
 
-/// Below those that the system gives to connections: a port keeps free while its pod is away.
-static NEXT: AtomicU16 = AtomicU16::new(0);
+// === impl Pod ===
 
-fn free_port() -> TcpListener {
-    loop {
-        let next = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
-        let port = 12_000 + (std::process::id() * 97 + next) % 18_000;
-        let port = u16::try_from(port).unwrap();
-        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
-            return listener;
-        }
+impl Pod {
+    /// Whether its admin pages should be answered.
+    fn answers(&self) -> bool {
+        self.process.is_some() && !self.halted
     }
 }
 
@@ -86,13 +83,7 @@ impl Pods {
         let dir = tempfile::tempdir().unwrap();
         let controllers = (1..=values.controllers).map(|node| (set_pod(CONTROLLER, node), node));
         let brokers = (100..100 + values.brokers).map(|node| (set_pod(BROKER, node), node));
-        let mut held = Vec::new();
-        let mut address = || {
-            let listener = free_port();
-            let address = listener.local_addr().unwrap();
-            held.push(listener);
-            address
-        };
+        let address = || SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let pods = controllers.chain(brokers).map(|(name, node)| {
             let faults = values.volumes_fail.then(|| {
                 let own = dir.path().join(format!("{name}-faults"));
@@ -104,6 +95,7 @@ impl Pods {
                 port: address(),
                 admin: address(),
                 process: None,
+                halted: false,
                 faults,
                 tag: "old".to_owned(),
             };
@@ -236,7 +228,8 @@ impl Pods {
         command.envs(self.environment());
         let streams = command.stdin(Stdio::null()).stdout(Stdio::null());
         let process = streams.stderr(log.unwrap()).spawn().unwrap();
-        self.pods.get_mut(name).unwrap().process = Some(process);
+        let pod = self.pods.get_mut(name).unwrap();
+        (pod.process, pod.halted) = (Some(process), false);
     }
 
     pub(super) fn start_all(&mut self) {
@@ -266,10 +259,16 @@ impl Pods {
         }
     }
 
-    pub(super) fn signal(&self, pod: &str, signal: &str) {
+    fn signal(&self, pod: &str, signal: &str) {
         let pid = self.pid(pod).unwrap().to_string();
         let told = Command::new("kill").args(["-s", signal, &pid]).status();
         assert!(told.unwrap().success());
+    }
+
+    /// It says and hears nothing from now on, and is not gone.
+    pub(super) fn halt(&mut self, pod: &str) {
+        self.signal(pod, "STOP");
+        self.pods.get_mut(pod).unwrap().halted = true;
     }
 
     pub(super) fn kill_9(&mut self, pod: &str) {
@@ -297,18 +296,8 @@ impl Pods {
 
     fn ended(&mut self, pod: &str) -> ExitStatus {
         let mut process = self.pods.get_mut(pod).unwrap().process.take().unwrap();
-        let begun = Instant::now();
-        loop {
-            if let Some(status) = process.try_wait().unwrap() {
-                return status;
-            }
-            if begun.elapsed() > LIMIT {
-                process.kill().unwrap();
-                process.wait().unwrap();
-                panic!("{pod} does not end\n{}", tail(&self.log(pod)));
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let status = ended(&mut process);
+        status.unwrap_or_else(|| panic!("{pod} does not end\n{}", tail(&self.log(pod))))
     }
 
     /// Brokers, then controllers, as those who take a release away.
@@ -329,13 +318,18 @@ impl Pods {
         addresses.collect::<Vec<_>>().join(",")
     }
 
-    /// A page of some pod that answers.
-    pub(super) fn page(&self, path: &str) -> Option<String> {
-        let pods = self.pods.values().filter(|pod| pod.process.is_some());
-        let mut answers = pods.filter_map(|pod| get(pod.admin, path));
-        answers
-            .find(|(status, _)| *status == 200)
-            .map(|(_, body)| body)
+    /// A page of some pod, as soon as one answers.
+    pub(super) fn page(&self, path: &str) -> String {
+        let begun = Instant::now();
+        loop {
+            let pods = self.pods.values().filter(|pod| pod.answers());
+            let mut answers = pods.filter_map(|pod| get(pod.admin, path));
+            if let Some((_, body)) = answers.find(|(status, _)| *status == 200) {
+                return body;
+            }
+            assert!(begun.elapsed() < LIMIT, "nobody answers {path}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// `headwater ARGUMENTS` in a pod.
@@ -346,13 +340,13 @@ impl Pods {
         command.args(arguments).envs(self.environment());
         command.env("HEADWATER_BOOTSTRAP", pod.port.to_string());
         command.env("HEADWATER_ADMIN", pod.admin.to_string());
-        command.stdin(Stdio::null()).output().unwrap()
+        output(&mut command)
     }
 
     /// What all of them show now.
     pub(super) fn look(&self) -> Look {
         let of = |pod: &Pod| {
-            pod.process.as_ref()?;
+            pod.answers().then_some(())?;
             let (status, page) = get(pod.admin, "/metrics")?;
             (status == 200).then(|| parse(&page))
         };
@@ -360,6 +354,25 @@ impl Pods {
         Look {
             pods: pods.map(|(name, pod)| (name.clone(), of(pod))).collect(),
             at: Instant::now(),
+        }
+    }
+
+    /// Whether everybody has answered who should.
+    pub(super) fn is_whole(&self, look: &Look) -> bool {
+        let mut pods = self.pods.iter();
+        pods.all(|(name, pod)| !pod.answers() || look.pods[name].is_some())
+    }
+
+    /// A look that can be compared with: busy pods are asked again.
+    pub(super) fn look_whole(&self) -> Look {
+        let begun = Instant::now();
+        loop {
+            let look = self.look();
+            if self.is_whole(&look) {
+                return look;
+            }
+            assert!(begun.elapsed() < LIMIT, "not all pods answer");
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What every rehearsal does: pods with records in them, a page, and waiting for what it names.
 
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use rdkafka::producer::Producer;
@@ -9,6 +10,11 @@ use super::book::Book;
 use super::pods::{BROKER, Pods, Values, tail};
 use super::shell::{self, Told};
 use crate::load::{LIMIT, Load, check, read_all_at};
+
+/// How long what takes several turns may take.
+const PATIENCE: Duration = Duration::from_secs(4 * LIMIT.as_secs());
+/// How much of the past an alert sees that is to rest.
+const RANGE: Duration = Duration::from_secs(15);
 
 /// A page, pods, and records that must be served whatever happens.
 pub(super) struct Scene {
@@ -27,7 +33,7 @@ impl Scene {
     pub(super) fn begin(book: &str, values: Values) -> Self {
         let mut pods = Pods::new(values);
         pods.start_all();
-        let before = pods.look();
+        let before = pods.look_whole();
         let mut scene = Self {
             book: Book::open(book),
             pods,
@@ -39,7 +45,7 @@ impl Scene {
         }
         scene.write(100);
         scene.flush();
-        scene.before = scene.pods.look();
+        scene.look();
         scene
     }
 
@@ -116,18 +122,41 @@ impl Scene {
         }
     }
 
+    /// How many records are on their way.
+    pub(super) fn unacknowledged(&self) -> u64 {
+        let loads = self.loads.iter();
+        loads
+            .map(|(_, load)| load.sent - load.acknowledged.count() as u64)
+            .sum()
+    }
+
     /// Waits until all that was sent is acknowledged.
     pub(super) fn flush(&self) {
         for (name, load) in &self.loads {
             let sent = usize::try_from(load.sent).unwrap();
-            load.producer.flush(LIMIT).unwrap();
+            load.producer.flush(PATIENCE).unwrap();
             assert_eq!(load.acknowledged.count(), sent, "{name}");
         }
     }
 
     /// Begins to compare with what is shown now.
     pub(super) fn look(&mut self) {
-        self.before = self.pods.look();
+        self.before = self.pods.look_whole();
+    }
+
+    /// The only pod where a metric is 1. What is shown now is compared with from here on.
+    pub(super) fn only(&mut self, metric: &str) -> String {
+        let begun = Instant::now();
+        loop {
+            self.look();
+            let pods = self.before.pods.keys();
+            let found = pods.filter(|pod| self.before.of(pod, metric) == Some(1.0));
+            if let [one] = found.collect::<Vec<_>>()[..] {
+                return one.clone();
+            }
+            assert!(begun.elapsed() < LIMIT, "{metric} is not 1 at one pod");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// Waits until what the pods show is so.
@@ -135,7 +164,8 @@ impl Scene {
         let begun = Instant::now();
         loop {
             let now = self.pods.look();
-            if is_so(&self.before, &now) {
+            // Nothing is said of a pod that had no time to answer.
+            if self.pods.is_whole(&now) && is_so(&self.before, &now) {
                 println!("{what}: {:.1} s", begun.elapsed().as_secs_f64());
                 return;
             }
@@ -155,7 +185,16 @@ impl Scene {
     pub(super) fn rests(&mut self, alert: &str) {
         let alert = Alert::named(&self.book.alert(alert));
         let what = format!("{} rests", alert.name);
-        self.until(&what, |before, now| !alert.fires(before, now));
+        // As its range moves on, it forgets what was still slow or failed at first.
+        let since = RefCell::new(None::<Look>);
+        self.until(&what, |before, now| {
+            let mut since = since.borrow_mut();
+            let rests = !alert.fires(since.as_ref().unwrap_or(before), now);
+            if now.at - since.as_ref().unwrap_or(before).at > RANGE {
+                *since = Some(now.clone());
+            }
+            rests
+        });
     }
 
     /// An alert that the page names and that takes longer, or other trouble, than is made here: it
@@ -194,7 +233,8 @@ impl Scene {
             let mut names = lines.map(|(name, ..): &(String, String, f64)| name);
             names.any(|name| *name == metric)
         };
-        assert!(self.pods.look().pods.values().any(shown), "{metric}");
+        let look = self.pods.look_whole();
+        assert!(look.pods.values().any(shown), "{metric}");
     }
 
     /// Waits until the lines that the page promises have been logged.
@@ -212,11 +252,28 @@ impl Scene {
         self.line(&line)
     }
 
+    /// Runs the one command of the page with these words until it says so.
+    pub(super) fn run_until(&mut self, with: &str, is_so: impl Fn(&str) -> bool) -> String {
+        let line = self.book.command(with);
+        self.line_until(&line, is_so)
+    }
+
     /// Runs a line of the page, filled in; it succeeds.
     pub(super) fn line(&mut self, line: &str) -> String {
-        let told = shell::run(&mut self.pods, line);
-        assert!(told.ok, "{line}: {}", told.text);
-        told.text
+        self.line_until(line, |_| true)
+    }
+
+    /// Again after failures: a lease that lapsed on a busy machine, a checkpoint not written yet.
+    fn line_until(&mut self, line: &str, is_so: impl Fn(&str) -> bool) -> String {
+        let begun = Instant::now();
+        loop {
+            let told = shell::run(&mut self.pods, line);
+            if told.ok && is_so(&told.text) {
+                return told.text;
+            }
+            assert!(begun.elapsed() < LIMIT, "{line}: {}", told.text);
+            std::thread::sleep(Duration::from_millis(200));
+        }
     }
 
     /// Every record that was sent has been acknowledged and is served, once and in order; the page

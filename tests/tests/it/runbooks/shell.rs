@@ -2,6 +2,7 @@
 //! fails the rehearsal: a page may only say what somebody has tried.
 
 use super::pods::{BROKER, CONTROLLER, Pods, clean};
+use crate::cluster::output;
 
 /// What a command printed.
 pub(super) struct Told {
@@ -44,7 +45,7 @@ pub(super) fn run(pods: &mut Pods, line: &str) -> Told {
             let path = url
                 .strip_prefix(&format!("http://{ADMIN}"))
                 .expect("an admin page");
-            Told::done(pods.page(path).expect("some node answers"))
+            Told::done(pods.page(path))
         }
         _ => panic!("{line:?} is not known here"),
     };
@@ -58,7 +59,7 @@ pub(super) fn beside(pods: &Pods, pod: &str, line: &str) -> Told {
     let data = pods.data(pod).display().to_string();
     let words: Vec<String> = split(&line.replace(VOLUME, &data));
     assert_eq!(words[0], "headwater");
-    clean().args(&words[1..]).output().unwrap().into()
+    output(clean().args(&words[1..])).into()
 }
 
 /// Words as a shell makes them, of the quotes that pages use.

@@ -17,9 +17,8 @@ fn rolling_upgrade() {
     };
     let mut scene = Scene::begin("rolling-upgrade", values);
     scene.run("kubectl -n kafka get pods");
-    let page = scene.run("curl");
-    assert!(!page.contains("\"why\""), "{page}");
-    scene.run("checkpoint verify");
+    scene.run_until("curl", |page| !page.contains("\"why\""));
+    scene.run_until("checkpoint verify", |told| told.contains("checkpoint-"));
     let writing = Writing::begin(&mut scene);
 
     let controllers = scene
@@ -47,8 +46,9 @@ fn rolling_upgrade() {
     writing.end(&mut scene);
     scene.shows("headwater_controller_offline_partitions", |sum| sum == 0.0);
     scene.has("headwater_broker_lease_lapses_total");
-    let told = scene.run("cluster describe");
-    assert!(told.contains("headwater.version"), "{told}");
+    scene.run_until("cluster describe", |told| {
+        told.contains("headwater.version")
+    });
     scene.run("cluster finalize");
     scene.end();
 }

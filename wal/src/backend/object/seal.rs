@@ -23,14 +23,24 @@ impl LogObjects {
     pub(super) async fn create_seal(
         &self,
         sequence: Sequence,
+        by: (u128, u32),
+    ) -> Result<Created, Error> {
+        self.create_seal_after(sequence, by, sequence).await
+    }
+
+    /// As `create_seal`; says only of what is before `acked_to` that it was acknowledged.
+    async fn create_seal_after(
+        &self,
+        sequence: Sequence,
         (nonce, window): (u128, u32),
+        acked_to: Sequence,
     ) -> Result<Created, Error> {
         let meta = GroupMeta {
             kind: GroupKind::Seal,
             wal_id: self.wal_id,
             sequence,
             nonce,
-            acked_to: sequence,
+            acked_to,
             window,
             generation: 0,
         };
@@ -40,9 +50,10 @@ impl LogObjects {
 }
 
 /// Seals the log `wal_id` at the first place from `trim` on where nothing stands, whatever the groups
-/// before it hold; gives that place. From then on its owner acknowledges nothing. To be called only
-/// after the fence is applied. Returns when it is done: to be bounded by the caller, as an owner that
-/// writes on may come first many times.
+/// before it hold; gives that place. Where something is listed beyond that place, the log may have
+/// lost a group there that its owner has long gone past: a second seal ends it behind all that. From
+/// then on its owner acknowledges nothing. To be called only after the fence is applied. Returns when
+/// it is done: to be bounded by the caller, as an owner that writes on may come first many times.
 ///
 /// # Errors
 /// `Store`, `StoreTimeout`: repeat. `Unsupported`.
@@ -57,20 +68,38 @@ pub async fn seal(
     let objects = LogObjects::new(env, store, &prefix, wal_id, settings);
     let mut nonce = [0; 16];
     env.entropy.fill(&mut nonce);
-    let made_by = (u128::from_be_bytes(nonce), OBJECT_WINDOW as u32);
+    let nonce = u128::from_be_bytes(nonce);
+    let listed = objects.list().await?;
     let mut at = trim;
-    for listed in objects.list().await?.into_iter().filter(|n| *n >= trim) {
-        if listed != at {
+    for listed in listed.iter().filter(|n| **n >= trim) {
+        if *listed != at {
             break;
         }
         at += 1;
     }
-    if let Some(sealed) = sealed_below(&objects, trim, at).await? {
-        return Ok(sealed);
+    let sealed = match sealed_below(&objects, trim, at).await? {
+        Some(sealed) => sealed,
+        None => put_seal(&objects, at, (nonce, OBJECT_WINDOW as u32), None).await?,
+    };
+    if let Some(last) = listed.last().filter(|last| **last > sealed) {
+        // Widest of windows, so that it never is what proves that a group is missing (R10).
+        put_seal(&objects, *last, (nonce, MAX_WINDOW), Some(sealed)).await?;
     }
+    Ok(sealed)
+}
+
+/// Puts a seal at the first place from `at` on where nothing stands, unless one stands before that;
+/// it says that all before `acked_to` was acknowledged, or all before itself.
+async fn put_seal(
+    objects: &LogObjects,
+    mut at: Sequence,
+    by: (u128, u32),
+    acked_to: Option<Sequence>,
+) -> Result<Sequence, Error> {
     let mut conflicts = 0;
     loop {
-        if objects.create_seal(at, made_by).await? == Created::Yes {
+        let created = objects.create_seal_after(at, by, acked_to.unwrap_or(at));
+        if created.await? == Created::Yes {
             return Ok(at);
         }
         match objects.header(at).await? {

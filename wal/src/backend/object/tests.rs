@@ -266,6 +266,8 @@ fn r9_a_seal_lies_in_the_first_hole_and_races_with_its_owner() {
         }
         assert_eq!(case.seal(2).await.unwrap(), 4);
         assert_eq!(case.seal(2).await.unwrap(), 4, "it stands");
+        // Behind what was listed beyond the hole stands another, for an owner that is past it.
+        assert_eq!(case.store.sequences().await, [0, 2, 3, 4, 5, 6, 7]);
         // An heir that comes by finds the first one.
         let (groups, end) = case.recover(2).await.unwrap();
         assert_eq!((groups.len(), end), (2, 4));
@@ -276,6 +278,27 @@ fn r9_a_seal_lies_in_the_first_hole_and_races_with_its_owner() {
         assert!(case.seal(0).await.is_err());
         assert_eq!(case.seal(0).await.unwrap(), 0);
         assert_eq!(case.store.sequences().await, [0]);
+    });
+}
+
+/// A group that its owner acknowledged is gone, and the owner is far beyond that place.
+#[test]
+fn r9_an_owner_beyond_a_hole_is_told_by_a_second_seal() {
+    run_paused(async {
+        let case = Case::new();
+        let log = case.log();
+        case.append_groups(&log, 0, 6).await;
+        let gone = case.store.delete(&Case::path(3)).await;
+        gone.unwrap();
+        assert_eq!(case.seal(0).await.unwrap(), 3);
+        let permit = log.reserve(100).await.unwrap();
+        log.append(permit, entry(6, 100));
+        let told = durable_or_failed(&log, 7, &case.acked).await;
+        assert_eq!(told.unwrap().kind(), ErrorKind::Fenced);
+        assert_eq!(case.acked.groups().len(), 6);
+        // Once more, as an operator would whose first answer was lost.
+        assert_eq!(case.seal(0).await.unwrap(), 3);
+        assert_eq!(case.store.sequences().await, [0, 1, 2, 3, 4, 5, 6]);
     });
 }
 
