@@ -9,7 +9,6 @@
 //! begin to follow and are slow; who takes nothing for long holds nothing any more.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -216,6 +215,7 @@ impl Follower {
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
+    use std::time::Duration;
 
     use env::sim::{NetworkFaults, SimHost, SimNetwork};
     use protocol::NodeId;
