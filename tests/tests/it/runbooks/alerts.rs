@@ -207,7 +207,8 @@ impl Eyes<'_> {
         self.pods.iter().map(of).sum()
     }
 
-    /// Where `share` of the increase of a histogram's buckets lies: the lower end of its bucket.
+    /// Where `share` of the increase of a histogram's buckets lies: as Prometheus has it, evenly spread
+    /// over its bucket, and at the last limit beyond all of them.
     fn quantile(&self, share: f64, rate: &str) -> f64 {
         let buckets = before_range(rate.trim_start_matches("rate("));
         let selector = Selector::parse(buckets);
@@ -239,13 +240,17 @@ impl Eyes<'_> {
             let metric = selector.metric.clone();
             self.increase(&Selector { metric, labels })
         };
-        let total = limits.last().map_or(0.0, |last| up_to(*last));
-        let mut below = 0.0;
+        let rank = share * limits.last().map_or(0.0, |last| up_to(*last));
+        let (mut below, mut counted) = (0.0, 0.0);
         for limit in limits {
-            if total > 0.0 && up_to(limit) >= share * total {
-                return below;
+            let here = up_to(limit);
+            if rank > 0.0 && here >= rank {
+                return match limit.is_finite() {
+                    true => below + (limit - below) * (rank - counted) / (here - counted),
+                    false => below,
+                };
             }
-            below = limit;
+            (below, counted) = (limit, here);
         }
         0.0
     }
