@@ -48,6 +48,9 @@ fn bad_store() -> FaultSettings {
 /// About as many reads as a start makes.
 const READS_OF_A_START: u64 = 60;
 
+/// A wall clock jumps no further at once, either way.
+pub(crate) const LONGEST_JUMP_MS: i64 = 3_600_000;
+
 /// How fast a disk is on a good day.
 pub(crate) const GOOD_DISK: DiskSpeed = DiskSpeed {
     least: Duration::from_micros(50),
@@ -233,7 +236,7 @@ impl Nemesis {
             }
             Trouble::FailedSync => machine.disk().fail_next_sync(),
             Trouble::ClockJump => {
-                let by = random.below(7_200_000) as i64 - 3_600_000;
+                let by = random.below(2 * LONGEST_JUMP_MS as u64) as i64 - LONGEST_JUMP_MS;
                 machine.clock().jump_wall(by);
             }
             Trouble::TwoKilled => {

@@ -104,7 +104,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         program.env("HEADWATER_SIM_MINUTES", minutes.to_string());
     }
     if args.release {
-        program.args(&["--profile", "hunt"]);
+        program.args(&stage::OPTIMISED);
     }
     program.args(&["--", "--nocapture"]);
     if let Some(points) = args.crash_points {

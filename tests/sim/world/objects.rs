@@ -6,6 +6,7 @@ use protocol::{NodeId, TopicPartition};
 
 use super::*;
 use crate::invariants::objects;
+use crate::nemesis::LONGEST_JUMP_MS;
 
 /// Longest wait for the controllers to stand alone.
 const STANDING_WITHIN: Duration = Duration::from_secs(60);
@@ -90,6 +91,7 @@ impl World {
     /// else is, once it had its time.
     pub(super) async fn check_collection(&mut self) {
         let mut tries = if self.plan.hasty { COLLECTED_TRIES } else { 1 };
+        self.outlive_wrong_clocks();
         loop {
             if self.plan.hasty {
                 self.rest().await;
@@ -124,6 +126,18 @@ impl World {
             for machine in &self.nemesis.machines {
                 machine.wake();
             }
+        }
+    }
+
+    /// What was condemned while a clock was fast has its grace once the right time has come there.
+    fn outlive_wrong_clocks(&self) {
+        let jumps = self
+            .fired()
+            .get(&format!("{:?}", Trouble::ClockJump))
+            .copied();
+        let by = jumps.unwrap_or(0) as i64 * LONGEST_JUMP_MS;
+        for machine in &self.nemesis.machines {
+            machine.clock().jump_wall(by);
         }
     }
 

@@ -33,7 +33,7 @@ impl Binaries {
         cargo.args(&["--features", "tests/planted"]);
         cargo.args(&["--no-run", "--message-format=json"]);
         if optimised {
-            cargo.args(&["--profile", "hunt"]);
+            cargo.args(&stage::OPTIMISED);
         }
         if bugs.iter().any(|bug| bug.place.is_quick()) {
             cargo.args(&["--lib"]);

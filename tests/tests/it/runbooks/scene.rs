@@ -181,33 +181,6 @@ impl Scene {
         self.until(&what, |before, now| alert.fires(before, now));
     }
 
-    /// As `fires`, of an alert on how long what comes takes: something has to come, and more of it when
-    /// what came before the trouble was quick. A pod that did not answer this time says nothing.
-    pub(super) fn fires_under_load(&mut self, alert: &str) {
-        let alert = Alert::named(&self.book.alert(alert));
-        let begun = Instant::now();
-        loop {
-            self.write(20);
-            let now = self.pods.look();
-            if alert.fires(&self.before, &now) {
-                println!(
-                    "{} fires: {:.1} s",
-                    alert.name,
-                    begun.elapsed().as_secs_f64()
-                );
-                return;
-            }
-            let silent: Vec<_> = now.pods.iter().filter(|(_, page)| page.is_none()).collect();
-            assert!(
-                begun.elapsed() < LIMIT,
-                "{} does not fire; silent: {silent:?}\n{}",
-                alert.name,
-                shown(&now)
-            );
-            std::thread::sleep(Duration::from_millis(500));
-        }
-    }
-
     /// Waits until an alert of the page would not fire any more.
     pub(super) fn rests(&mut self, alert: &str) {
         let alert = Alert::named(&self.book.alert(alert));

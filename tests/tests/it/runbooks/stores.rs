@@ -147,8 +147,8 @@ fn slow(scene: &mut Scene, bucket: &Bucket) {
     scene.shows("headwater_wal_queued_bytes", |sum| sum > 0.0);
     scene.grows("headwater_store_request_seconds_bucket");
     scene.grows("headwater_wal_store_seconds_bucket");
-    scene.fires_under_load("HeadwaterStoreSlow");
-    scene.fires_under_load("HeadwaterWalSlow");
+    scene.fires("HeadwaterStoreSlow");
+    scene.fires("HeadwaterWalSlow");
     scene.grows("headwater_wal_hedges_total");
     // Ten minutes of it, and half a day.
     scene.asks(

@@ -114,8 +114,9 @@ async fn put_seal(
     }
 }
 
-/// A seal that stands shortly before `end`. Behind one lies at most what its owner had in flight; a
-/// second seal, further on, would look as if groups were missing between them.
+/// A seal that stands shortly before `end`. Behind one lies at most what its owner had in flight;
+/// another one that claims all before itself (`acked_to`) would look as if groups were missing
+/// between them.
 async fn sealed_below(
     objects: &LogObjects,
     trim: Sequence,
