@@ -13,13 +13,29 @@ const BELOW: &[(&str, &[&str])] = &[
     ("wal", &["protocol", "env"]),
     ("storage", &["wal", "env", "protocol"]),
     ("controller", &["wal", "env", "protocol"]),
+    ("coordinators", &["protocol"]),
     (
         "broker",
-        &["controller", "storage", "wal", "env", "protocol"],
+        &[
+            "controller",
+            "coordinators",
+            "storage",
+            "wal",
+            "env",
+            "protocol",
+        ],
     ),
     (
         "tests",
-        &["broker", "controller", "storage", "wal", "env", "protocol"],
+        &[
+            "broker",
+            "controller",
+            "coordinators",
+            "storage",
+            "wal",
+            "env",
+            "protocol",
+        ],
     ),
     ("xtask", &[]),
 ];

@@ -5,7 +5,15 @@ use super::paths::{self, Named};
 use super::source::Source;
 
 /// The crates whose code runs in a broker.
-const PRODUCT: &[&str] = &["protocol", "env", "wal", "storage", "controller", "broker"];
+const PRODUCT: &[&str] = &[
+    "protocol",
+    "env",
+    "wal",
+    "storage",
+    "controller",
+    "coordinators",
+    "broker",
+];
 
 /// Paths that only `env`'s real side may name, and why.
 const DOORS: &[(&str, &str)] = &[

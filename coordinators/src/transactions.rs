@@ -1,0 +1,5 @@
+//! The coordinator of transactions.
+
+mod state;
+
+pub use state::TransactionState;
