@@ -90,6 +90,25 @@ impl TransactionState {
         )
     }
 
+    /// Whether an id may go from `before` to here. PrepareAbort follows the states between
+    /// transactions, too: a client with an epoch for each transaction may abort one of which the
+    /// coordinator has not heard (KIP-890), and gets a new epoch.
+    pub const fn may_follow(self, before: Self) -> bool {
+        let between = before.may_expire();
+        match self {
+            Self::Empty | Self::Dead => between,
+            Self::Ongoing | Self::PrepareAbort => between || matches!(before, Self::Ongoing),
+            Self::PrepareCommit | Self::PrepareEpochFence => matches!(before, Self::Ongoing),
+            Self::CompleteCommit => matches!(before, Self::PrepareCommit),
+            Self::CompleteAbort => matches!(before, Self::PrepareAbort),
+        }
+    }
+
+    /// Whether the state is ever written to the log.
+    pub const fn is_recorded(self) -> bool {
+        !matches!(self, Self::Dead | Self::PrepareEpochFence)
+    }
+
     /// Whether the outcome is decided and markers are being written.
     pub const fn is_prepared(self) -> bool {
         matches!(self, Self::PrepareCommit | Self::PrepareAbort)
