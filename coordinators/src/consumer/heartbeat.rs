@@ -64,7 +64,7 @@ impl ConsumerGroup {
         self.raise_epoch(must || self.metadata.epoch == 0, topics, records);
         self.make_targets(topics, records);
         let had = self.members[id].current.assigned.clone();
-        self.reconcile(now_ms, id, request.owned.as_ref(), records);
+        self.reconcile(now_ms, id, request, records);
         self.begin_session(now_ms, id);
 
         let current = &self.members[id].current;
@@ -106,7 +106,8 @@ impl ConsumerGroup {
         match self.statics.get(instance) {
             None if joins => Ok(None),
             None => Err(unknown_instance(instance)),
-            Some(owner) if joins => {
+            // Its own join once more: the answer was lost.
+            Some(owner) if joins && owner != id => {
                 let member = &self.members[owner];
                 if member.current.epoch != STATIC_LEAVE_EPOCH && member.metadata.classic.is_none() {
                     return Err(Refusal::new(
@@ -215,11 +216,11 @@ impl ConsumerGroup {
     }
 
     /// One step of a member towards its target.
-    pub(super) fn reconcile(
+    fn reconcile(
         &mut self,
         now_ms: u64,
         id: &Name,
-        owned: Option<&Assignment>,
+        request: &Heartbeat,
         records: &mut Vec<Record>,
     ) {
         let current = &self.members[id].current;
@@ -228,9 +229,10 @@ impl ConsumerGroup {
         }
         let nothing = Assignment::new();
         let step = Step {
+            known_epoch: request.member_epoch,
             target_epoch: self.target_epoch,
             target: self.targets.get(id).unwrap_or(&nothing),
-            owned,
+            owned: request.owned.as_ref(),
             is_owned: &|partition| self.is_owned(partition),
         };
         let next = step.take(current).expect("refused before");
@@ -390,15 +392,17 @@ fn check_instance(id: &Name, instance: &Name, owner: &Name) -> Result<(), Refusa
 }
 
 /// The epoch must be the member's, or the one before if the answer that told the new one may have
-/// been lost: then the client has nothing that it does not have by the new one.
+/// been lost: then the client has nothing that
+/// is not its own by the new one, be it to give up.
 fn check_epoch(member: &Member, request: &Heartbeat) -> Result<(), Refusal> {
     let Member { current, .. } = member;
     let epoch = request.member_epoch;
     let knows_no_better = epoch == current.previous_epoch
-        && request
-            .owned
-            .as_ref()
-            .is_some_and(|owned| owned.is_within(&current.assigned));
+        && request.owned.as_ref().is_some_and(|owned| {
+            owned
+                .without(&current.assigned)
+                .is_within(&current.revoking)
+        });
     if epoch == current.epoch || (epoch < current.epoch && knows_no_better) {
         return Ok(());
     }

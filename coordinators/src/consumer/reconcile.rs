@@ -13,6 +13,8 @@ pub(super) struct MustRejoin;
 
 /// Where a member is to go, and what is known of the way.
 pub(super) struct Step<'a> {
+    /// The epoch that the client named: the latest that it surely knows.
+    pub(super) known_epoch: i32,
     pub(super) target_epoch: i32,
     pub(super) target: &'a Assignment,
     /// What the client says it owns; `None` if it did not say.
@@ -55,7 +57,7 @@ impl Step<'_> {
         if !revoking.is_empty() && self.still_owns(&revoking) {
             return CurrentAssignment {
                 epoch,
-                previous_epoch: previous(current, epoch),
+                previous_epoch: self.previous(current, epoch),
                 state: MemberState::UnrevokedPartitions,
                 assigned: kept,
                 revoking,
@@ -73,20 +75,21 @@ impl Step<'_> {
         }
         CurrentAssignment {
             epoch: self.target_epoch,
-            previous_epoch: previous(current, self.target_epoch),
+            previous_epoch: self.previous(current, self.target_epoch),
             state,
             assigned: kept,
             revoking: Assignment::new(),
         }
     }
-}
 
-/// The epoch whose answer may have been lost.
-fn previous(current: &CurrentAssignment, epoch: i32) -> i32 {
-    if current.epoch == epoch {
-        current.previous_epoch
-    } else {
-        current.epoch
+    /// The epoch that the client may come back with if it does not hear of this one. However
+    /// many answers are lost, that is the one it named.
+    fn previous(&self, current: &CurrentAssignment, epoch: i32) -> i32 {
+        if current.epoch == epoch {
+            current.previous_epoch
+        } else {
+            self.known_epoch
+        }
     }
 }
 
