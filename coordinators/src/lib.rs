@@ -6,6 +6,7 @@
 //!                    records of the log ─▶ fold, on opening
 //! ```
 //!
+//! - [`consumer`] is the consumer group of KIP-848, on `__consumer_offsets`.
 //! - [`transactions`] is the coordinator of transactions, on `__transaction_state`.
 //! - [`wire`] are Kafka's primitive types, of which its records in internal topics are made.
 //!
@@ -16,6 +17,7 @@
 //! of the world comes in as an argument, and whatever is wanted of it goes out as an effect. The
 //! same inputs give the same effects. Nothing panics on bytes of a log.
 
+pub mod consumer;
 mod error;
 pub mod transactions;
 pub mod wire;

@@ -358,3 +358,34 @@ fn most_members_choose_the_assignor() {
     bench.send(&third).unwrap();
     assert_eq!(bench.group.describe().assignor, Assignor::Range);
 }
+
+#[test]
+fn lost_answers_fence_nobody() {
+    // Told to give up one more than it knows of, and told so in vain.
+    let mut bench = Bench::new(&[("t", 1, 3)]);
+    let mut a = Client::new("a", &["t"]);
+    bench.beat(&mut a);
+    bench.beat(&mut Client::new("b", &["t"]));
+    let told = bench.send(&a.request()).unwrap();
+    assert_eq!(told.assignment.as_ref().map(Assignment::len), Some(2));
+    a.hears(&told);
+    bench.beat(&mut Client::new("c", &["t"]));
+    a.revokes();
+    let lost = bench.send(&a.request()).unwrap();
+    assert_eq!(lost.assignment.as_ref().map(Assignment::len), Some(1));
+    assert!(lost.member_epoch > a.epoch && a.held.len() == 2);
+    let again = bench.send(&a.request()).unwrap();
+    assert_eq!(again, lost);
+
+    // A join whose answer is lost, twice, with the epoch raised between.
+    let joins = Client {
+        instance: Some("i".into()),
+        ..Client::new("d", &["t"])
+    };
+    for partitions in [3, 4, 5] {
+        bench.cluster.set("t", 1, partitions);
+        bench.group.topics_changed();
+        let answer = bench.send(&joins.request()).unwrap();
+        assert_eq!(answer.member_epoch, bench.group.epoch());
+    }
+}
