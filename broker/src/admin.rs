@@ -64,11 +64,17 @@ struct ControllerMetrics {
     quorum_age: Gauge,
     term: Gauge,
     leaders: Counter,
+    above_level: Counter,
     lease: Gauge,
     /// Logs that an operator gave up here.
     abandoned: Counter,
     /// Logs that an operator put back here.
     unquarantined: Counter,
+}
+
+/// Raises `counter` to what was counted elsewhere.
+fn count_up(counter: &Counter, to: u64) {
+    counter.inc_by(to.saturating_sub(counter.get()));
 }
 
 // === impl ControllerMetrics ===
@@ -101,6 +107,8 @@ impl ControllerMetrics {
         };
         let help = "Times that another voter came to lead the controllers, as this voter saw";
         counter("leader_changes", help, &metrics.leaders);
+        let help = "Entries that need a level which was not finalized before them: never any";
+        counter("entries_above_level", help, &metrics.above_level);
         let help = "Logs that an operator gave up through this node";
         counter("wals_abandoned", help, &metrics.abandoned);
         let help = "Logs that an operator put back through this node";
@@ -205,11 +213,9 @@ impl Admin {
             if let Some((term, leaders)) = client.elections() {
                 let term = i64::try_from(term).unwrap_or(i64::MAX);
                 self.controllers.term.set(term);
-                let counted = self.controllers.leaders.get();
-                self.controllers
-                    .leaders
-                    .inc_by(leaders.saturating_sub(counted));
+                count_up(&self.controllers.leaders, leaders);
             }
+            count_up(&self.controllers.above_level, client.entries_above_level());
             let age = pulse.age().as_millis();
             let age = i64::try_from(age).unwrap_or(i64::MAX);
             self.controllers.quorum_age.set(age);

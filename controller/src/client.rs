@@ -253,6 +253,15 @@ impl Client {
         }
     }
 
+    /// Entries of the log that the voter of this process applied and that need a level which was not
+    /// finalized before them: none, unless something is wrong.
+    pub fn entries_above_level(&self) -> u64 {
+        match &self.inner.way {
+            Way::Local(local) => local.shared.above_level(),
+            Way::Remote(_) => 0,
+        }
+    }
+
     /// The image, swapped whole.
     pub fn image(&self) -> watch::Receiver<Arc<Image>> {
         match &self.inner.way {

@@ -16,6 +16,8 @@ use crate::{judge, story};
 const SHRINKING: usize = 60;
 /// Seeds that are looked at for a kind of trouble.
 const SEARCHED: u64 = 10_000;
+/// Every so many seeds live through an upgrade, too, where all worlds are asked for.
+const UPGRADED: u64 = 4;
 /// Failures that are shrunk; the others are named.
 const SHRUNK: usize = 2;
 
@@ -150,6 +152,12 @@ pub(crate) fn bad_days(test: &str, from: u64, count: u64) {
     for kind in Kind::named(&worlds) {
         let wanted = seeds(kind, from, count);
         days.extend(wanted.into_iter().map(|seed| Day { kind, seed }));
+    }
+    if worlds == "all" {
+        let kind = Kind::Upgrade;
+        let wanted = seeds(kind, from, count).into_iter();
+        let wanted = wanted.filter(|seed| seed.is_multiple_of(UPGRADED));
+        days.extend(wanted.map(|seed| Day { kind, seed }));
     }
     assert!(!days.is_empty(), "no world is called {worlds:?}");
     days.extend(

@@ -14,7 +14,7 @@
 //!
 //! | name | meaning |
 //! |---|---|
-//! | `WORLD` | `single`, `cluster`, `all` (both), or `upgrade` |
+//! | `WORLD` | `single`, `cluster`, `upgrade`, or `all` (both, and every fourth seed upgraded) |
 //! | `SEEDS`, `FROM` | how many, and the first |
 //! | `MINUTES` | no seed is begun after so many |
 //! | `HAVING` | only seeds in which this trouble comes |

@@ -191,7 +191,7 @@ pub(crate) enum Kind {
     Single,
     /// Three controllers and several brokers.
     Cluster,
-    /// The same, begun with an older build that is replaced. Not among `all`.
+    /// The same, begun with an older build that is replaced. Among `all` with some seeds only.
     Upgrade,
 }
 

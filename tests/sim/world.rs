@@ -300,9 +300,6 @@ impl World {
     async fn heal(&mut self) {
         self.say("HEAL");
         self.nemesis.heal();
-        if self.plan.build < NEWEST_LEVEL {
-            self.upgrade_in_the_end().await;
-        }
         let healed = Instant::now();
         let mut cluster = self.shared.cluster(self.random.below(u64::MAX), 18);
         let serving = async {
@@ -312,7 +309,9 @@ impl World {
         };
         let until = healed + HEALED_WITHIN;
         let undone = timeout(UNDONE_WITHIN, self.nemesis.undo());
-        let (served, undone) = tokio::join!(timeout_at(until, serving), undone);
+        let served = timeout_at(until, serving);
+        let (served, undone, upgraded) = tokio::join!(served, undone, self.upgrade_in_the_end());
+        self.problems.extend(upgraded.err());
         if undone.is_err() {
             let problem = format!("I9: an operator is not heard {UNDONE_WITHIN:?} after healing");
             self.problems.push(problem);
@@ -362,13 +361,14 @@ impl World {
     }
 
     /// An upgrade that the day was too short or too bad for.
-    async fn upgrade_in_the_end(&mut self) {
-        let finishing = self.nemesis.finish_upgrade();
-        if timeout(UPGRADED_WITHIN, finishing).await.is_err() {
-            let problem =
-                format!("I9: the level is not finalized {UPGRADED_WITHIN:?} after healing");
-            self.problems.push(problem);
+    async fn upgrade_in_the_end(&self) -> Result<(), String> {
+        if self.plan.build == NEWEST_LEVEL {
+            return Ok(());
         }
+        let finishing = timeout(UPGRADED_WITHIN, self.nemesis.finish_upgrade());
+        finishing.await.map_err(|_| {
+            format!("I9: the level is not finalized {UPGRADED_WITHIN:?} after healing")
+        })
     }
 
     async fn read_everything(&mut self) {

@@ -28,7 +28,7 @@ pub(crate) struct Args {
     /// Begins no seed after so many minutes: for hunts through the night.
     #[arg(long, conflicts_with_all = ["replay", "crash_points"])]
     minutes: Option<u64>,
-    /// Which worlds: one machine, a cluster, or each seed in both.
+    /// Which worlds: one machine, a cluster, an upgrade, or each seed in what `all` means.
     #[arg(long, value_enum, default_value_t = World::All)]
     world: World,
     /// Only seeds in which this kind of trouble comes, as reports name it.
@@ -63,9 +63,9 @@ enum World {
     Single,
     /// Three controllers and several brokers.
     Cluster,
-    /// The same, begun with an older build that is replaced on a bad day. Not among `all`.
+    /// A cluster that is begun with an older build, which is replaced on a bad day.
     Upgrade,
-    /// Both.
+    /// One machine and a cluster, and every fourth seed an upgrade.
     All,
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use env::IoThread;
 use futures::{Stream, StreamExt};
@@ -16,6 +17,7 @@ use super::types::{AnswerBytes, LogId, StoredMembers, TypeConfig};
 use crate::command::{Proposal, encode_answer};
 use crate::error::Error;
 use crate::image::Image;
+use crate::level::VERSION_FEATURE;
 use crate::limits::{SNAPSHOT_AFTER_BYTES, SNAPSHOT_AFTER_ENTRIES};
 use crate::state::{Effects, State};
 
@@ -42,6 +44,8 @@ pub(crate) struct Shared {
     snapshot_due: watch::Sender<u64>,
     /// The newest level that this process knows.
     newest_level: u16,
+    /// Entries applied that need more than was finalized before them.
+    above_level: AtomicU64,
 }
 
 /// openraft's view of the state. All copies share it.
@@ -63,6 +67,12 @@ impl Shared {
     /// The newest level that this process knows.
     pub(crate) fn newest_level(&self) -> u16 {
         self.newest_level
+    }
+
+    /// Entries that this process applied and that need a level which was not finalized before them:
+    /// builds that know only what is finalized cannot read them.
+    pub(crate) fn above_level(&self) -> u64 {
+        self.above_level.load(Ordering::Relaxed)
     }
 
     /// The image, swapped whole.
@@ -171,6 +181,7 @@ impl Machine {
             image,
             snapshot_due: watch::Sender::new(0),
             newest_level,
+            above_level: AtomicU64::new(0),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -203,6 +214,8 @@ impl Machine {
                 inner.bytes += command.0.len() as u64;
                 // Whoever cannot read what is committed must not go on: it would lose step.
                 let proposal = Proposal::decode(&command.0).map_err(io::Error::other)?;
+                self.check_readable(&proposal, &inner.state)
+                    .map_err(io::Error::other)?;
                 let (answer, touched) = inner.state.apply(index, &proposal);
                 let newest = self.shared.newest_level;
                 inner.state.check_known(newest).map_err(io::Error::other)?;
@@ -212,6 +225,23 @@ impl Machine {
         };
         inner.last = Some(entry.log_id);
         Ok(answer)
+    }
+
+    /// A build that does not know a command must stop at it, and be no further than the others: what
+    /// it skipped of it would be missing here alone.
+    fn check_readable(&self, proposal: &Proposal, before: &State) -> Result<(), Error> {
+        let (needs, newest) = (proposal.command.level(), self.shared.newest_level);
+        if needs > before.level() {
+            self.shared.above_level.fetch_add(1, Ordering::Relaxed);
+        }
+        if needs > newest {
+            let reason = format!(
+                "the log holds a command of level {needs} of {VERSION_FEATURE}, this build knows \
+                 {newest} and below: start a newer one"
+            );
+            return Err(Error::Settings { reason });
+        }
+        Ok(())
     }
 
     /// Swaps the image; readers see it before anybody is answered.
