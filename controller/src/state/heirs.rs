@@ -64,7 +64,7 @@ impl State {
     /// The process that held `epoch` of `node` has come back: whatever it was recovering did not
     /// kill it. The turns stay with those to whom they have passed.
     pub(super) fn lived(&mut self, node: NodeId, epoch: BrokerEpoch, effects: &mut Effects) {
-        if self.level() < 2 {
+        if self.level() < 2 || env::planted!("lapse-is-death") {
             return;
         }
         for wal in self.wals.values_mut() {

@@ -121,8 +121,10 @@ pub(super) static BUGS: &[Bug] = &[
     tests("recovery-by-listing", "R9", "wal", OBJECT),
     tests("any-error-is-absent", "R9", "wal", OBJECT),
     tests("seal-swept", "R9", "wal", OBJECT),
+    tests("given-up-unsealed", "R9", "wal", OBJECT),
     tests("stale-claim-accepted", "R9", "controller", STATE),
     tests("claim-taken-from-living", "R9", "controller", STATE),
+    tests("lapse-is-death", "R9", "controller", STATE),
     // R10: holes.
     tests("beyond-not-looked-at", "R10", "wal", OBJECT),
     tests("oldest-above-trim", "R10", "wal", "disk::tests::r10"),

@@ -15,6 +15,7 @@ mod world;
 use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
+use crate::level::OLDEST_LEVEL;
 use world::{Bounds, Flaw, World};
 
 /// What a search found.
@@ -99,6 +100,31 @@ fn no_order_of_fence_claim_seal_and_commit_loses_a_record() {
     assert_sound(bounds, &steps, 50_000);
 }
 
+/// The same before the cluster has agreed on anything: heirs that die are not counted.
+#[test]
+fn nothing_is_lost_at_the_oldest_level() {
+    let bounds = Bounds {
+        processes: 3,
+        level: OLDEST_LEVEL,
+        ..Bounds::LEAST
+    };
+    assert_sound(bounds, &["fence", "claim", "adopt", "close", "open"], 1_000);
+}
+
+/// Heirs are fenced with a claim in their hands, and come back: those who lived are held against no
+/// log, and three who died set it aside.
+#[test]
+fn no_order_of_lapses_and_returns_takes_the_living_for_dead() {
+    let bounds = Bounds {
+        processes: 3,
+        records: 0,
+        fences: 4,
+        returns: 2,
+        ..Bounds::LEAST
+    };
+    assert_sound(bounds, &["fence", "claim", "return", "close"], 1_000);
+}
+
 /// A partition goes back and forth between two that live; its first owner is fenced afterwards.
 #[test]
 fn no_order_of_early_upload_and_release_loses_a_record() {
@@ -107,6 +133,7 @@ fn no_order_of_early_upload_and_release_loses_a_record() {
         records: 2,
         releases: 2,
         fences: 1,
+        ..Bounds::LEAST
     };
     assert_sound(bounds, &["early", "release", "upload", "close"], 50_000);
 }
@@ -152,6 +179,7 @@ fn a_release_before_all_is_committed_is_refused_by_the_state() {
         records: 1,
         releases: 1,
         fences: 0,
+        ..Bounds::LEAST
     };
     let found = search(bounds, Flaw::ReleaseEarly);
     assert!(found.broken.is_none());

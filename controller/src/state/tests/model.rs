@@ -34,12 +34,17 @@ enum Phase {
 }
 
 struct Log {
+    of: i32,
     owner: BrokerEpoch,
     phase: Phase,
     trim: u64,
     claims: u32,
-    /// Nodes of heirs that died where it stands.
-    deaths: Vec<i32>,
+    /// Heirs that died where it stands, the last three.
+    deaths: Vec<(i32, BrokerEpoch)>,
+    /// Whether they set it aside.
+    aside: bool,
+    /// How often the next one's turn came.
+    turns: u32,
 }
 
 /// A partition: every offset from 0 to `end` was committed by exactly one round.
@@ -61,22 +66,37 @@ struct Model {
     objects: u64,
     draining: BTreeSet<i32>,
     leaving: BTreeSet<BrokerEpoch>,
+    /// Epochs that were given, with their nodes.
+    given: Vec<(i32, BrokerEpoch)>,
+    seen: Seen,
+}
+
+/// What came to pass: a run in which it did not shows nothing of it.
+#[derive(Debug, Default)]
+struct Seen {
+    set_aside: u64,
+    /// Deaths that were none.
+    taken_back: u64,
+    /// Logs that are set aside no more, as heirs lived.
+    lifted: u64,
 }
 
 impl Log {
     /// Three deaths in a row, not all of one node: before they are, older ones are forgotten.
-    fn is_set_aside(&self) -> bool {
-        let mut counted: Vec<i32> = Vec::new();
-        for node in &self.deaths {
-            counted.push(*node);
-            if counted.len() >= 3 && counted.iter().any(|n| n != node) {
-                return true;
-            }
-            if counted.len() > 3 {
-                counted.remove(0);
-            }
+    fn died(&mut self, node: i32, epoch: BrokerEpoch) -> bool {
+        self.deaths.push((node, epoch));
+        let others = self.deaths.iter().any(|(other, _)| *other != node);
+        let aside = self.deaths.len() >= 3 && others;
+        self.aside |= aside;
+        if self.deaths.len() > 3 {
+            self.deaths.remove(0);
         }
-        false
+        aside
+    }
+
+    fn forget_deaths(&mut self) {
+        self.deaths.clear();
+        self.aside = false;
     }
 }
 
@@ -88,7 +108,9 @@ impl Model {
         for log in self.logs.values_mut() {
             if matches!(log.phase, Phase::Claimed(heir, _) if heir == broker) {
                 log.phase = Phase::Fenced;
-                log.deaths.push(node);
+                self.seen.set_aside += u64::from(log.died(node, broker));
+            } else if wal.is_none() && log.phase == Phase::Fenced && log.of == node {
+                log.turns += 1;
             }
         }
         let mut open = None;
@@ -104,6 +126,24 @@ impl Model {
             .filter(|part| part.owner == Some(broker))
         {
             (part.owner, part.awaits) = (None, open);
+        }
+    }
+
+    /// The process that held `epoch` says so, as `node`.
+    fn lived(&mut self, node: i32, epoch: BrokerEpoch) {
+        for log in self.logs.values_mut() {
+            let counted = log.deaths.len();
+            log.deaths.retain(|death| *death != (node, epoch));
+            if log.deaths.len() == counted {
+                continue;
+            }
+            log.turns += 1;
+            self.seen.taken_back += 1;
+            let nodes: BTreeSet<_> = log.deaths.iter().map(|(node, _)| *node).collect();
+            if log.aside && (log.deaths.len() < 3 || nodes.len() < 2) {
+                log.aside = false;
+                self.seen.lifted += 1;
+            }
         }
     }
 
@@ -173,10 +213,16 @@ impl Model {
         }
         for (id, log) in &self.logs {
             // Forgotten ones had been closed.
-            assert_eq!(
-                state.wals.get(id).map_or(log.trim, |wal| wal.trim),
-                log.trim
-            );
+            let Some(real) = state.wals.get(id) else {
+                continue;
+            };
+            assert_eq!(real.trim, log.trim);
+            if log.phase != Phase::Closed {
+                let deaths = real.deaths.iter().map(|death| (death.node.0, death.epoch));
+                assert_eq!(deaths.collect::<Vec<_>>(), log.deaths, "log {id}");
+                assert_eq!(real.quarantine.is_some(), log.aside, "log {id}");
+                assert_eq!(real.yields, log.turns, "log {id}");
+            }
         }
     }
 }
@@ -237,19 +283,47 @@ impl Run {
             .collect();
         let same: Vec<_> = same.into_iter().map(|(epoch, _)| *epoch).collect();
         same.into_iter().for_each(|epoch| self.model.fence(epoch));
-        let broker = self.world.register(node);
+        let lived = self.lived(node);
+        if let Some(epoch) = lived {
+            self.model.lived(node, epoch);
+        }
+        let broker = self.world.register_again(node, lived);
+        self.model.given.push((node, broker));
         self.model.live.insert(broker, (node, None));
         self.model.follow(&self.world.state, false);
+        if self.dice.below(4) == 0 {
+            // It has no log yet when the next one comes.
+            return;
+        }
         let wal = self.world.open_wal(broker, WalBackend::Object);
         self.model.live.insert(broker, (node, Some(wal)));
         let log = Log {
+            of: node,
             owner: broker,
             phase: Phase::Active,
             trim: 0,
             claims: 0,
             deaths: Vec::new(),
+            aside: false,
+            turns: 0,
         };
         self.model.logs.insert(wal, log);
+    }
+
+    /// What the process of `node` says of itself: nothing, the epoch that it held, an older one of
+    /// that node, or one that was another's.
+    fn lived(&mut self, node: i32) -> Option<BrokerEpoch> {
+        let given = &self.model.given;
+        let own: Vec<_> = given.iter().filter(|(of, _)| *of == node).collect();
+        let own: Vec<_> = own.into_iter().map(|(_, epoch)| *epoch).collect();
+        let recent = given.len().saturating_sub(8);
+        let any: Vec<_> = given[recent..].iter().map(|(_, epoch)| *epoch).collect();
+        match self.dice.below(8) {
+            0..=1 => None,
+            2..=5 => own.last().copied(),
+            6 => self.dice.pick(&own[own.len().saturating_sub(4)..]),
+            _ => self.dice.pick(&any),
+        }
     }
 
     fn fence(&mut self) {
@@ -269,12 +343,15 @@ impl Run {
             Phase::Claimed(holder, _) => holder == heir || !self.model.live.contains_key(&holder),
             Phase::Active | Phase::Closed => false,
         };
-        let aside = log.phase == Phase::Fenced && log.is_set_aside();
-        if aside {
+        if log.aside {
             let claim = Command::ClaimWal { wal, heir };
             assert_eq!(self.world.refused(claim), ErrorKind::Invalid);
+            // An operator takes some time.
+            if self.dice.below(8) > 0 {
+                return;
+            }
             self.world.done(Command::UnquarantineWal { wal });
-            self.model.logs.get_mut(&wal).unwrap().deaths.clear();
+            self.model.logs.get_mut(&wal).unwrap().forget_deaths();
         }
         let answer = self.world.apply(Command::ClaimWal { wal, heir });
         assert_eq!(answer.is_ok(), free, "{answer:?}");
@@ -404,7 +481,7 @@ impl Run {
             let log = self.model.logs.get_mut(&wal).unwrap();
             if from != to {
                 log.trim = to;
-                log.deaths.clear();
+                log.forget_deaths();
             }
             if self.dice.below(4) == 0 {
                 assert_eq!(self.world.apply_as(id, command), answer, "done once");
@@ -575,6 +652,7 @@ fn random_commands_do_what_a_small_model_says() {
     let began = std::time::Instant::now();
     let asked = std::env::var("HEADWATER_MODEL_RUNS").ok();
     let runs = asked.map_or(RUNS, |runs| runs.parse().expect("a number of runs"));
+    let mut seen = Seen::default();
     for seed in 1..=runs {
         let mut world = World {
             check_every: 61,
@@ -596,6 +674,9 @@ fn random_commands_do_what_a_small_model_says() {
             run.step();
         }
         let state = &run.world.state;
+        seen.set_aside += run.model.seen.set_aside;
+        seen.taken_back += run.model.seen.taken_back;
+        seen.lifted += run.model.seen.lifted;
         let committed: i64 = run.model.parts.values().map(|part| part.end).sum();
         assert!(
             committed > 50,
@@ -604,5 +685,10 @@ fn random_commands_do_what_a_small_model_says() {
         let bytes = state.encode();
         assert_eq!(State::decode(&bytes).unwrap(), *state, "seed {seed}");
     }
-    println!("{} commands in {:?}", runs * STEPS, began.elapsed());
+    println!(
+        "{} commands in {:?}: {seen:?}",
+        runs * STEPS,
+        began.elapsed()
+    );
+    assert!(seen.set_aside > 0 && seen.taken_back > 0 && seen.lifted > 0);
 }

@@ -1,6 +1,9 @@
 //! What must hold in every world.
 
+use std::collections::BTreeSet;
+
 use super::world::{Process, Slot, World, partition};
+use crate::limits::HEIR_DEATHS;
 use crate::state::Partition;
 
 impl World {
@@ -25,6 +28,31 @@ impl World {
                         "acknowledged record {value} at {offset} is nowhere"
                     ));
                 }
+            }
+        }
+        self.check_deaths()
+    }
+
+    /// A log is held against those who died at it, and against nobody who said that it lived.
+    fn check_deaths(&self) -> Result<(), String> {
+        for (id, wal) in &self.state.wals {
+            let mut nodes = BTreeSet::new();
+            for death in &wal.deaths {
+                let epoch = death.epoch.0;
+                if !self.taken_for_dead.contains(&epoch) || self.bounds.level < 2 {
+                    return Err(format!("{epoch} is said to have died at log {id}"));
+                }
+                if self.lived.contains(&epoch) {
+                    return Err(format!("{epoch} lives, and is dead to log {id}"));
+                }
+                nodes.insert(death.node);
+            }
+            let deadly = wal.deaths.len() >= HEIR_DEATHS && nodes.len() > 1;
+            if deadly != wal.quarantine.is_some() {
+                return Err(format!(
+                    "log {id} is set aside: {:?}, after {:?}",
+                    wal.quarantine, wal.deaths
+                ));
             }
         }
         Ok(())

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::world::{Flaw, Group, Heir, Message, Slot, Stage, WINDOW, World, partition};
 use crate::command::{Command, Response};
-use crate::state::WalPhase;
+use crate::state::{Wal, WalPhase};
 use crate::types::{Claim, CommandId};
 use protocol::LeaderEpoch;
 
@@ -27,6 +27,8 @@ pub(super) enum Step {
     Deliver(usize),
     /// Its lease is taken for run out.
     Fence(usize),
+    /// It was fenced, and registers again: it had lived all the while.
+    Return(usize),
     /// It claims the log of the other.
     Claim(usize, usize),
     /// It reads the next group of the log that it claimed.
@@ -52,6 +54,7 @@ impl Step {
             Self::Early(_) => "early",
             Self::Deliver(_) => "deliver",
             Self::Fence(_) => "fence",
+            Self::Return(_) => "return",
             Self::Claim(..) => "claim",
             Self::Read(_) => "read",
             Self::Seal(_) => "seal",
@@ -70,6 +73,11 @@ impl World {
             self.possible_as_heir(at, &mut steps);
             if self.fences < self.bounds.fences && self.lives(at) {
                 steps.push(Step::Fence(at));
+            }
+            let epoch = self.processes[at].epoch;
+            let comes_back = self.returns < self.bounds.returns && !self.lives(at);
+            if comes_back && !self.lived.contains(&epoch) {
+                steps.push(Step::Return(at));
             }
         }
         steps.extend((0..self.net.len()).map(Step::Deliver));
@@ -200,8 +208,20 @@ impl World {
             Step::Fence(at) => {
                 self.fences += 1;
                 let broker = self.processes[at].broker();
+                let claims = |wal: &Wal| matches!(wal.phase, WalPhase::Claimed { heir, .. } if heir == broker);
+                if self.state.wals.values().any(claims) {
+                    self.taken_for_dead.insert(broker.0);
+                }
                 let fenced = self.command(Command::FenceBroker { broker });
                 fenced.expect("a broker that lives can be fenced");
+            }
+            Step::Return(at) => {
+                self.returns += 1;
+                let (node, epoch) = (self.processes[at].node, self.processes[at].epoch);
+                self.lived.insert(epoch);
+                self.processes[at].stopped = true;
+                self.processes[at].heir = None;
+                self.join(node, Some(epoch));
             }
             Step::Claim(at, of) => self.begin_recovery(at, of),
             Step::Read(at) => self.read(at),

@@ -1,16 +1,17 @@
 //! What there is: the controller's state, processes, what stands in the store, what is on its way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use protocol::{BrokerEpoch, TopicPartition};
 use uuid::Uuid;
 use wal::WalId;
 
-use super::super::{create, slice_of, tp, wal_id};
+use super::super::{create, finalize, slice_of, tp, wal_id};
 use crate::command::{
     Claimed, Command, CommitUpload, Proposal, RegisterBroker, Response, WalBackend,
 };
+use crate::level::{NEWEST_LEVEL, OLDEST_LEVEL};
 use crate::state::tests::TOPIC;
 use crate::state::{State, WalPhase};
 use crate::types::{Claim, CommandId, SliceRef};
@@ -25,6 +26,10 @@ pub(super) struct Bounds {
     pub(super) records: u8,
     pub(super) fences: u8,
     pub(super) releases: u8,
+    /// Processes that were fenced and say that they lived.
+    pub(super) returns: u8,
+    /// What the cluster has agreed on.
+    pub(super) level: u16,
 }
 
 impl Bounds {
@@ -33,6 +38,8 @@ impl Bounds {
         records: 1,
         fences: 2,
         releases: 0,
+        returns: 0,
+        level: NEWEST_LEVEL,
     };
 }
 
@@ -93,6 +100,7 @@ pub(super) enum Stage {
 /// A broker process, and its log in the store.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Process {
+    pub(super) node: i32,
     pub(super) epoch: u64,
     pub(super) wal: u128,
     /// Found a seal, or was refused: does nothing any more.
@@ -146,6 +154,10 @@ pub(super) struct World {
     pub(super) ids: u8,
     pub(super) fences: u8,
     pub(super) releases: u8,
+    pub(super) returns: u8,
+    /// Epochs that were fenced as they held a claim, and those of them that said that they lived.
+    pub(super) taken_for_dead: BTreeSet<u64>,
+    pub(super) lived: BTreeSet<u64>,
     /// A promise that a step broke at once.
     pub(super) broken: Option<String>,
 }
@@ -179,10 +191,16 @@ impl World {
             ids: 0,
             fences: 0,
             releases: 0,
+            returns: 0,
+            taken_for_dead: BTreeSet::new(),
+            lived: BTreeSet::new(),
             broken: None,
         };
+        if bounds.level > OLDEST_LEVEL {
+            world.command(finalize(bounds.level)).expect("a level");
+        }
         for number in 0..bounds.processes {
-            world.join(number);
+            world.join(number as i32, None);
             if number == 0 {
                 // The first one leads.
                 world.command(create("logs", TOPIC, 1)).expect("a topic");
@@ -191,14 +209,16 @@ impl World {
         world
     }
 
-    fn join(&mut self, number: usize) {
+    /// A process of `node`; what it held before, if it comes back.
+    pub(super) fn join(&mut self, node: i32, lived: Option<u64>) {
+        let number = self.processes.len();
         let register = RegisterBroker {
-            node: protocol::NodeId(number as i32),
+            node: protocol::NodeId(node),
             incarnation: Uuid::from_u128(number as u128 + 1),
             listeners: Vec::new(),
             rack: None,
             directory: Uuid::nil(),
-            lived: None,
+            lived: lived.map(BrokerEpoch),
         };
         let registered = self.command(Command::RegisterBroker(register));
         let Some(Response::Registered { broker }) = registered else {
@@ -210,8 +230,12 @@ impl World {
             wal: wal_id(wal),
             backend: WalBackend::Object,
         };
-        self.command(open).expect("a log");
+        // Where nothing is written, heirs do without.
+        if self.bounds.records > 0 || number == 0 {
+            self.command(open).expect("a log");
+        }
         self.processes.push(Process {
+            node,
             epoch: broker.0,
             wal,
             stopped: false,
@@ -290,6 +314,7 @@ impl World {
         self.net.hash(&mut hasher);
         self.acked.hash(&mut hasher);
         (self.values, self.ids, self.fences, self.releases).hash(&mut hasher);
+        (self.returns, &self.taken_for_dead, &self.lived).hash(&mut hasher);
         let half = hasher.finish();
         // Two halves, so that no two worlds of some hundred thousand are taken for one.
         0x5eed_u64.hash(&mut hasher);
@@ -315,6 +340,8 @@ impl World {
                 WalPhase::Closed { end, .. } => (3, end, 0),
             };
             (phase, wal.trim, wal.claims).hash(hasher);
+            let deaths = wal.deaths.iter().map(|death| death.epoch.0);
+            (deaths.collect::<Vec<_>>(), wal.quarantine.is_some()).hash(hasher);
             let last = wal.last_commit.as_ref();
             last.map(|last| last.id.0.as_u128()).hash(hasher);
         }
