@@ -62,3 +62,6 @@ pub use record::RecordKey;
 pub use settings::Settings;
 pub use state::TransactionState;
 pub use types::{Decision, Partition, Producer, TransactionVersion, partition_for};
+
+#[cfg(test)]
+mod tests;

@@ -144,12 +144,13 @@ fn own_epoch(entry: &Entry, world: &mut World<'_>, end: EndTxn<'_>) -> Result<Ve
     }
 }
 
-/// Whether a producer is the one before the last bump.
+/// Whether a producer is the one before the last bump, and that bump was the end of its own
+/// transaction: the same number may have been given to another since (`adr/0003`).
 fn is_sent_again(current: &Metadata, producer: Producer) -> bool {
-    let bumped = producer.id == current.producer.id
-        && producer.epoch.0.checked_add(1) == Some(current.producer.epoch.0);
     let rotated = current.producer.epoch.0 == 0
         && current.previous_id == Some(producer.id)
         && producer.epoch.0 == EXHAUSTED_EPOCH;
-    bumped || rotated
+    current.client.bumps_epochs()
+        && current.last_epoch == Some(producer.epoch)
+        && (producer.id == current.producer.id || rotated)
 }
