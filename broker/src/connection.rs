@@ -19,6 +19,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use env::BoxStream;
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use protocol::messages::{ApiVersionsRequest, ProduceRequest, StrBytes};
 use protocol::{
     ApiKey, Error as ProtocolError, Request, RequestHeader, Response, decode_request,
@@ -32,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::{Principal, RequestContext, Software};
 use crate::memory::FrameBudget;
 use crate::metrics::ConnectionMetrics;
+use crate::refused::RefusedBatches;
 
 pub(crate) use read::{Frame, FrameReader, ReadError, ReadSettings};
 use write::ResponseWriter;
@@ -189,6 +191,8 @@ struct Reader<R> {
     identity: Identity,
     shared: Shared,
     software: Software,
+    /// Batches that were refused here.
+    refused: Arc<Mutex<RefusedBatches>>,
     slots: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     outgoing: mpsc::Sender<Outgoing>,
@@ -205,6 +209,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             identity,
             shared: shared.clone(),
             software: Software::default(),
+            refused: Arc::default(),
             slots: Arc::new(Semaphore::new(pipeline.requests)),
             bytes: Arc::new(Semaphore::new(pipeline.bytes)),
             outgoing,
@@ -268,6 +273,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             software: self.software.clone(),
             version: header.version,
             received,
+            refused: Arc::clone(&self.refused),
         };
         if let Request::Produce(produce) = request {
             self.produce(&context, header, produce, frame).await?;

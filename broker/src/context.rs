@@ -4,9 +4,11 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use protocol::messages::StrBytes;
 use tokio::time::Instant;
 
+use crate::refused::RefusedBatches;
 use crate::zones;
 
 /// Who speaks. Everybody is `User:ANONYMOUS` until authentication comes.
@@ -48,6 +50,8 @@ pub struct RequestContext {
     pub version: i16,
     /// When the whole request had arrived: what its time-out counts from.
     pub received: Instant,
+    /// Batches that were refused on this connection.
+    pub(crate) refused: Arc<Mutex<RefusedBatches>>,
 }
 
 // === impl RequestContext ===

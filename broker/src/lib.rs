@@ -34,6 +34,7 @@ mod node;
 mod opening;
 mod producer_ids;
 mod quotas;
+mod refused;
 mod router;
 mod server;
 mod surrender;

@@ -171,3 +171,6 @@ pub(crate) const MAX_RECORD_ERRORS: usize = 1000;
 
 /// Partitions without a leader that one admin page lists.
 pub(crate) const SHOWN_PARTITIONS: usize = 1000;
+
+/// Producers and partitions of a connection whose refused batches are remembered: 80 KiB.
+pub(crate) const MAX_REFUSED_BATCHES: usize = 1024;

@@ -136,6 +136,11 @@ impl Producers {
         Ok(Verdict::New)
     }
 
+    /// Whether anything of `producer` is remembered.
+    pub(crate) fn knows(&self, producer: ProducerId) -> bool {
+        self.map.contains_key(&producer)
+    }
+
     /// Remembers a batch that has its offsets. Batches come in order of offsets.
     pub(crate) fn record(&mut self, batch: &ProducerBatch) {
         if batch.producer_id.0 < 0 {

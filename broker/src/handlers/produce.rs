@@ -24,7 +24,7 @@ use protocol::messages::produce_response::{
 };
 use protocol::messages::{BrokerId, ProduceRequest, ProduceResponse, TopicName};
 use protocol::{BatchView, Compression, ErrorCode, NodeId, TopicId, TopicPartition};
-use storage::{AppendContext, Appended};
+use storage::{AppendContext, Appended, Partition};
 use tokio::sync::Semaphore;
 use tokio::task::consume_budget;
 use tokio::time::{Instant, timeout_at};
@@ -39,6 +39,7 @@ use crate::error::storage_code;
 use crate::limits::{MAX_RECORD_ERRORS, POOLED_CHECK_BYTES};
 use crate::opening::{NotLed, Patience};
 use crate::quotas::{Use, throttle_ms};
+use crate::refused::Sequenced;
 use crate::topics::TopicSettings;
 use check::{Checked, Refused, Terms};
 
@@ -192,9 +193,28 @@ impl Producing<'_> {
             let code = ErrorCode::UnknownTopicOrPartition;
             return Err(Refused::new(code, code.message()).into());
         };
+        let records = data.records.unwrap_or_default();
+        let batch = Sequenced::of(&records);
+        let appended = self.append(tp, settings, records, batch).await;
+        if let Some(batch) = &batch {
+            let mut refused = self.context.refused.lock();
+            match &appended {
+                Ok(_) => refused.taken(tp, batch),
+                Err(_) => refused.refused(tp, batch),
+            }
+        }
+        appended
+    }
+
+    async fn append(
+        &mut self,
+        tp: TopicPartition,
+        settings: &Arc<TopicSettings>,
+        records: Bytes,
+        batch: Option<Sequenced>,
+    ) -> Result<Appended, Failed> {
         let led = self.patience.led(self.broker, tp).await;
         let partition = led.map_err(Failed::NotLed)?;
-        let records = data.records.unwrap_or_default();
         let checked = self.check(&records, settings).await;
         let checked = checked.map_err(|refused| self.named_in(refused))?;
         let context = AppendContext {
@@ -204,6 +224,7 @@ impl Producing<'_> {
         let length = records.len();
         let appended = loop {
             let reservation = partition.reserve(length, context).await;
+            self.is_next(&partition, batch)?;
             // A corrected copy is made only here, where nothing waits while it is held.
             let appended = reservation.and_then(|reservation| {
                 partition.append(reservation, &checked.keep(records.clone()))
@@ -221,6 +242,22 @@ impl Producing<'_> {
             metrics.produced_records.inc_by(checked.records);
         }
         Ok(appended)
+    }
+
+    /// That no batch before this one was refused, on this connection, by a partition that would now
+    /// take this one as its producer's first.
+    fn is_next(&self, partition: &Partition, batch: Option<Sequenced>) -> Result<(), Failed> {
+        let Some(batch) = batch else { return Ok(()) };
+        let tp = partition.topic_partition();
+        if !self.context.refused.lock().is_behind(tp, &batch)
+            || partition.knows_producer(batch.producer())
+        {
+            return Ok(());
+        }
+        let (producer, sequence) = (batch.producer(), batch.base_sequence());
+        let message =
+            format!("producer {producer}: a batch before sequence {sequence} was refused");
+        Err(Refused::new(ErrorCode::OutOfOrderSequenceNumber, message).into())
     }
 
     /// Counts the records that `refused` names.

@@ -110,3 +110,32 @@ async fn a_request_waits_once_for_all_that_opens_and_is_sent_nowhere() {
     }
     assert_eq!(end_of_first(&mut client).await, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_behind_a_batch_that_came_too_early_does_not_overtake_it() {
+    let nodes = Nodes::begun(37).await;
+    let mut client = nodes.client(2);
+    create(&mut client, "t", PARTITIONS).await;
+    let to = |node: i32| (0..PARTITIONS).map(move |p| (p, Some(vec![node])));
+    reassign(&mut client, "t", to(1)).await;
+    none_moves(&mut client).await;
+    client.topic("t").await.unwrap();
+    // The first of what a producer sends in one go comes before the partitions do.
+    assert_eq!(
+        produce_all(&mut client, 0).await,
+        BTreeSet::from([(6, 1)]),
+        "NOT_LEADER"
+    );
+    reassign(&mut client, "t", to(2)).await;
+    none_moves(&mut client).await;
+    for _ in 0..2 {
+        let behind = produce_all(&mut client, 1).await;
+        assert_eq!(behind, BTreeSet::from([(45, -1)]), "OUT_OF_ORDER_SEQUENCE");
+    }
+    for sequence in 0..3 {
+        assert_eq!(
+            produce_all(&mut client, sequence).await,
+            BTreeSet::from([(0, -1)])
+        );
+    }
+}

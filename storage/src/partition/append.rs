@@ -179,6 +179,11 @@ impl Partition {
         }
     }
 
+    /// Whether anything of `producer` is remembered: if not, any sequence is its first.
+    pub fn knows_producer(&self, producer: ProducerId) -> bool {
+        self.inner.state.lock().producers.knows(producer)
+    }
+
     fn append_locked(
         &self,
         state: &mut State,
