@@ -18,12 +18,15 @@
 
 mod assignment;
 pub mod assignors;
+mod classic;
 mod commits;
 mod describe;
+mod embedded;
 mod group;
 mod heartbeat;
 mod limits;
 mod member;
+mod migrate;
 mod pattern;
 mod reconcile;
 mod record;
@@ -35,6 +38,7 @@ mod timers;
 use std::sync::Arc;
 
 pub use assignment::Assignment;
+pub use classic::{CONSUMER_PROTOCOL_TYPE, ClassicJoin, ClassicJoined, ClassicSender};
 pub use commits::{CommitCheck, FetchCheck};
 pub use describe::{DescribedGroup, DescribedMember};
 pub use group::{ConsumerGroup, GroupConfig, GroupState};
@@ -43,6 +47,7 @@ pub use member::{
     ClassicMember, CurrentAssignment, JOIN_EPOCH, LEAVE_EPOCH, Member, MemberMetadata, MemberState,
     STATIC_LEAVE_EPOCH,
 };
+pub use migrate::{ClassicGroup, ClassicGroupMember, MigrationPolicy};
 pub use pattern::{InvalidPattern, Pattern};
 pub use record::{GroupMetadata, Record, ResolvedRegex, TopicMetadata};
 pub use request::{Heartbeat, HeartbeatAnswer, Outcome, Refusal};

@@ -7,8 +7,8 @@ use protocol::TopicPartition;
 use super::assignors::Assignor;
 use super::timers::Timers;
 use super::{
-    Assignment, CurrentAssignment, GroupMetadata, Member, MemberMetadata, Name, Outcome, Record,
-    ResolvedRegex, Topics,
+    Assignment, CurrentAssignment, GroupMetadata, Member, MemberMetadata, MigrationPolicy, Name,
+    Outcome, Record, ResolvedRegex, Topics,
 };
 
 /// What a group is configured with.
@@ -24,6 +24,8 @@ pub struct GroupConfig {
     pub assignors: Vec<Assignor>,
     /// `group.consumer.regex.refresh.interval.ms`.
     pub regex_refresh_interval_ms: u64,
+    /// `group.consumer.migration.policy`.
+    pub migration: MigrationPolicy,
 }
 
 impl GroupConfig {
@@ -195,6 +197,11 @@ impl ConsumerGroup {
             .filter(|(id, member)| !self.is_whole(id, member))
             .map(|(id, _)| id.clone())
             .collect();
+        if self.target_epoch > self.metadata.epoch {
+            // Targets of an epoch that is not told of are made again.
+            self.commit(Record::TargetEpoch(Some(self.metadata.epoch)), &mut records);
+            self.raise_epoch(true, topics, &mut records);
+        }
         self.fence(&halves, topics, &mut records);
         let orphans: Vec<_> = self
             .targets

@@ -9,6 +9,15 @@ use super::{
     STATIC_LEAVE_EPOCH, Topics,
 };
 
+/// What a member showed that it knows.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    /// The epoch it named.
+    pub(super) epoch: i32,
+    /// What it says it owns; `None` if it did not say.
+    pub(super) owned: Option<&'a Assignment>,
+}
+
 impl ConsumerGroup {
     /// A heartbeat.
     pub fn heartbeat(
@@ -60,13 +69,22 @@ impl ConsumerGroup {
         if let Some(old) = replaces {
             self.replace(&old, id, &before, records);
         }
-        let must = self.subscribe(id, &before.metadata, metadata, records);
-        self.raise_epoch(must || self.metadata.epoch == 0, topics, records);
-        self.make_targets(topics, records);
-        let had = self.members[id].current.assigned.clone();
-        self.reconcile(now_ms, id, request, records);
-        self.begin_session(now_ms, id);
+        let had = before.current.assigned.clone();
+        let known = Known {
+            epoch: request.member_epoch,
+            owned: request.owned.as_ref(),
+        };
+        self.advance(
+            now_ms,
+            id,
+            &before.metadata,
+            metadata,
+            known,
+            topics,
+            records,
+        );
 
+        self.timers.synced(id);
         let current = &self.members[id].current;
         let changed = current.assigned != had;
         Ok(HeartbeatAnswer {
@@ -75,6 +93,41 @@ impl ConsumerGroup {
             heartbeat_interval_ms: self.config.heartbeat_interval_ms,
             assignment: (request.is_full() || changed).then(|| current.assigned.clone()),
         })
+    }
+
+    /// Takes over what a member said, makes what follows from it, and brings it a step further.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one step of many parts, for two protocols"
+    )]
+    pub(super) fn advance(
+        &mut self,
+        now_ms: u64,
+        id: &Name,
+        before: &MemberMetadata,
+        metadata: MemberMetadata,
+        known: Known<'_>,
+        topics: &dyn Topics,
+        records: &mut Vec<Record>,
+    ) {
+        let must = self.subscribe(id, before, metadata, records);
+        self.raise_epoch(must || self.metadata.epoch == 0, topics, records);
+        self.make_targets(topics, records);
+        self.reconcile(now_ms, id, known, records);
+        self.begin_session(now_ms, id);
+    }
+
+    pub(super) fn check_size(&self, id: &Name) -> Result<(), Refusal> {
+        if self.members.len() < self.config.max_size || self.members.contains_key(id) {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            ErrorCode::GroupMaxSizeReached,
+            format!(
+                "The consumer group has reached its maximum capacity of {} members.",
+                self.config.max_size
+            ),
+        ))
     }
 
     /// Whether a member may send this heartbeat, and whom it replaces.
@@ -86,15 +139,7 @@ impl ConsumerGroup {
                 format!("Group {} not found.", self.id),
             ));
         }
-        if self.members.len() >= self.config.max_size && !self.members.contains_key(id) {
-            return Err(Refusal::new(
-                ErrorCode::GroupMaxSizeReached,
-                format!(
-                    "The consumer group has reached its maximum capacity of {} members.",
-                    self.config.max_size
-                ),
-            ));
-        }
+        self.check_size(id)?;
         let Some(instance) = &request.instance_id else {
             match self.members.get(id) {
                 Some(member) => check_epoch(member, request)?,
@@ -174,7 +219,13 @@ impl ConsumerGroup {
     }
 
     /// A static member is back under another id: it takes the place of the old one.
-    fn replace(&mut self, old: &Name, new: &Name, before: &Member, records: &mut Vec<Record>) {
+    pub(super) fn replace(
+        &mut self,
+        old: &Name,
+        new: &Name,
+        before: &Member,
+        records: &mut Vec<Record>,
+    ) {
         let target = self.targets.get(old).cloned().unwrap_or_default();
         self.remove(old, records);
         let mut current = before.current.clone();
@@ -216,23 +267,17 @@ impl ConsumerGroup {
     }
 
     /// One step of a member towards its target.
-    fn reconcile(
-        &mut self,
-        now_ms: u64,
-        id: &Name,
-        request: &Heartbeat,
-        records: &mut Vec<Record>,
-    ) {
+    fn reconcile(&mut self, now_ms: u64, id: &Name, known: Known<'_>, records: &mut Vec<Record>) {
         let current = &self.members[id].current;
         if current.is_reconciled(self.target_epoch) {
             return;
         }
         let nothing = Assignment::new();
         let step = Step {
-            known_epoch: request.member_epoch,
+            known_epoch: known.epoch,
             target_epoch: self.target_epoch,
             target: self.targets.get(id).unwrap_or(&nothing),
-            owned: request.owned.as_ref(),
+            owned: known.owned,
             is_owned: &|partition| self.is_owned(partition),
         };
         let next = step.take(current).expect("refused before");
@@ -260,7 +305,8 @@ impl ConsumerGroup {
 
     pub(super) fn watch_rebalance(&mut self, now_ms: u64, id: &Name) {
         let Member { metadata, current } = &self.members[id];
-        if current.state == MemberState::UnrevokedPartitions {
+        // A classic member has its own time to join again.
+        if current.state == MemberState::UnrevokedPartitions && metadata.classic.is_none() {
             let timeout_ms = u64::try_from(metadata.rebalance_timeout_ms).unwrap_or(0);
             let deadline_ms = now_ms.saturating_add(timeout_ms);
             self.timers.rebalance(id, current.epoch, deadline_ms);
@@ -323,7 +369,7 @@ impl ConsumerGroup {
         self.raise_epoch(true, topics, records);
     }
 
-    fn remove(&mut self, id: &Name, records: &mut Vec<Record>) {
+    pub(super) fn remove(&mut self, id: &Name, records: &mut Vec<Record>) {
         self.commit(Record::Current(id.clone(), None), records);
         self.commit(Record::Target(id.clone(), None), records);
         self.commit(Record::Member(id.clone(), None), records);
@@ -374,14 +420,14 @@ fn fenced(message: String) -> Refusal {
     Refusal::new(ErrorCode::FencedMemberEpoch, message)
 }
 
-fn unknown_instance(instance: &str) -> Refusal {
+pub(super) fn unknown_instance(instance: &str) -> Refusal {
     Refusal::new(
         ErrorCode::UnknownMemberId,
         format!("Instance id {instance} is unknown."),
     )
 }
 
-fn check_instance(id: &Name, instance: &Name, owner: &Name) -> Result<(), Refusal> {
+pub(super) fn check_instance(id: &Name, instance: &Name, owner: &Name) -> Result<(), Refusal> {
     if id == owner {
         return Ok(());
     }

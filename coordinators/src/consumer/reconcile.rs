@@ -39,7 +39,10 @@ impl Step<'_> {
             }
             // What was asked for is done: that is an epoch of its own, as a later revocation
             // must not be taken for this one.
-            MemberState::UnrevokedPartitions => Ok(self.towards(current, current.epoch + 1)),
+            MemberState::UnrevokedPartitions => {
+                let next = current.epoch.saturating_add(1);
+                Ok(self.towards(current, next.min(self.target_epoch)))
+            }
             MemberState::Unknown => match self.owned {
                 Some(owned) if owned.is_empty() => Ok(self.towards(current, self.target_epoch)),
                 _ => Err(MustRejoin),

@@ -95,6 +95,14 @@ fn not_blank(value: Option<&Name>, message: &str) -> Result<(), Refusal> {
     }
 }
 
+/// Names that become part of a record's key have an int16 length there.
+pub(super) fn check_length(name: &str) -> Result<(), Refusal> {
+    if name.len() <= NAME_BYTES_MAX {
+        return Ok(());
+    }
+    Err(invalid("Names can't be longer than 32767 bytes."))
+}
+
 impl Heartbeat {
     /// Whether all is said that can be said, so that all is to be answered.
     pub(super) fn is_full(&self) -> bool {
@@ -122,9 +130,7 @@ impl Heartbeat {
             _ => return Err(invalid("MemberEpoch is invalid.")),
         }
         for name in [&self.member_id, group.id()].into_iter().chain(&self.regex) {
-            if name.len() > NAME_BYTES_MAX {
-                return Err(invalid("Names can't be longer than 32767 bytes."));
-            }
+            check_length(name)?;
         }
         match &self.assignor {
             Some(wanted) if !group.config().supports(wanted) => Err(Refusal::new(

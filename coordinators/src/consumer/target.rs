@@ -87,7 +87,7 @@ impl ConsumerGroup {
             self.commit(Record::PartitionMetadata(None), records);
         }
         let metadata = GroupMetadata {
-            epoch: self.metadata.epoch + 1,
+            epoch: self.metadata.epoch.saturating_add(1),
             metadata_hash,
         };
         self.commit(Record::Group(Some(metadata)), records);

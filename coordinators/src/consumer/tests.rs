@@ -1,5 +1,6 @@
 //! What the tests share: a cluster's topics, a log, and clients that do what clients do.
 
+mod classic;
 mod crash;
 mod model;
 mod rules;
@@ -32,6 +33,7 @@ pub(super) fn config() -> GroupConfig {
         heartbeat_interval_ms: 5_000,
         assignors: vec![Assignor::Uniform, Assignor::Range],
         regex_refresh_interval_ms: 600_000,
+        migration: MigrationPolicy::Bidirectional,
     }
 }
 

@@ -108,3 +108,59 @@ fn a_log_that_ends_anywhere_gives_a_group_that_goes_on() {
         }
     }
 }
+
+#[test]
+fn records_that_contradict_each_other_are_mended() {
+    let cluster = Cluster::of(&[("t", 1, 4)]);
+    let metadata = |id: &str| MemberMetadata {
+        client_id: id.into(),
+        topics: ["t".into()].into(),
+        ..MemberMetadata::default()
+    };
+    let current = |epoch, state, assigned: &[i32], revoking: &[i32]| CurrentAssignment {
+        epoch,
+        previous_epoch: epoch,
+        state,
+        assigned: partitions(1, assigned),
+        revoking: partitions(1, revoking),
+    };
+    let mut group = ConsumerGroup::new("g".into(), config());
+    for record in [
+        Record::Member("a".into(), Some(metadata("a"))),
+        Record::Member("b".into(), Some(metadata("b"))),
+        Record::Member("c".into(), Some(metadata("c"))),
+        Record::Group(Some(GroupMetadata {
+            epoch: 5,
+            metadata_hash: 1,
+        })),
+        Record::TargetEpoch(Some(9)),
+        Record::Target("gone".into(), Some(partitions(1, &[0]))),
+        // Two own the same; one is ahead of the group; one waits at the last epoch there is.
+        Record::Current(
+            "a".into(),
+            Some(current(5, MemberState::Stable, &[0, 1], &[])),
+        ),
+        Record::Current(
+            "b".into(),
+            Some(current(5, MemberState::UnrevokedPartitions, &[1], &[2])),
+        ),
+        Record::Current("c".into(), Some(current(7, MemberState::Stable, &[3], &[]))),
+    ] {
+        group.replay(&record);
+    }
+    let mended = group.loaded(0, &cluster);
+    assert!(!mended.records.is_empty());
+    check(&group);
+    let ids: Vec<_> = group.members().keys().map(|id| &**id).collect();
+    assert_eq!(ids, ["b"], "the others begin anew");
+    let mut b = Client {
+        epoch: 5,
+        held: partitions(1, &[1]),
+        wanted: partitions(1, &[1]),
+        ..Client::new("b", &["t"])
+    };
+    let mut bench = Bench::new(&[("t", 1, 4)]);
+    bench.group = group;
+    bench.settle(std::slice::from_mut(&mut b));
+    assert_eq!(b.held, cluster.all());
+}
