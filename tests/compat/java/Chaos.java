@@ -32,16 +32,18 @@ final class Chaos {
     private final String bootstrap;
     private final String topic;
     private final int partitions;
+    private final String timeoutMs;
 
-    private Chaos(String bootstrap, String topic, int partitions) {
+    private Chaos(String bootstrap, String topic, int partitions, String timeoutMs) {
         this.bootstrap = bootstrap;
         this.topic = topic;
         this.partitions = partitions;
+        this.timeoutMs = timeoutMs;
     }
 
-    /** Arguments: bootstrap, topic, partitions, first value, step between values. */
+    /** Arguments: bootstrap, topic, partitions, first value, step between values, time-out of a request. */
     public static void main(String[] args) throws Exception {
-        Chaos chaos = new Chaos(args[0], args[1], Integer.parseInt(args[2]));
+        Chaos chaos = new Chaos(args[0], args[1], Integer.parseInt(args[2]), args[5]);
         long first = Long.parseLong(args[3]);
         long step = Long.parseLong(args[4]);
         Thread reader = new Thread(chaos::read);
@@ -67,7 +69,7 @@ final class Chaos {
                 "enable.idempotence", "true",
                 "linger.ms", "0",
                 "delivery.timeout.ms", "180000",
-                "request.timeout.ms", "10000",
+                "request.timeout.ms", timeoutMs,
                 "reconnect.backoff.ms", "20",
                 "reconnect.backoff.max.ms", "200",
                 "retry.backoff.ms", "20",

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The Java client under chaos: chaos.sh BOOTSTRAP TOPIC PARTITIONS FIRST STEP
+# The Java client under chaos: chaos.sh BOOTSTRAP TOPIC PARTITIONS FIRST STEP TIMEOUT_MS
 # shellcheck source=../lib.sh
 source "$(dirname "$0")/../lib.sh"
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
 use tests::chaos::{Settings, Trouble, enter_network, install_java, run};
 use tests::faults::Latency;
@@ -39,6 +39,13 @@ struct Arguments {
     /// Bytes of a record.
     #[arg(long, default_value_t = 100)]
     record_bytes: usize,
+    /// Milliseconds for which librdkafka and the Java client wait for an answer. A broker that
+    /// stands still is not given up earlier.
+    #[arg(long, default_value_t = 10_000)]
+    client_timeout_ms: u64,
+    /// Seconds for which a broker is paused: SHORTEST-LONGEST.
+    #[arg(long, default_value = "10-20", value_parser = pause)]
+    pause: (Duration, Duration),
     /// Latency of the store in milliseconds, MEDIAN/P99, lognormal; as a regional bucket's when no
     /// value is given.
     #[arg(long, value_name = "MEDIAN/P99", num_args = 0..=1, default_missing_value = "30/150",
@@ -100,11 +107,22 @@ fn main() -> Result<()> {
         wal: arguments.wal,
         record_bytes: arguments.record_bytes,
         java,
+        client_timeout: Duration::from_millis(arguments.client_timeout_ms),
+        pause: arguments.pause,
         latency: arguments.store_latency,
         settings,
         keep: arguments.keep,
         out: arguments.out,
     })
+}
+
+fn pause(text: &str) -> Result<(Duration, Duration)> {
+    let (shortest, longest) = text
+        .split_once('-')
+        .context("SHORTEST-LONGEST, in seconds")?;
+    let (shortest, longest): (u64, u64) = (shortest.parse()?, longest.parse()?);
+    ensure!(shortest <= longest, "the longest pause is the shortest");
+    Ok((Duration::from_secs(shortest), Duration::from_secs(longest)))
 }
 
 fn no_java(error: &anyhow::Error) {

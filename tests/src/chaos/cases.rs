@@ -16,6 +16,8 @@ use crate::faults::FaultSettings;
 const CUT_FOR: Duration = Duration::from_secs(12);
 /// Longer than a broker waits for a store that others reach, and what follows it.
 const STORE_CUT_FOR: Duration = Duration::from_secs(40);
+/// Between two looks at who leads.
+const LOOK: Duration = Duration::from_millis(20);
 /// Between a cut and the death of another.
 const KILLED_AFTER: Duration = Duration::from_secs(1);
 /// Between the loss of the quorum and the start of one of its voters.
@@ -127,13 +129,34 @@ impl Run {
     }
 
     fn pause(&mut self, nodes: &[Node]) -> Result<()> {
-        let length = Duration::from_millis(10_000 + self.below(10_000));
+        let (shortest, longest) = self.settings.pause;
+        let length = shortest + Duration::from_millis(self.below(millis(longest - shortest)));
         for node in nodes {
             self.fleet.signal(*node, "STOP")?;
         }
-        std::thread::sleep(length);
+        let watched = self.watch_paused(nodes, length);
         for node in nodes {
             self.fleet.signal(*node, "CONT")?;
+        }
+        watched
+    }
+
+    /// Tells when others have taken over, as far as the cluster knows.
+    fn watch_paused(&self, nodes: &[Node], length: Duration) -> Result<()> {
+        let begun = Instant::now();
+        let mut leading = nodes.to_vec();
+        while begun.elapsed() < length {
+            let mut still = Vec::new();
+            for node in leading {
+                if self.fleet.leads(node, nodes)?.is_some_and(|led| led > 0) {
+                    still.push(node);
+                } else {
+                    let took = millis(begun.elapsed());
+                    println!("node {node} leads nothing {took} ms after it was paused");
+                }
+            }
+            leading = still;
+            std::thread::sleep(LOOK);
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::load::{By, JAVA, STRIDE, Seen, TOPIC};
+use super::load::{By, Clients, JAVA, STRIDE, Seen, TOPIC};
 use crate::history::Outcome;
 
 /// It may wait as long for an acknowledgement.
@@ -47,11 +47,13 @@ pub fn install() -> Result<()> {
 // === impl Java ===
 
 impl Java {
-    pub(super) fn start(bootstrap: &str, partitions: i32, seen: &Arc<Seen>) -> Result<Self> {
+    pub(super) fn start(clients: &Clients, partitions: i32, seen: &Arc<Seen>) -> Result<Self> {
         let numbers = [partitions.to_string(), JAVA.to_string(), STRIDE.to_string()];
+        let timeout = clients.timeout.as_millis().to_string();
         let mut child = Command::new(scripts().join("chaos.sh"))
-            .args([bootstrap, TOPIC])
+            .args([&clients.bootstrap, TOPIC])
             .args(numbers)
+            .arg(timeout)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

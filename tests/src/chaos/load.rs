@@ -53,9 +53,17 @@ pub(super) struct Seen {
     problems: Mutex<Vec<String>>,
 }
 
+/// What every client is told.
+#[derive(Clone, Debug)]
+pub(super) struct Clients {
+    pub(super) bootstrap: String,
+    /// How long they wait for one answer.
+    pub(super) timeout: Duration,
+}
+
 /// Clients at work. Dropped, they end.
 pub(super) struct Load {
-    bootstrap: String,
+    clients: Clients,
     partitions: i32,
     pub(super) seen: Arc<Seen>,
     stop: Arc<AtomicBool>,
@@ -194,16 +202,16 @@ impl Seen {
 impl Load {
     /// Makes the topic and starts the clients.
     pub(super) fn start(
-        bootstrap: &str,
+        clients: Clients,
         partitions: i32,
         bytes: usize,
         java: bool,
     ) -> Result<Self> {
-        create_topic(bootstrap, partitions)?;
+        create_topic(&clients, partitions)?;
         let seen = Arc::new(Seen::default());
         let stop = Arc::new(AtomicBool::new(false));
         let mut load = Self {
-            bootstrap: bootstrap.to_owned(),
+            clients: clients.clone(),
             partitions,
             seen,
             stop,
@@ -211,7 +219,7 @@ impl Load {
             java: None,
         };
         for number in 0..PRODUCERS {
-            let producer = producer(bootstrap, number, &load.seen)?;
+            let producer = producer(&clients, number, &load.seen)?;
             let (seen, stop) = (Arc::clone(&load.seen), Arc::clone(&load.stop));
             let mine: Vec<i32> = (0..partitions)
                 .filter(|index| *index as u32 % PRODUCERS == number)
@@ -220,20 +228,20 @@ impl Load {
                 produce(&producer, number, &mine, bytes, &seen, &stop);
             }));
         }
-        let consumer = consumer(bootstrap, "tail")?;
+        let consumer = consumer(&clients, "tail")?;
         assign(&consumer, partitions)?;
         let (seen, stop) = (Arc::clone(&load.seen), Arc::clone(&load.stop));
         let tail = std::thread::spawn(move || follow(&consumer, &seen, &stop));
         load.threads.push(tail);
         if java {
-            load.java = Some(Java::start(bootstrap, partitions, &load.seen)?);
+            load.java = Some(Java::start(&clients, partitions, &load.seen)?);
         }
         Ok(load)
     }
 
     /// Which node leads each partition, as the cluster says.
     pub(super) fn leaders(&self) -> Result<BTreeMap<i32, i32>> {
-        let consumer = consumer(&self.bootstrap, "leaders")?;
+        let consumer = consumer(&self.clients, "leaders")?;
         let metadata = consumer.fetch_metadata(Some(TOPIC), Duration::from_secs(10))?;
         let topic = metadata.topics().first().context("no such topic")?;
         let leaders = topic.partitions().iter();
@@ -243,7 +251,7 @@ impl Load {
     /// Stops the clients, reads everything, and gives what was seen.
     pub(super) fn finish(mut self, limit: Duration) -> Result<Arc<Seen>> {
         self.end();
-        let finals = read_all(&self.bootstrap, self.partitions, limit)?;
+        let finals = read_all(&self.clients, self.partitions, limit)?;
         let mut history = self.seen.history.lock();
         for (index, records) in finals {
             history.read_finally(&(TOPIC.to_owned(), index), records);
@@ -271,10 +279,10 @@ impl Drop for Load {
     }
 }
 
-fn config(bootstrap: &str) -> ClientConfig {
+fn config(clients: &Clients) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
-        .set("bootstrap.servers", bootstrap)
+        .set("bootstrap.servers", &clients.bootstrap)
         .set("reconnect.backoff.ms", "20")
         .set("reconnect.backoff.max.ms", "200")
         .set("retry.backoff.ms", "20")
@@ -282,12 +290,12 @@ fn config(bootstrap: &str) -> ClientConfig {
         .set("topic.metadata.refresh.interval.ms", "5000")
         .set("topic.metadata.refresh.fast.interval.ms", "50")
         .set("socket.connection.setup.timeout.ms", "3000")
-        .set("socket.timeout.ms", "10000");
+        .set("socket.timeout.ms", clients.timeout.as_millis().to_string());
     config
 }
 
-fn create_topic(bootstrap: &str, partitions: i32) -> Result<()> {
-    let admin: AdminClient<DefaultClientContext> = config(bootstrap).create()?;
+fn create_topic(clients: &Clients, partitions: i32) -> Result<()> {
+    let admin: AdminClient<DefaultClientContext> = config(clients).create()?;
     let topic = NewTopic::new(TOPIC, partitions, TopicReplication::Fixed(1));
     let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -301,12 +309,12 @@ fn create_topic(bootstrap: &str, partitions: i32) -> Result<()> {
 }
 
 fn producer(
-    bootstrap: &str,
+    clients: &Clients,
     number: u32,
     seen: &Arc<Seen>,
 ) -> Result<ThreadedProducer<Deliveries>> {
     let idempotent = if number == PLAIN { "false" } else { "true" };
-    Ok(config(bootstrap)
+    Ok(config(clients)
         .set("client.id", format!("producer-{number}"))
         .set("enable.idempotence", idempotent)
         .set("acks", "all")
@@ -357,8 +365,8 @@ fn produce(
     }
 }
 
-fn consumer(bootstrap: &str, name: &str) -> Result<BaseConsumer> {
-    Ok(config(bootstrap)
+fn consumer(clients: &Clients, name: &str) -> Result<BaseConsumer> {
+    Ok(config(clients)
         .set("client.id", name)
         .set("group.id", name)
         .set("enable.auto.commit", "false")
@@ -421,11 +429,11 @@ fn note(error: &KafkaError, seen: &Seen) {
 
 /// All records of every partition, from the first to the end at this time.
 fn read_all(
-    bootstrap: &str,
+    clients: &Clients,
     partitions: i32,
     limit: Duration,
 ) -> Result<BTreeMap<i32, Vec<(i64, u64)>>> {
-    let consumer = consumer(bootstrap, "finally")?;
+    let consumer = consumer(clients, "finally")?;
     assign(&consumer, partitions)?;
     let begun = Instant::now();
     let mut read: BTreeMap<i32, Vec<(i64, u64)>> = BTreeMap::new();

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use env::SplitMix;
 
 use super::fleet::{Fleet, Plan};
-use super::load::{By, Load, Seen};
+use super::load::{By, Clients, Load, Seen};
 use super::net::Net;
 use super::report::{Case, Report, millis};
 use super::trouble::{Needs, Trouble};
@@ -46,6 +46,10 @@ pub struct Settings {
     pub record_bytes: usize,
     /// The Java client produces and reads too.
     pub java: bool,
+    /// How long clients wait for an answer.
+    pub client_timeout: Duration,
+    /// A broker is paused for so long: the shortest and the longest time.
+    pub pause: (Duration, Duration),
     /// Latency of the store.
     pub latency: Option<Latency>,
     /// Further settings of every node.
@@ -122,6 +126,17 @@ pub fn run(settings: Settings) -> Result<()> {
     }
     runtime.block_on(server.shutdown());
     verdict.tell()
+}
+
+// === impl Settings ===
+
+impl Settings {
+    pub(super) fn clients(&self, fleet: &Fleet) -> Clients {
+        Clients {
+            bootstrap: fleet.bootstrap(),
+            timeout: self.client_timeout,
+        }
+    }
 }
 
 // === impl Verdict ===
@@ -230,7 +245,7 @@ impl Run {
             dir.display()
         );
         let load = Load::start(
-            &fleet.bootstrap(),
+            settings.clients(&fleet),
             settings.partitions,
             settings.record_bytes,
             settings.java,

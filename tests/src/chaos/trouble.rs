@@ -18,7 +18,7 @@ pub enum Trouble {
     KillTwo,
     /// kill -9 of as many voters as the quorum needs; one of them is started again.
     KillQuorum,
-    /// SIGSTOP of one broker for 10 to 20 s, then SIGCONT.
+    /// SIGSTOP of one broker for a while (`--pause`), then SIGCONT.
     Pause,
     /// SIGSTOP of one broker until it is fenced, while its clients go on sending to it; drained, so
     /// that it leads nothing, it is resumed and may acknowledge nothing.

@@ -128,7 +128,7 @@ impl Upgrade {
     fn load(&self) -> Result<Load> {
         let settings = &self.settings;
         Load::start(
-            &self.fleet.bootstrap(),
+            settings.clients(&self.fleet),
             settings.partitions,
             settings.record_bytes,
             settings.java,
