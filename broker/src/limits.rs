@@ -65,11 +65,11 @@ pub(crate) const OPENING_LOOKS: Duration = Duration::from_millis(20);
 /// How long Metadata names a broker after its death.
 pub(crate) const NAMED_AFTER_DEATH: Duration = Duration::from_secs(10);
 
-/// Dead logs that one broker recovers at once: as many as there are turns, so that none waits
-/// unclaimed at an heir that is busy with others for longer than it must.
-pub(crate) const TAKEOVERS_AT_ONCE: usize = storage::RECOVERIES_AT_ONCE;
+/// Dead logs that one broker looks after at once: they wait for the store without a turn, and are
+/// read as their turns come.
+pub(crate) const TAKEOVERS_AT_ONCE: usize = 64;
 
-/// After this long without success, from the turn on, an heir lets another broker try: perhaps only
+/// After this long without success, not counting how long it waits for a turn, an heir lets another broker try: perhaps only
 /// its own way to the store is broken.
 pub(crate) const HEIR_PATIENCE: Duration = Duration::from_secs(30);
 

@@ -57,7 +57,7 @@ pub use partition::{
     AppendContext, Appended, Partition, Position, Reservation, Status as PartitionStatus, Traffic,
 };
 pub use reader::{AbortedTransaction, Isolation, ReadResult, RecordAt};
-pub use recovery::{ClaimedPartition, RECOVERIES_AT_ONCE, Recovered, RecoveryTurn, TailClaim};
+pub use recovery::{ClaimedPartition, Recovered, RecoveryTurn, TailClaim};
 pub use settings::{DiskReserve, ReadBudget, StorageSettings, TopicConfig};
 pub use storage::{Storage, StorageParts};
 pub use uploader::{HandOverBounds, Held};

@@ -24,7 +24,7 @@ use crate::storage::Storage;
 use crate::uploader::{Committer, DurableGroup, KnownEnds, QueuedEntry, Round};
 use room::Holding;
 pub(crate) use room::RecoveryRoom;
-pub use room::{RECOVERIES_AT_ONCE, RecoveryTurn};
+pub use room::RecoveryTurn;
 
 /// A claim on a dead epoch's log, as the controller gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use wal::{Tail, WalId};
 
 use super::Takeover;
-use crate::limits::{HEIR_PATIENCE, RETRY_MOST};
+use crate::limits::{HEIR_PATIENCE, RETRY_FIRST, RETRY_MOST};
 use crate::node::{NodeError, Pause, home, wal_dir, wal_prefix};
 
 /// Why a log was not recovered here.
@@ -41,22 +41,27 @@ impl Takeover {
         let mut began = Instant::now();
         let own = wal.node == self.config.node_id;
         loop {
-            let asked = Instant::now();
-            let turn = self.storage.recovery_turn().await;
-            // What others take their time for is not held against this one.
-            began += asked.elapsed();
-            // Who dies under a claim is held against the log: not for a store that is away.
+            // Who waits for the store holds no turn: whatever else is this broker's to recover comes
+            // as far, and loses its patience as soon.
             let answers = self.store_answers(id, wal, began).await;
+            let turn = match answers {
+                true => match self.turn(id, wal, &mut began).await? {
+                    Some(turn) => Some(turn),
+                    None => continue,
+                },
+                false => None,
+            };
+            // Who dies under a claim is held against the log: not for a store that is away.
             let heir = self.broker;
             let claim = self.submit(Command::ClaimWal { wal: id, heir }).await?;
             let Response::Claimed(claimed) = claim else {
                 let what = format!("no claim on log {id}");
                 return Err(Ended::Failed(NodeError::Failed(what)));
             };
-            if !answers {
+            let Some(turn) = turn else {
                 self.give_up(id, claimed.claim, Ok(())).await?;
                 continue;
-            }
+            };
             match self.read(id, wal, &claimed, &turn).await {
                 Ok(()) => return Ok(()),
                 // One wrong bit on the way from a disk that is sound would set the log aside.
@@ -78,14 +83,41 @@ impl Takeover {
         }
     }
 
+    /// Waits for room to read a log; `None` when the store has gone away meanwhile. What others take
+    /// their time for is not held against this one: `began` moves with it.
+    async fn turn(
+        &self,
+        id: WalId,
+        wal: &WalImage,
+        began: &mut Instant,
+    ) -> Result<Option<RecoveryTurn>, Ended> {
+        let asked = Instant::now();
+        let turn = self.storage.recovery_turn().await;
+        let waited = asked.elapsed();
+        *began += waited;
+        if waited < RETRY_FIRST {
+            return Ok(Some(turn));
+        }
+        if self.client.image().borrow().heir(id) != Some(self.broker) {
+            let why = "it became another broker's meanwhile";
+            return Err(Ended::NotOurs(why.to_owned()));
+        }
+        Ok(self.looked(wal).await.is_ok().then_some(turn))
+    }
+
+    /// Whether the cluster's own store answers here, for a log that lies in it.
+    async fn looked(&self, wal: &WalImage) -> Result<(), String> {
+        if wal.backend != Backend::Object {
+            return Ok(());
+        }
+        home::check(&self.env, &self.client, self.config.node_id, &self.store).await
+    }
+
     /// Waits until the cluster's own store answers here; false when another broker may fare better.
     async fn store_answers(&self, id: WalId, wal: &WalImage, began: Instant) -> bool {
-        if wal.backend != Backend::Object {
-            return true;
-        }
         let (node, mut pause) = (self.config.node_id, Pause::default());
         loop {
-            let Err(why) = home::check(&self.env, &self.client, node, &self.store).await else {
+            let Err(why) = self.looked(wal).await else {
                 return true;
             };
             self.counts.retries.inc();

@@ -95,3 +95,34 @@ async fn what_waits_for_its_turn_loses_no_patience() {
     let failures = "headwater_broker_takeover_failures_total";
     assert_eq!(counted(&nodes, 1, failures).await, 0, "none was passed on");
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_the_store_keeps_no_other_log_waiting() {
+    // Whatever the three others leave is the first one's to recover: more than it reads at a time.
+    let mut nodes = Nodes::begun_with(22, (4, 1), "object").await;
+    nodes.topic().await;
+    let mut client = nodes.client();
+    for partition in 0..PARTITIONS {
+        produce(&mut client, partition, "before").await;
+    }
+    nodes.rules.lock().away.insert(1);
+    for node in [2, 3, 4] {
+        nodes.kill(node);
+    }
+    let failures = "headwater_broker_takeover_failures_total";
+    let passed_on = async |wanted: u64| {
+        let began = Instant::now();
+        while counted(&nodes, 1, failures).await < wanted {
+            assert!(began.elapsed() < 10 * PATIENCE, "{wanted} are passed on");
+            sleep(Duration::from_millis(100)).await;
+        }
+        Instant::now()
+    };
+    let (first, third) = (passed_on(1).await, passed_on(3).await);
+    let between = third - first;
+    assert!(between < HEIR_PATIENCE / 2, "the third came {between:?} later");
+    nodes.rules.lock().away.clear();
+    for partition in 0..PARTITIONS {
+        assert_eq!(produce(&mut client, partition, "after").await, 1);
+    }
+}

@@ -21,9 +21,6 @@ const AHEAD_PARTS: usize = 2;
 const PARTS: usize = 16;
 const TURN_PARTS: usize = ROUND_PARTS + GROUP_PARTS + AHEAD_PARTS;
 
-/// Logs that one broker recovers at a time: as many as have room.
-pub const RECOVERIES_AT_ONCE: usize = PARTS / TURN_PARTS;
-
 /// All that recoveries may hold.
 #[derive(Clone, Debug)]
 pub(crate) struct RecoveryRoom {
