@@ -245,6 +245,6 @@ async fn open(
     let settings = broker.settings(image, &wanted.topic);
     epoch.storage.open(view, settings.storage.clone()).await?;
     // Whoever waits for it need not wait for the others.
-    broker.tell_opened();
+    broker.openings.tell(wanted.topic_partition);
     Ok(true)
 }

@@ -14,8 +14,7 @@ use parking_lot::RwLock;
 use protocol::messages::StrBytes;
 use protocol::{BrokerEpoch, NodeId, TopicPartition};
 use storage::{Partition, Storage};
-use tokio::sync::futures::Notified;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::auth::{Authorizer, Operation, Resource};
@@ -26,7 +25,7 @@ use crate::groups::{Coordinator, GroupConfig};
 use crate::handlers::Sessions;
 use crate::limits::POOLED_CHECKS;
 use crate::metrics::BrokerMetrics;
-use crate::opening::NotLed;
+use crate::opening::{NotLed, Openings};
 use crate::producer_ids::ProducerIds;
 use crate::quotas::Quota;
 use crate::topics::{TopicCache, TopicSettings};
@@ -72,8 +71,8 @@ pub(crate) struct Broker {
     epoch: RwLock<Option<Arc<Epoch>>>,
     /// Image up to which partitions are opened and closed here.
     assigned: watch::Sender<u64>,
-    /// Told of every opening.
-    opened: Notify,
+    /// Who waits for partitions to open here.
+    pub(crate) openings: Openings,
 }
 
 /// Where a node is reached by clients of one listener.
@@ -137,7 +136,7 @@ impl Broker {
             checks: Arc::new(Semaphore::new(POOLED_CHECKS)),
             epoch: RwLock::new(None),
             assigned: watch::Sender::new(0),
-            opened: Notify::new(),
+            openings: Openings::default(),
             env: parts.env,
             config: parts.config,
             controller: parts.controller,
@@ -171,7 +170,8 @@ impl Broker {
     /// Says that partitions are opened and closed here as the image at `applied` wants.
     pub(crate) fn set_assigned(&self, applied: u64) {
         self.assigned.send_replace(applied);
-        self.tell_opened();
+        let image = self.image();
+        self.openings.tell_unless(|tp| self.is_opening(&image, tp));
     }
 
     /// The image up to which partitions are opened and closed here, to be followed.
@@ -235,17 +235,6 @@ impl Broker {
         let epoch = self.epoch.read();
         let epoch = epoch.as_ref().filter(|epoch| epoch.lease.valid_now());
         epoch.is_some_and(|epoch| Some(epoch.id) == given && epoch.storage.partition(tp).is_none())
-    }
-
-    /// Resolves when a partition has been opened, or assignments have been acted upon, after it was
-    /// enabled.
-    pub(crate) fn opened(&self) -> Notified<'_> {
-        self.opened.notified()
-    }
-
-    /// Says that a partition has been opened.
-    pub(crate) fn tell_opened(&self) {
-        self.opened.notify_waiters();
     }
 
     /// Who leads a partition as of now, for those who are told that it is not led here (KIP-951).

@@ -92,11 +92,16 @@ impl Catalog for ControllerCatalog {
     async fn condemned(
         &self,
         before_ms: i64,
+        after: Option<&Condemned>,
         limit: usize,
     ) -> Result<Vec<Condemned>, CatalogError> {
+        let after = after.map(|after| controller::Condemned {
+            key: after.key.clone(),
+            condemned_at_ms: after.condemned_at_ms,
+        });
         let condemned = self
             .client
-            .condemned(before_ms, limit)
+            .condemned(before_ms, after, limit)
             .await
             .map_err(refused)?;
         let convert = |condemned: controller::Condemned| Condemned {

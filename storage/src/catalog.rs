@@ -113,6 +113,13 @@ pub struct Condemned {
     pub condemned_at_ms: i64,
 }
 
+impl Condemned {
+    /// Oldest first, then by key.
+    pub(crate) fn place(&self) -> (i64, &str) {
+        (self.condemned_at_ms, &self.key)
+    }
+}
+
 /// What the catalog knows of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionView {
@@ -189,12 +196,18 @@ pub trait Catalog: Send + Sync + 'static {
     /// `Unavailable`.
     async fn partition(&self, tp: TopicPartition) -> Result<Option<PartitionView>, CatalogError>;
 
-    /// Objects condemned before `before_ms`, at most `limit`, oldest first; never more than 10,000.
+    /// Objects condemned before `before_ms`, at most `limit`, oldest first and then by key; those that
+    /// come behind `after`, whether that is condemned still or not. None: there are no more. An
+    /// older catalog knows nothing of `after`.
     ///
     /// # Errors
     /// `Unavailable`.
-    async fn condemned(&self, before_ms: i64, limit: usize)
-    -> Result<Vec<Condemned>, CatalogError>;
+    async fn condemned(
+        &self,
+        before_ms: i64,
+        after: Option<&Condemned>,
+        limit: usize,
+    ) -> Result<Vec<Condemned>, CatalogError>;
 
     /// Forgets condemned objects that are deleted from the store.
     ///

@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use self::worker::Worker;
-use crate::{Catalog, Error, KeySpace};
+use crate::{Catalog, Error, GivenUp, KeySpace};
 
 pub use metrics::CollectorMetrics;
 
@@ -80,8 +80,10 @@ pub struct CollectorParts {
     pub keys: KeySpace,
     /// Who says what may go.
     pub catalog: Arc<dyn Catalog>,
-    /// This broker: only what it wrote itself, in this epoch, may be discarded.
+    /// This broker: only what it wrote itself, in this epoch, may be given up.
     pub writer: (NodeId, BrokerEpoch),
+    /// What it gave up: [`Storage::given_up`](crate::Storage::given_up).
+    pub given_up: GivenUp,
     /// Whether to look for condemned objects and orphans: enough that one broker does. Two at once
     /// delete the same, which does no harm.
     pub duty: Duty,
@@ -101,9 +103,6 @@ pub struct Collector {
 enum Message {
     Collect {
         reply: oneshot::Sender<Result<Collected, Error>>,
-    },
-    Discard {
-        keys: Vec<String>,
     },
     Drain {
         reply: oneshot::Sender<()>,
@@ -131,16 +130,6 @@ impl Collector {
         let (reply, result) = oneshot::channel();
         self.send(Message::Collect { reply }).await?;
         result.await.map_err(|_| Error::NotOpen)?
-    }
-
-    /// Deletes objects that this broker epoch put and will never commit, at the latest in the next
-    /// rounds. The caller knows that no commit naming them was sent, or that it was refused.
-    ///
-    /// # Errors
-    /// [`Error::NotOpen`] after [`Collector::drain`]; they are then collected as orphans once the
-    /// epoch is closed.
-    pub async fn discard(&self, keys: Vec<String>) -> Result<(), Error> {
-        self.send(Message::Discard { keys }).await
     }
 
     /// Ends the collector between two deletions. Nothing is lost: it is all found again.
@@ -171,7 +160,6 @@ async fn run(mut worker: Worker, mut requests: mpsc::Receiver<Message>) {
                     // Nobody waiting any more is no failure.
                     let _ = reply.send(worker.round().await);
                 }
-                Some(Message::Discard { keys }) => worker.discard(keys),
                 Some(Message::Drain { reply }) => {
                     let _ = reply.send(());
                     return;

@@ -321,6 +321,8 @@ pub(crate) struct GateStore {
     pub(crate) gate: Arc<Gate>,
     /// Puts to fail from now on.
     pub(crate) failing_puts: AtomicU64,
+    /// Puts of data objects that succeed from now on, before all fail.
+    pub(crate) data_puts_left: AtomicU64,
     /// Gets of whatever key to fail from now on.
     pub(crate) failing_gets: AtomicU64,
     /// Gets to answer with one byte flipped.
@@ -336,6 +338,7 @@ impl GateStore {
             inner: InMemory::new(),
             gate: Arc::clone(gate),
             failing_puts: AtomicU64::new(0),
+            data_puts_left: AtomicU64::new(u64::MAX),
             failing_gets: AtomicU64::new(0),
             flipped_gets: AtomicU64::new(0),
             gets: AtomicU64::new(0),
@@ -371,7 +374,8 @@ impl ObjectStore for GateStore {
         payload: PutPayload,
         opts: PutOptions,
     ) -> object_store::Result<PutResult> {
-        if count_down(&self.failing_puts) {
+        let data = location.as_ref().contains("/data/");
+        if count_down(&self.failing_puts) || (data && !count_down(&self.data_puts_left)) {
             return Err(injected());
         }
         self.gate
@@ -476,9 +480,10 @@ impl Catalog for GateCatalog {
     async fn condemned(
         &self,
         before_ms: i64,
+        after: Option<&Condemned>,
         limit: usize,
     ) -> Result<Vec<Condemned>, CatalogError> {
-        self.inner.condemned(before_ms, limit).await
+        self.inner.condemned(before_ms, after, limit).await
     }
 
     async fn forget_condemned(&self, keys: Vec<String>) -> Result<(), CatalogError> {

@@ -53,6 +53,7 @@ pub use follower::Followed;
 pub use hooks::{HookBatch, Hooks};
 pub use keys::{DataKey, KeySpace};
 pub use metrics::StorageMetrics;
+pub use objects::GivenUp;
 pub use partition::{
     AppendContext, Appended, Partition, Position, Reservation, Status as PartitionStatus, Traffic,
 };

@@ -16,6 +16,8 @@ pub(crate) const EARLY_PASSES: usize = 4;
 pub(crate) const HELD_BYTES: u64 = 256 << 10;
 /// Puts in flight of one round.
 pub(crate) const PUTS_IN_FLIGHT: usize = 4;
+/// Keys of own objects that nothing names, remembered until they are deleted.
+pub(crate) const MAX_GIVEN_UP: usize = 10_000;
 /// Bytes that one object of a round is cut at.
 pub(crate) const MAX_OBJECT_BYTES: usize = 256 << 20;
 /// First pause after a failure that is worth another try.

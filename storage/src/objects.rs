@@ -1,5 +1,6 @@
 //! Puts, deletes and pauses between tries: what uploader, recovery and compactor share.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 use crate::Error;
 use crate::format::{FinishedObject, ObjectReader};
 use crate::keys::KeySpace;
-use crate::limits::{BACKOFF_FIRST, BACKOFF_MAX};
+use crate::limits::{BACKOFF_FIRST, BACKOFF_MAX, MAX_GIVEN_UP};
 use crate::store::{StoreMetrics, create};
 
 /// Whose nonces the keys of new objects carry.
@@ -32,7 +33,13 @@ pub(crate) struct Objects {
     store: Arc<dyn ObjectStore>,
     writer: Writer,
     reader: ObjectReader,
+    given_up: GivenUp,
 }
+
+/// Keys under which this broker epoch put something, or tried to, that nothing names or ever will:
+/// for the collector, which comes by when the store answers again. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct GivenUp(Arc<Mutex<VecDeque<String>>>);
 
 impl Objects {
     pub(crate) fn new(
@@ -47,7 +54,12 @@ impl Objects {
             store,
             writer,
             reader,
+            given_up: GivenUp::default(),
         }
+    }
+
+    pub(crate) fn given_up(&self) -> &GivenUp {
+        &self.given_up
     }
 
     pub(crate) fn env(&self) -> &Env {
@@ -109,13 +121,38 @@ impl Objects {
         }
     }
 
-    /// Deletes an object of ours that nothing names. Best effort: what stays is an orphan, which
-    /// the collector finds once this broker epoch is closed.
+    /// Deletes an object of ours that nothing names: now, or by the collector.
     pub(crate) async fn delete_own(&self, key: &str) {
         match self.store.delete(&Path::from(key)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-            Err(error) => tracing::warn!(%error, key, "own object not deleted, left an orphan"),
+            Err(error) => {
+                tracing::warn!(%error, key, "own object not deleted, left to the collector");
+                self.given_up.add(key.to_owned());
+            }
         }
+    }
+}
+
+// === impl GivenUp ===
+
+impl GivenUp {
+    /// Those beyond a bound stay orphans, which are found once this broker epoch is closed. So is
+    /// what lands only after its deletion.
+    pub(crate) fn add(&self, key: String) {
+        let mut keys = self.0.lock();
+        if keys.len() < MAX_GIVEN_UP {
+            keys.push_back(key);
+        }
+    }
+
+    /// The first ones; they stay until they are [`done`](Self::done).
+    pub(crate) fn first(&self, count: usize) -> Vec<String> {
+        self.0.lock().iter().take(count).cloned().collect()
+    }
+
+    /// The first `count` need no more to be done. By one at a time.
+    pub(crate) fn done(&self, count: usize) {
+        self.0.lock().drain(..count);
     }
 }
 

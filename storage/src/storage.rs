@@ -28,7 +28,7 @@ use crate::compactor::Compactor;
 use crate::follower::{Asks, Followers};
 use crate::keys::KeySpace;
 use crate::limits::SEARCHES;
-use crate::objects::{Backoff, Objects, Writer};
+use crate::objects::{Backoff, GivenUp, Objects, Writer};
 use crate::partition::{Inner, Partition};
 use crate::reader::ReadPath;
 use crate::recovery::RecoveryRoom;
@@ -179,6 +179,11 @@ impl Storage {
         Self {
             shared: Arc::new(shared),
         }
+    }
+
+    /// What this broker epoch put and will never name: the collector deletes it.
+    pub fn given_up(&self) -> GivenUp {
+        self.shared.objects.given_up().clone()
     }
 
     /// What `wal::Log::start` gets as its `durable` callback.

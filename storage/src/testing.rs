@@ -395,14 +395,20 @@ impl Catalog for MemoryCatalog {
     async fn condemned(
         &self,
         before_ms: i64,
+        after: Option<&Condemned>,
         limit: usize,
     ) -> Result<Vec<Condemned>, CatalogError> {
         let state = self.state.lock();
-        let old = state
+        let mut old: Vec<Condemned> = state
             .condemned
             .iter()
-            .filter(|c| c.condemned_at_ms < before_ms);
-        Ok(old.take(limit).cloned().collect())
+            .filter(|c| c.condemned_at_ms < before_ms)
+            .filter(|c| after.is_none_or(|after| c.place() > after.place()))
+            .cloned()
+            .collect();
+        old.sort_by(|a, b| a.place().cmp(&b.place()));
+        old.truncate(limit);
+        Ok(old)
     }
 
     async fn forget_condemned(&self, keys: Vec<String>) -> Result<(), CatalogError> {

@@ -13,7 +13,6 @@ mod session;
 mod zone;
 
 use std::collections::BTreeSet;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -150,7 +149,7 @@ enum Failed {
     /// Led elsewhere, and asked for at an epoch that is over.
     Fenced(NotLed),
     /// Given to this broker, and not open yet.
-    Opening(NotLed),
+    Opening(TopicPartition, NotLed),
     /// Led elsewhere: perhaps it may be read beside its leader.
     Elsewhere(TopicPartition, NotLed),
     Storage(storage::Error, Partition),
@@ -169,12 +168,13 @@ impl Fetching<'_> {
             // A new one each turn: partitions that did not wake us forget the old one.
             let notify = Arc::new(Notify::new());
             // Subscribed before looking, so that nothing slips through between.
-            let mut opened = pin!(self.broker.opened());
-            opened.as_mut().enable();
+            let mut place = self.broker.openings.place();
             let image = self.broker.image();
             for one in &wanted {
-                if let Ok(partition) = self.locate(&image, one) {
-                    partition.wake_on_change(&notify);
+                match self.locate(&image, one) {
+                    Ok(partition) => partition.wake_on_change(&notify),
+                    Err(Failed::Opening(tp, _)) => place.wait_for(tp),
+                    Err(_) => {}
                 }
             }
             let round = self.round(&image, &wanted).await;
@@ -195,7 +195,7 @@ impl Fetching<'_> {
             tokio::select! {
                 biased;
                 () = notify.notified() => {}
-                () = patience.opened(opened) => {}
+                () = patience.opened(place.told()) => {}
                 () = sleep_until(over) => {}
             }
         }
@@ -229,7 +229,7 @@ impl Fetching<'_> {
                     zone::sent(to, position)
                 }
                 Err(failed) => {
-                    let opening = matches!(failed, Failed::Opening(_));
+                    let opening = matches!(failed, Failed::Opening(..));
                     round.opening |= opening;
                     round.urgent |= !opening;
                     self.failed(failed, &mut round.leaders)
@@ -262,7 +262,7 @@ impl Fetching<'_> {
         let tp = partition_of(topic, wanted.partition).ok_or(unknown)?;
         self.broker.led(image, tp).map_err(|not_led| {
             if self.broker.is_opening(image, tp) {
-                Failed::Opening(not_led)
+                Failed::Opening(tp, not_led)
             } else {
                 Failed::Elsewhere(tp, not_led)
             }
@@ -331,7 +331,9 @@ impl Fetching<'_> {
         let data = PartitionData::default().with_high_watermark(-1);
         match failed {
             Failed::Code(code) => data.with_error_code(code.code()),
-            Failed::NotLed(not_led) | Failed::Opening(not_led) | Failed::Elsewhere(_, not_led) => {
+            Failed::NotLed(not_led)
+            | Failed::Opening(_, not_led)
+            | Failed::Elsewhere(_, not_led) => {
                 let data = data.with_error_code(ErrorCode::NotLeaderOrFollower.code());
                 self.with_leader(data, not_led, leaders)
             }

@@ -122,7 +122,7 @@ pub(super) async fn begin(context: &Context, running: &Running) -> Result<Servin
     helpers.spawn(helpers::keep("sweeping", failures.clone(), move |tasks| {
         tasks.spawn(sweeper.clone().run());
     }));
-    let parts = collector(context, running, broker);
+    let parts = collector(context, running, &epoch);
     helpers.spawn(helpers::keep(
         "collecting",
         failures.clone(),
@@ -271,7 +271,7 @@ fn open_storage(context: &Context, running: &Running, broker_epoch: BrokerEpoch)
 }
 
 /// What the one door through which objects are deleted works with.
-fn collector(context: &Context, running: &Running, broker: BrokerEpoch) -> CollectorParts {
+fn collector(context: &Context, running: &Running, epoch: &Epoch) -> CollectorParts {
     let standard = context.parts.pace.collector();
     let grace = context
         .config
@@ -282,8 +282,9 @@ fn collector(context: &Context, running: &Running, broker: BrokerEpoch) -> Colle
         store: Arc::clone(&running.store.store),
         keys: running.store.keys(&running.client),
         catalog: Arc::new(ControllerCatalog::new(running.client.clone())),
-        writer: (context.config.node_id, broker),
-        duty: chores(running, broker),
+        writer: (context.config.node_id, epoch.id),
+        given_up: epoch.storage.given_up(),
+        duty: chores(running, epoch.id),
         settings: CollectorSettings { grace, ..standard },
         metrics: running.collector_metrics.clone(),
     }

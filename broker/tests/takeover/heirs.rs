@@ -120,7 +120,10 @@ async fn who_waits_for_the_store_keeps_no_other_log_waiting() {
     };
     let (first, third) = (passed_on(1).await, passed_on(3).await);
     let between = third - first;
-    assert!(between < HEIR_PATIENCE / 2, "the third came {between:?} later");
+    assert!(
+        between < HEIR_PATIENCE / 2,
+        "the third came {between:?} later"
+    );
     nodes.rules.lock().away.clear();
     for partition in 0..PARTITIONS {
         assert_eq!(produce(&mut client, partition, "after").await, 1);

@@ -45,7 +45,7 @@ async fn a_checkpoint_reads_back_into_an_equal_state_and_damage_is_named() {
         assert_eq!(found, written, "the newest is found");
         assert_eq!(found.cluster, client.image().borrow().cluster);
     }
-    let condemned = client.condemned(i64::MAX, 100).await.unwrap();
+    let condemned = client.condemned(i64::MAX, None, 100).await.unwrap();
     assert_eq!(condemned.len(), 2, "three are kept");
     let kept = verify_newest_checkpoint(&*store, BASE)
         .await

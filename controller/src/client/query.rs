@@ -77,19 +77,29 @@ impl Client {
         Ok(self.query_once(query).await?.trim)
     }
 
-    /// Objects condemned before `before_ms`, at most `limit`, oldest first; linearizable. It may
-    /// be fewer than there are: ask again once they are forgotten.
+    /// Objects condemned before `before_ms`, at most `limit`, oldest first and then by key, that come
+    /// behind `after`; linearizable. It may be fewer than there are: ask again behind the last one.
+    /// A leader of an older build answers from the first one on.
     ///
     /// # Errors
     /// `Unavailable`, `Stopped`.
-    pub async fn condemned(&self, before_ms: i64, limit: usize) -> Result<Vec<Condemned>, Error> {
+    pub async fn condemned(
+        &self,
+        before_ms: i64,
+        after: Option<Condemned>,
+        limit: usize,
+    ) -> Result<Vec<Condemned>, Error> {
         if let Way::Local(_) = &self.inner.way {
-            let read = |state: &State| state.condemned_before(before_ms, limit);
+            let read = |state: &State| state.condemned_before(before_ms, after.as_ref(), limit);
             return self.read(read).await;
         }
-        let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+        let ask = wire::AskCondemned {
+            before_ms,
+            limit: u64::try_from(limit).unwrap_or(u64::MAX),
+            after: after.map(query::put_object),
+        };
         let query = wire::Query {
-            condemned: Some(wire::AskCondemned { before_ms, limit }),
+            condemned: Some(ask),
             ..Default::default()
         };
         let condemned = self.query_once(query).await?.condemned;

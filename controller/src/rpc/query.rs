@@ -170,15 +170,19 @@ pub(crate) fn get_asked(wire: Option<wire::WirePartition>) -> Decoded<TopicParti
 /// As many as fit into an answer.
 pub(crate) fn put_condemned(condemned: Vec<Condemned>) -> Vec<wire::CondemnedObject> {
     let mut bytes = 0;
-    let put = condemned.into_iter().map(|object| wire::CondemnedObject {
-        key: object.key,
-        at_ms: object.condemned_at_ms,
-    });
+    let put = condemned.into_iter().map(put_object);
     let fits = |object: &wire::CondemnedObject| {
         bytes += object.encoded_len() + 8;
         bytes <= QUERY_BYTES
     };
     put.take_while(fits).collect()
+}
+
+pub(crate) fn put_object(object: Condemned) -> wire::CondemnedObject {
+    wire::CondemnedObject {
+        key: object.key,
+        at_ms: object.condemned_at_ms,
+    }
 }
 
 pub(crate) fn get_condemned(wire: wire::CondemnedObject) -> Condemned {

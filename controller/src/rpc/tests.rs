@@ -129,6 +129,10 @@ fn asked() -> String {
         condemned: Some(AskCondemned {
             before_ms: 1_700_000_000_000,
             limit: 1000,
+            after: Some(CondemnedObject {
+                key: "a/b".to_owned(),
+                at_ms: 1_600_000_000_000,
+            }),
         }),
         orphans: Some(keys),
         check: Some(b"check".to_vec()),

@@ -185,12 +185,15 @@ pub(crate) struct AskPartition {
 }
 
 /// Objects condemned before a time.
-#[derive(Clone, Copy, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct AskCondemned {
     #[prost(int64, tag = "1")]
     pub(crate) before_ms: i64,
     #[prost(uint64, tag = "2")]
     pub(crate) limit: u64,
+    /// Behind this one.
+    #[prost(message, optional, tag = "3")]
+    pub(crate) after: Option<CondemnedObject>,
 }
 
 /// Keys of objects.

@@ -1,6 +1,7 @@
 //! Objects, counted by the slices that name them. What nobody names is condemned.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use super::Name;
 use crate::error::Refusal;
@@ -130,6 +131,19 @@ impl Objects {
         self.condemned_by_time
             .iter()
             .map(|(at_ms, key)| (*at_ms, key))
+    }
+
+    /// Those behind an object, whether it is condemned still or not.
+    pub(crate) fn condemned_after(
+        &self,
+        after: Option<(i64, &str)>,
+    ) -> impl Iterator<Item = (i64, &Name)> {
+        let from = match after {
+            Some((at_ms, key)) => Bound::Excluded((at_ms, Name::from(key))),
+            None => Bound::Unbounded,
+        };
+        let condemned = self.condemned_by_time.range((from, Bound::Unbounded));
+        condemned.map(|(at_ms, key)| (*at_ms, key))
     }
 
     /// True when a slice names it.

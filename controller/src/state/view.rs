@@ -96,10 +96,17 @@ impl State {
         }
     }
 
-    /// Objects condemned before `before_ms`, at most `limit`, oldest first.
-    pub(crate) fn condemned_before(&self, before_ms: i64, limit: usize) -> Vec<Condemned> {
+    /// Objects condemned before `before_ms` that come behind `after`, at most `limit`, oldest first,
+    /// then by key.
+    pub(crate) fn condemned_before(
+        &self,
+        before_ms: i64,
+        after: Option<&Condemned>,
+        limit: usize,
+    ) -> Vec<Condemned> {
+        let after = after.map(|after| (after.condemned_at_ms, after.key.as_str()));
         self.objects
-            .condemned()
+            .condemned_after(after)
             .take_while(|(at_ms, _)| *at_ms < before_ms)
             .take(limit.min(MAX_KEYS_PER_QUERY))
             .map(|(at_ms, key)| Condemned {

@@ -32,6 +32,8 @@ struct State {
     /// `forget_condemned` fails after this many successes.
     forgets_left: Option<u32>,
     asked: usize,
+    /// As an older build, it tells the first ones again and again.
+    knows_no_pages: bool,
 }
 
 /// A catalog that only knows about objects.
@@ -69,16 +71,26 @@ impl Catalog for Objects {
     async fn partition(&self, _: TopicPartition) -> Result<Option<PartitionView>, CatalogError> {
         panic!("a collector opens nothing")
     }
-    async fn condemned(&self, before: i64, limit: usize) -> Result<Vec<Condemned>, CatalogError> {
+    async fn condemned(
+        &self,
+        before: i64,
+        after: Option<&Condemned>,
+        limit: usize,
+    ) -> Result<Vec<Condemned>, CatalogError> {
         self.check()?;
-        assert!(limit <= 10_000, "what a catalog tells at once is bounded");
         let state = self.state.lock();
+        let after = after.filter(|_| !state.knows_no_pages);
         let old = state.condemned.iter().filter(|(_, at)| **at < before);
-        let old = old.map(|(key, at)| Condemned {
-            key: key.clone(),
-            condemned_at_ms: *at,
-        });
-        Ok(old.take(limit).collect())
+        let mut old: Vec<_> = old
+            .map(|(key, at)| Condemned {
+                key: key.clone(),
+                condemned_at_ms: *at,
+            })
+            .filter(|object| after.is_none_or(|after| object.place() > after.place()))
+            .collect();
+        old.sort_by(|a, b| a.place().cmp(&b.place()));
+        old.truncate(limit);
+        Ok(old)
     }
     async fn forget_condemned(&self, keys: Vec<String>) -> Result<(), CatalogError> {
         self.check()?;
@@ -114,6 +126,10 @@ impl Catalog for Objects {
 struct Failing {
     inner: InMemory,
     deletes_left: Mutex<Option<u32>>,
+    /// Keys that a rule of the bucket keeps.
+    kept: Arc<Mutex<BTreeSet<String>>>,
+    /// Deletions of such.
+    refused: Arc<Mutex<usize>>,
 }
 
 impl std::fmt::Display for Failing {
@@ -154,7 +170,16 @@ impl ObjectStore for Failing {
             }
             *left -= 1;
         }
-        self.inner.delete_stream(locations)
+        let (kept, refused) = (Arc::clone(&self.kept), Arc::clone(&self.refused));
+        let locations = locations.map(move |location| match location {
+            Ok(path) if kept.lock().contains(path.as_ref()) => {
+                *refused.lock() += 1;
+                let (path, source) = (path.to_string(), "locked".into());
+                Err(object_store::Error::PermissionDenied { path, source })
+            }
+            other => other,
+        });
+        self.inner.delete_stream(locations.boxed())
     }
     fn list(&self, p: Option<&Path>) -> BoxStream<'static, StoreResult<ObjectMeta>> {
         self.inner.list(p)
@@ -193,6 +218,8 @@ fn world() -> World {
     let store = Arc::new(Failing {
         inner: InMemory::new(),
         deletes_left: Mutex::new(None),
+        kept: Arc::default(),
+        refused: Arc::default(),
     });
     let catalog = Arc::new(Objects {
         keys: keys.clone(),
@@ -207,6 +234,7 @@ fn world() -> World {
         keys: keys.clone(),
         catalog: Arc::clone(&catalog) as Arc<dyn Catalog>,
         writer: US,
+        given_up: GivenUp::default(),
         duty: Arc::new(|| true),
         settings: CollectorSettings {
             grace: Duration::from_millis(GRACE_MS as u64),
@@ -313,25 +341,80 @@ async fn condemned_checkpoints_go_too_and_strangers_block_nobody() {
 }
 
 #[tokio::test]
-async fn strangers_up_to_what_a_catalog_tells_at_once_block_nobody() {
+async fn however_many_strangers_block_nobody() {
     let world = world();
-    for n in 0..9_999 {
+    // More than one round looks at.
+    let pages = 20_000;
+    for n in 0..pages {
         world.condemn(&format!("a/stranger-{n}"), GRACE_MS + 1);
     }
-    for nonce in 0..3 {
-        let key = world.object(1, nonce).await;
-        world.condemn(&key, GRACE_MS + 1);
-    }
-    let mut worker = world.worker();
-    assert_eq!(worker.round().await.unwrap().condemned, 3, "one at a time");
-    assert!(world.left().await.is_empty());
-    // As many as are told at once: what lies beyond is out of sight, and the round ends.
-    world.condemn("a/one-more", GRACE_MS + 1);
     let key = world.object(1, 9).await;
     world.condemn(&key, GRACE_MS + 1);
+    let mut worker = world.worker();
+    let first = worker.round().await.unwrap().condemned;
+    let second = worker.round().await.unwrap().condemned;
+    assert_eq!((first, second), (0, 1));
+    assert!(world.left().await.is_empty());
+    assert_eq!(world.parts.metrics.refusals(), pages, "each once");
+    // Then it begins with the oldest.
+    worker.round().await.unwrap();
+    assert!(world.parts.metrics.refusals() > pages);
+}
+
+#[tokio::test]
+async fn what_the_store_will_not_delete_keeps_nobody_waiting() {
+    let world = world();
+    let mut kept = BTreeSet::new();
+    for nonce in 0..1_000 {
+        let key = world.object(1, nonce).await;
+        world.condemn(&key, 3 * GRACE_MS);
+        kept.insert(key);
+    }
+    *world.store.kept.lock() = kept.clone();
+    let key = world.object(1, 5_000).await;
+    world.condemn(&key, 2 * GRACE_MS);
+    world.catalog.state.lock().closed.insert(2);
+    let orphan = world.object(2, 1).await;
+    world.parts.given_up.add(kept.first().unwrap().clone());
+    world.parts.given_up.add(world.object(US.1.0, 2).await);
+    let mut worker = world.worker();
+    let mut rounds = 0;
+    while world.left().await.contains(&key) {
+        worker.round().await.unwrap_err();
+        rounds += 1;
+        assert!(rounds < 10, "it is never come by");
+        let refused = std::mem::take(&mut *world.store.refused.lock());
+        assert!(refused < 600, "{refused} of them are tried in one round");
+    }
+    let left: BTreeSet<String> = world.left().await.into_iter().collect();
+    assert_eq!(left, kept, "{orphan} and what was given up is gone, too");
+    assert_eq!(world.catalog.state.lock().condemned.len(), kept.len());
+    assert!(world.parts.metrics.failures() > 0, "it shows");
+    // Freed, they go.
+    world.store.kept.lock().clear();
+    for _ in 0..2 {
+        worker.round().await.unwrap();
+    }
+    assert!(world.left().await.is_empty());
+    assert!(world.catalog.state.lock().condemned.is_empty());
+}
+
+#[tokio::test]
+async fn a_catalog_without_pages_is_asked_no_further() {
+    let world = world();
+    world.catalog.state.lock().knows_no_pages = true;
+    for n in 0..300 {
+        world.condemn(&format!("a/stranger-{n}"), GRACE_MS + 1);
+    }
+    let mut worker = world.worker();
     assert_eq!(worker.round().await.unwrap().condemned, 0);
-    assert_eq!(world.left().await, [key]);
-    assert_eq!(world.parts.metrics.refusals(), 9_999 + 10_000);
+    assert_eq!(world.parts.metrics.refusals(), 256);
+    for nonce in 0..600 {
+        let key = world.object(1, nonce).await;
+        world.condemn(&key, GRACE_MS + 2);
+    }
+    worker.round().await.unwrap();
+    assert!(world.left().await.is_empty());
 }
 
 #[tokio::test]
@@ -409,7 +492,9 @@ async fn the_log_is_never_touched_whoever_asks() {
     world.put(&wal).await;
     world.condemn(&wal, GRACE_MS + 1);
     let mut worker = world.worker();
-    worker.discard(vec![wal.clone(), world.object(9, 1).await]);
+    for key in [wal.clone(), world.object(9, 1).await] {
+        world.parts.given_up.add(key);
+    }
     assert_eq!(worker.round().await.unwrap(), Collected::default());
     assert_eq!(world.left().await.len(), 2);
     assert_eq!(world.parts.metrics.refusals(), 3);
@@ -431,7 +516,7 @@ async fn without_the_duty_only_own_failures_go() {
     world.condemn(&condemned, 2 * GRACE_MS);
     world.catalog.state.lock().closed.insert(2);
     let mut worker = world.worker();
-    worker.discard(vec![own]);
+    world.parts.given_up.add(own);
     let collected = worker.round().await.unwrap();
     assert_eq!((collected.condemned, collected.orphans), (0, 0));
     assert_eq!(collected.discarded, 1);
@@ -467,7 +552,8 @@ async fn own_failures_are_deleted_even_if_not_at_first() {
     let key = world.object(US.1.0, 1).await;
     let never_landed = world.keys.data(US.0, US.1, Uuid::from_u128(2));
     let mut worker = world.worker();
-    worker.discard(vec![key, never_landed]);
+    world.parts.given_up.add(key);
+    world.parts.given_up.add(never_landed);
     *world.store.deletes_left.lock() = Some(0);
     worker.round().await.unwrap_err();
     assert_eq!(world.left().await.len(), 1);
@@ -496,7 +582,7 @@ async fn the_actor_collects_by_itself_survives_failures_and_drains() {
     assert_eq!(world.parts.metrics.last_round(), now);
 
     let key = world.object(US.1.0, 2).await;
-    collector.discard(vec![key]).await.unwrap();
+    world.parts.given_up.add(key);
     assert_eq!(collector.collect().await.unwrap().discarded, 1);
     let other = collector.clone();
     collector.drain().await;

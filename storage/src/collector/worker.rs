@@ -1,6 +1,5 @@
 //! One round: condemned objects, objects given up, orphans.
 
-use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,7 +10,7 @@ use object_store::path::Path;
 
 use super::metrics::Reason;
 use super::{Collected, CollectorParts};
-use crate::Error;
+use crate::{Condemned, Error};
 
 /// Objects asked for, deleted and forgotten together.
 const BATCH: usize = 256;
@@ -19,16 +18,27 @@ const BATCH: usize = 256;
 const BATCHES_PER_ROUND: usize = 64;
 /// Deletions in flight.
 const DELETES_IN_FLIGHT: usize = 8;
-/// Most condemned objects that the catalog tells at once.
-const MAX_ASKED: usize = 10_000;
-/// Given-up objects remembered; beyond it they are left to be found as orphans.
-const MAX_DISCARDED: usize = 10_000;
+/// Condemned objects that the store refuses to delete, after which a round looks no further.
+const REFUSED_PER_ROUND: usize = 256;
 
 pub(super) struct Worker {
     parts: CollectorParts,
     stop: Arc<AtomicBool>,
-    discarded: VecDeque<String>,
     next_part: u8,
+    /// Behind which condemned objects are looked for next: those before it stay for now.
+    passed: Option<Condemned>,
+    /// What the store said first, in this round, of an object that it would not delete.
+    refusal: Option<Error>,
+}
+
+/// What came of deleting some objects.
+struct Deleted {
+    /// Gone now.
+    gone: Vec<String>,
+    /// The store answered, and would not.
+    refused: usize,
+    /// Of others nothing is known.
+    error: Option<Error>,
 }
 
 // === impl Worker ===
@@ -38,29 +48,14 @@ impl Worker {
         Self {
             parts,
             stop,
-            discarded: VecDeque::new(),
             next_part: 0,
+            passed: None,
+            refusal: None,
         }
     }
 
     pub(super) fn interval(&self) -> Duration {
         self.parts.settings.interval
-    }
-
-    /// Takes keys of our own failed uploads.
-    pub(super) fn discard(&mut self, keys: Vec<String>) {
-        for key in keys {
-            let ours = self
-                .parts
-                .keys
-                .parse_data(&key)
-                .is_some_and(|parsed| (parsed.node, parsed.broker_epoch) == self.parts.writer);
-            if !ours {
-                self.refuse(&key);
-            } else if self.discarded.len() < MAX_DISCARDED {
-                self.discarded.push_back(key);
-            }
-        }
     }
 
     /// A round of its own accord.
@@ -84,7 +79,8 @@ impl Worker {
     }
 
     async fn collect(&mut self, collected: &mut Collected) -> Result<(), Error> {
-        self.delete_discarded(collected).await?;
+        self.refusal = None;
+        self.delete_given_up(collected).await?;
         if !(self.parts.duty)() {
             return Ok(());
         }
@@ -97,21 +93,44 @@ impl Worker {
             // Only now: a part that failed is listed again.
             self.next_part = self.next_part.wrapping_add(1);
         }
+        // What the store would not delete keeps nothing else waiting, and shows all the same.
+        if let Some(error) = self.refusal.take() {
+            return Err(error);
+        }
         let now_ms = self.parts.env.clock.wall_ms();
         self.parts.metrics.succeeded(now_ms);
         Ok(())
     }
 
-    async fn delete_discarded(&mut self, collected: &mut Collected) -> Result<(), Error> {
-        while !self.discarded.is_empty() && !self.stopping() {
-            let batch: Vec<String> = self.discarded.iter().take(BATCH).cloned().collect();
-            self.delete(Reason::Discarded, &batch).await?;
-            self.discarded.drain(..batch.len());
-            collected.discarded += batch.len() as u64;
+    /// What this broker epoch put and never named.
+    async fn delete_given_up(&mut self, collected: &mut Collected) -> Result<(), Error> {
+        while !self.stopping() {
+            let batch = self.parts.given_up.first(BATCH);
+            if batch.is_empty() {
+                break;
+            }
+            let ours = |key: &String| {
+                let parsed = self.parts.keys.parse_data(key);
+                let ours =
+                    parsed.is_some_and(|key| (key.node, key.broker_epoch) == self.parts.writer);
+                if !ours {
+                    self.refuse(key);
+                }
+                ours
+            };
+            let keys: Vec<String> = batch.iter().filter(|key| ours(key)).cloned().collect();
+            let deleted = self.delete(Reason::Discarded, &keys).await;
+            if let Some(error) = deleted.error {
+                return Err(error);
+            }
+            // One that the store would not delete becomes an orphan.
+            self.parts.given_up.done(batch.len());
+            collected.discarded += deleted.gone.len() as u64;
         }
         Ok(())
     }
 
+    /// What cannot be deleted is passed over, in this round and the next ones until all are seen.
     async fn delete_condemned(&mut self, collected: &mut Collected) -> Result<(), Error> {
         let grace = i64::try_from(self.parts.settings.grace.as_millis()).unwrap_or(i64::MAX);
         let grace = if env::planted!("grace-not-waited") {
@@ -120,44 +139,52 @@ impl Worker {
             grace
         };
         let before = self.parts.env.clock.wall_ms().saturating_sub(grace);
-        // These stay first in the catalog's order: each page begins beyond them.
-        let mut refused = BTreeSet::new();
+        let mut refused = 0;
         for _ in 0..BATCHES_PER_ROUND {
-            if self.stopping() {
+            if self.stopping() || refused >= REFUSED_PER_ROUND {
                 break;
             }
-            let limit = (BATCH + refused.len()).min(MAX_ASKED);
-            let condemned = self.parts.catalog.condemned(before, limit).await?;
-            let last = condemned.len() < limit;
-            let known = refused.len();
-            let mut keys = Vec::with_capacity(condemned.len());
-            for object in condemned {
-                // The catalog's own filter, checked once more where it cannot be undone.
-                let (spaces, key) = (&self.parts.keys, object.key);
-                let young = object.condemned_at_ms >= before && !env::planted!("grace-not-waited");
-                if young || refused.contains(&key) {
-                    continue;
-                }
-                if spaces.is_data(&key) || spaces.is_checkpoint(&key) {
-                    keys.push(key);
-                } else {
-                    self.refuse(&key);
-                    refused.insert(key);
-                }
-            }
-            // A page that is full of what was refused before shows nothing beyond it.
-            let stuck = keys.is_empty() && refused.len() == known;
-            if !keys.is_empty() {
-                self.delete(Reason::Condemned, &keys).await?;
-                collected.condemned += keys.len() as u64;
-                // Forgotten only when all are gone: cut off before, they are deleted once more.
-                self.parts.catalog.forget_condemned(keys).await?;
-            }
-            if last || stuck {
+            let passed = self.passed.as_ref();
+            let page = self.parts.catalog.condemned(before, passed, BATCH);
+            let page = page.await?;
+            // One that does not know how to go on begins anew.
+            let new =
+                |object: &Condemned| passed.is_none_or(|passed| object.place() > passed.place());
+            let page: Vec<Condemned> = page.into_iter().filter(new).collect();
+            let Some(last) = page.last().cloned() else {
+                // The next round begins with the oldest.
+                self.passed = None;
                 break;
+            };
+            let keys: Vec<String> = page
+                .into_iter()
+                .filter(|object| self.may_go(object, before))
+                .map(|object| object.key)
+                .collect();
+            let deleted = self.delete(Reason::Condemned, &keys).await;
+            collected.condemned += deleted.gone.len() as u64;
+            if !deleted.gone.is_empty() {
+                // Only what is gone: cut off before, it is deleted once more.
+                self.parts.catalog.forget_condemned(deleted.gone).await?;
             }
+            if let Some(error) = deleted.error {
+                return Err(error);
+            }
+            refused += deleted.refused;
+            self.passed = Some(last);
         }
         Ok(())
+    }
+
+    /// The catalog's own filter, checked once more where it cannot be undone.
+    fn may_go(&self, object: &Condemned, before: i64) -> bool {
+        let (spaces, key) = (&self.parts.keys, object.key.as_str());
+        let young = object.condemned_at_ms >= before && !env::planted!("grace-not-waited");
+        let known = spaces.is_data(key) || spaces.is_checkpoint(key);
+        if !young && !known {
+            self.refuse(key);
+        }
+        !young && known
     }
 
     /// Objects of one part of the key space that nothing names and nothing ever will.
@@ -192,7 +219,7 @@ impl Worker {
         }
     }
 
-    async fn delete_unnamed(&self, mut listed: Vec<String>) -> Result<u64, Error> {
+    async fn delete_unnamed(&mut self, mut listed: Vec<String>) -> Result<u64, Error> {
         listed.sort();
         let orphans = self.parts.catalog.orphans(listed.clone()).await?;
         for key in &orphans {
@@ -204,34 +231,45 @@ impl Worker {
                 });
             }
         }
-        self.delete(Reason::Orphan, &orphans).await?;
-        Ok(orphans.len() as u64)
+        let deleted = self.delete(Reason::Orphan, &orphans).await;
+        match deleted.error {
+            Some(error) => Err(error),
+            None => Ok(deleted.gone.len() as u64),
+        }
     }
 
     /// Deletes `keys`; one that is gone already is a success.
-    async fn delete(&self, reason: Reason, keys: &[String]) -> Result<(), Error> {
+    async fn delete(&mut self, reason: Reason, keys: &[String]) -> Deleted {
         let deletions = futures::stream::iter(keys.iter().cloned().map(|key| {
             let store = Arc::clone(&self.parts.store);
             async move {
                 match store.delete(&Path::from(key.as_str())).await {
-                    Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-                    Err(error) => Err(Error::store("delete", key, error)),
+                    Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(key),
+                    Err(error) => Err((is_refusal(&error), Error::store("delete", key, error))),
                 }
             }
         }));
         let mut deletions = deletions.buffer_unordered(DELETES_IN_FLIGHT);
-        let mut deleted = 0;
-        let mut failed = None;
+        let mut deleted = Deleted {
+            gone: Vec::with_capacity(keys.len()),
+            refused: 0,
+            error: None,
+        };
         while let Some(result) = deletions.next().await {
             match result {
-                Ok(()) => deleted += 1,
-                Err(error) => {
-                    failed.get_or_insert(error);
+                Ok(key) => deleted.gone.push(key),
+                Err((true, error)) => {
+                    deleted.refused += 1;
+                    self.refusal.get_or_insert(error);
+                }
+                Err((false, error)) => {
+                    deleted.error.get_or_insert(error);
                 }
             }
         }
-        self.parts.metrics.deleted(reason, deleted);
-        failed.map_or(Ok(()), Err)
+        let count = deleted.gone.len() as u64;
+        self.parts.metrics.deleted(reason, count);
+        deleted
     }
 
     fn refuse(&self, key: &str) {
@@ -242,4 +280,14 @@ impl Worker {
     fn stopping(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
+}
+
+/// The store answers, and will not delete this one: it is kept by a rule of the bucket, most likely.
+fn is_refusal(error: &object_store::Error) -> bool {
+    matches!(
+        error,
+        object_store::Error::PermissionDenied { .. }
+            | object_store::Error::Precondition { .. }
+            | object_store::Error::AlreadyExists { .. }
+    )
 }

@@ -96,7 +96,7 @@ async fn bundles_are_merged_once_for_all_partitions_in_them() {
         );
     }
     assert_eq!(read_everything(&partitions).await, before);
-    let condemned = crate::Catalog::condemned(world.catalog.as_ref(), i64::MAX, 100);
+    let condemned = crate::Catalog::condemned(world.catalog.as_ref(), i64::MAX, None, 100);
     assert_eq!(condemned.await.unwrap().len(), 20);
     assert!(storage.metrics().compaction_read_bytes.get() > 0);
     assert!(storage.metrics().compaction_written_bytes.get() > 0);

@@ -409,7 +409,12 @@ impl Catalog for Asked {
         unreachable!("a reader deletes nothing")
     }
 
-    async fn condemned(&self, _: i64, _: usize) -> Result<Vec<Condemned>, CatalogError> {
+    async fn condemned(
+        &self,
+        _: i64,
+        _: Option<&Condemned>,
+        _: usize,
+    ) -> Result<Vec<Condemned>, CatalogError> {
         unreachable!("a reader collects nothing")
     }
 

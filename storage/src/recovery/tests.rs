@@ -4,14 +4,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::{BrokerEpoch, LeaderEpoch, TopicPartition};
+use futures::StreamExt;
+use object_store::ObjectStore;
+use object_store::path::Path;
+use protocol::{BrokerEpoch, LeaderEpoch, NodeId, TopicPartition};
 use wal::WalId;
 
 use super::*;
 use crate::harness::{
     Gate, GateCatalog, GateStore, World, batch, context, put, read_all, sequenced, tp,
 };
-use crate::{Error, ErrorKind, Partition};
+use crate::{
+    Collector, CollectorMetrics, CollectorParts, CollectorSettings, Error, ErrorKind, KeySpace,
+    Partition,
+};
 
 const PREFIX: &str = "wal/1";
 
@@ -100,14 +106,18 @@ async fn recover(world: &World, dead: &Dead) -> Result<Recovered, Error> {
     storage.recover_tail(claim, tail, &turn, None).await
 }
 
-/// All is there, once, and the idempotent producer goes on.
-async fn check(world: &World, dead: &Dead) {
+fn check_ends(world: &World, dead: &Dead) {
     for (tp, _, high_watermark) in &dead.partitions {
         assert_eq!(
             world.catalog.view(*tp).unwrap().committed_end,
             *high_watermark
         );
     }
+}
+
+/// All is there, once, and the idempotent producer goes on.
+async fn check(world: &World, dead: &Dead) {
+    check_ends(world, dead);
     let storage = world.storage();
     for (tp, epoch, high_watermark) in &dead.partitions {
         let partition = world.open(&storage, tp.partition, epoch.0 + 1).await;
@@ -255,6 +265,72 @@ async fn an_heir_whose_store_goes_away_gives_up_after_its_patience() {
         recover(&world, &dead).await.unwrap();
         check(&world, &dead).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_heir_stored_of_a_round_that_it_gave_up_goes_without_its_end() {
+    let mut world = World::new();
+    let gate = Arc::new(Gate::default());
+    let store = GateStore::new(&gate);
+    world.store = store.clone();
+    world.settings.unuploaded_bytes = 64 << 20;
+    world.settings.recovery_bytes = 1 << 30;
+    world.settings.upload_bytes = 64 << 20;
+    let owner = logged(&world).await;
+    // An object of its own for each partition.
+    let mut partitions = Vec::new();
+    for p in 0..3 {
+        let partition = world.open(&owner, p, 4).await;
+        put(&partition, &batch(1, 9 << 20, 0)).await.unwrap();
+        partitions.push((partition.topic_partition(), LeaderEpoch(4), 1));
+    }
+    let wal_id = world.wal_id;
+    owner.shutdown().await;
+    world.restart();
+    let dead = Dead { wal_id, partitions };
+    store
+        .data_puts_left
+        .store(2, std::sync::atomic::Ordering::Relaxed);
+    let storage = Storage::new(world.parts());
+    let claim = claim(&world, &dead);
+    let tail = tail(&world, wal_id, claim.trim).await;
+    let turn = storage.recovery_turn().await;
+    let patience = Some(Duration::from_secs(30));
+    let error = storage
+        .recover_tail(claim, tail, &turn, patience)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Retry, "{error}");
+    drop(turn);
+    let data = Path::from("test/00000001/data");
+    let stored = async || store.list(Some(&data)).count().await;
+    assert_eq!(stored().await, 2);
+    let mut tasks = tokio::task::JoinSet::new();
+    let collector = Collector::spawn(
+        &mut tasks,
+        CollectorParts {
+            env: world.env.clone(),
+            store: store.clone(),
+            keys: KeySpace::new("", "test", 1),
+            catalog: world.catalog.clone(),
+            writer: (NodeId(1), world.epoch),
+            given_up: storage.given_up(),
+            duty: Arc::new(|| false),
+            settings: CollectorSettings::standard(),
+            metrics: CollectorMetrics::default(),
+        },
+    );
+    assert_eq!(collector.collect().await.unwrap().discarded, 3);
+    assert_eq!(stored().await, 0);
+    assert_eq!(collector.collect().await.unwrap().discarded, 0, "once");
+    // The same broker goes on later, and what it names stays.
+    store
+        .data_puts_left
+        .store(u64::MAX, std::sync::atomic::Ordering::Relaxed);
+    recover(&world, &dead).await.unwrap();
+    collector.collect().await.unwrap();
+    assert_eq!(stored().await, 3);
+    check_ends(&world, &dead);
 }
 
 #[tokio::test(start_paused = true)]

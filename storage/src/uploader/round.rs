@@ -193,7 +193,10 @@ impl Committer {
         let mut conflicts = 0;
         loop {
             let (objects, written) = self.cut(round, &known).await?;
-            self.store(&objects).await?;
+            if let Err(error) = self.store(&objects).await {
+                self.give_up(&objects, &error);
+                return Err(error);
+            }
             let slices: Vec<SliceRef> = objects
                 .iter()
                 .flat_map(|object| object.slices.iter().cloned())
@@ -411,6 +414,17 @@ impl Committer {
             self.metrics.upload_bytes.inc_by(object.object.length);
         }
         Ok(())
+    }
+
+    /// No command names them, or ever will. The store just failed: they go when it answers.
+    fn give_up(&self, objects: &[FinishedObject], error: &Error) {
+        for object in objects {
+            let key = &object.object.key;
+            // What stands there is not ours.
+            if !matches!(error, Error::Foreign { key: foreign } if foreign == key) {
+                self.objects.given_up().add(key.clone());
+            }
+        }
     }
 
     async fn delete(&self, objects: &[FinishedObject]) {

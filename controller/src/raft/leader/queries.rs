@@ -30,9 +30,12 @@ impl Local {
             let tp = query::get_asked(Some(tp.clone())).map_err(malformed)?;
             reply.bytes = self.shared.read(|state| state.partition_bytes(tp));
         }
-        if let Some(wire::AskCondemned { before_ms, limit }) = asked.condemned {
-            let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-            let found = |state: &crate::state::State| state.condemned_before(before_ms, limit);
+        if let Some(ask) = &asked.condemned {
+            let limit = usize::try_from(ask.limit).unwrap_or(usize::MAX);
+            let after = ask.after.clone().map(query::get_condemned);
+            let found = |state: &crate::state::State| {
+                state.condemned_before(ask.before_ms, after.as_ref(), limit)
+            };
             reply.condemned = query::put_condemned(self.shared.read(found));
         }
         if let Some(wire::Keys { keys }) = &asked.orphans {

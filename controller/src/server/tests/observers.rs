@@ -156,9 +156,14 @@ async fn queries_from_afar_are_answered_as_at_home() {
     far.submit(Command::DeleteTopic { topic: TOPIC })
         .await
         .unwrap();
-    let condemned = far.condemned(i64::MAX, 3).await.unwrap();
+    let condemned = far.condemned(i64::MAX, None, 3).await.unwrap();
     assert_eq!(condemned.len(), 3);
-    assert_eq!(condemned, near.condemned(i64::MAX, 3).await.unwrap());
+    assert_eq!(condemned, near.condemned(i64::MAX, None, 3).await.unwrap());
+    for client in [&far, &near] {
+        let after = Some(condemned[0].clone());
+        let rest = client.condemned(i64::MAX, after, 2).await.unwrap();
+        assert_eq!(rest, condemned[1..]);
+    }
     far.submit(Command::Goodbye { broker }).await.unwrap();
     let close = Command::AbandonWal {
         wal,

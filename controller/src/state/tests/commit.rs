@@ -211,10 +211,20 @@ fn an_object_is_one_thing_and_a_condemned_one_is_nothing() {
         Response::LogStart { offset: 10 }
     );
     assert_eq!(
-        world.state.condemned_before(501, 10)[0].condemned_at_ms,
+        world.state.condemned_before(501, None, 10)[0].condemned_at_ms,
         500
     );
-    assert_eq!(world.state.condemned_before(500, 10), []);
+    assert_eq!(world.state.condemned_before(500, None, 10), []);
+    let all = world.state.condemned_before(501, None, 10);
+    for (at, object) in all.iter().enumerate() {
+        let rest = world.state.condemned_before(501, Some(object), 10);
+        assert_eq!(rest, all[at + 1..]);
+    }
+    let gone = Condemned {
+        key: String::new(),
+        condemned_at_ms: 500,
+    };
+    assert_eq!(world.state.condemned_before(501, Some(&gone), 10), all);
     let again = round(broker, wal, (1, 2), vec![slice(1, 0, (0, 10), "a")]);
     assert_eq!(
         world.commit(again.clone()).unwrap_err().kind(),
