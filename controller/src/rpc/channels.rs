@@ -15,7 +15,7 @@ use prost::Message;
 use tokio::time::timeout;
 use tonic::client::Grpc;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 use uuid::Uuid;
 
@@ -147,17 +147,12 @@ impl Channels {
         Q: Message + 'static,
         A: Message + Default + 'static,
     {
-        let Line { channel, why } = self.to(&target.address)?;
-        let mut grpc = grpc(channel);
         let mut request = addressed(question, target);
         request.set_timeout(within);
-        let call = async move {
-            ready(&mut grpc).await?;
-            let codec = ProstCodec::<Q, A>::default();
-            grpc.unary(request, PathAndQuery::from_static(method), codec)
-                .await
+        let call = |mut grpc: Grpc<Channel>, method, codec: ProstCodec<Q, A>| async move {
+            grpc.unary(request, method, codec).await
         };
-        Ok(in_time(within, call, &why).await?.into_inner())
+        self.call(target, method, within, call).await
     }
 
     /// Many messages, one answer.
@@ -172,16 +167,11 @@ impl Channels {
         Q: Message + 'static,
         A: Message + Default + 'static,
     {
-        let Line { channel, why } = self.to(&target.address)?;
-        let mut grpc = grpc(channel);
         let request = addressed(messages, target);
-        let call = async move {
-            ready(&mut grpc).await?;
-            let codec = ProstCodec::<Q, A>::default();
-            grpc.client_streaming(request, PathAndQuery::from_static(method), codec)
-                .await
+        let call = |mut grpc: Grpc<Channel>, method, codec: ProstCodec<Q, A>| async move {
+            grpc.client_streaming(request, method, codec).await
         };
-        Ok(in_time(within, call, &why).await?.into_inner())
+        self.call(target, method, within, call).await
     }
 
     /// One question, many answers. The deadline is for the first sign of life; the caller watches
@@ -197,16 +187,11 @@ impl Channels {
         Q: Message + 'static,
         A: Message + Default + 'static,
     {
-        let Line { channel, why } = self.to(&target.address)?;
-        let mut grpc = grpc(channel);
         let request = addressed(question, target);
-        let call = async move {
-            ready(&mut grpc).await?;
-            let codec = ProstCodec::<Q, A>::default();
-            grpc.server_streaming(request, PathAndQuery::from_static(method), codec)
-                .await
+        let call = |mut grpc: Grpc<Channel>, method, codec: ProstCodec<Q, A>| async move {
+            grpc.server_streaming(request, method, codec).await
         };
-        Ok(in_time(within, call, &why).await?.into_inner())
+        self.call(target, method, within, call).await
     }
 
     /// Many messages, as many answers. The deadline is for the first sign of life; the caller
@@ -222,16 +207,40 @@ impl Channels {
         Q: Message + 'static,
         A: Message + Default + 'static,
     {
-        let Line { channel, why } = self.to(&target.address)?;
-        let mut grpc = grpc(channel);
         let request = addressed(messages, target);
-        let call = async move {
-            ready(&mut grpc).await?;
-            let codec = ProstCodec::<Q, A>::default();
-            grpc.streaming(request, PathAndQuery::from_static(method), codec)
-                .await
+        let call = |mut grpc: Grpc<Channel>, method, codec: ProstCodec<Q, A>| async move {
+            grpc.streaming(request, method, codec).await
         };
-        Ok(in_time(within, call, &why).await?.into_inner())
+        self.call(target, method, within, call).await
+    }
+
+    /// A call of any kind, begun once the line stands; its first answer.
+    async fn call<Q, A, F, T>(
+        &self,
+        target: &Target,
+        method: &'static str,
+        within: Duration,
+        call: impl FnOnce(Grpc<Channel>, PathAndQuery, ProstCodec<Q, A>) -> F,
+    ) -> Result<T, Status>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+        ProstCodec<Q, A>: Default,
+    {
+        let Line { channel, why } = self.to(&target.address)?;
+        let mut grpc = Grpc::new(channel)
+            .max_decoding_message_size(MAX_RPC_BYTES)
+            .max_encoding_message_size(MAX_RPC_BYTES);
+        let called = async move {
+            let ready = grpc.ready().await;
+            ready.map_err(|e| Status::unavailable(format!("not connected: {e}")))?;
+            call(
+                grpc,
+                PathAndQuery::from_static(method),
+                ProstCodec::default(),
+            )
+            .await
+        };
+        Ok(in_time(within, called, &why).await?.into_inner())
     }
 }
 
@@ -251,18 +260,6 @@ async fn in_time<T>(
         Some(why) => Status::unavailable(why),
         None => status,
     })
-}
-
-fn grpc(channel: Channel) -> Grpc<Channel> {
-    Grpc::new(channel)
-        .max_decoding_message_size(MAX_RPC_BYTES)
-        .max_encoding_message_size(MAX_RPC_BYTES)
-}
-
-async fn ready(grpc: &mut Grpc<Channel>) -> Result<(), Status> {
-    grpc.ready()
-        .await
-        .map_err(|e| Status::unavailable(format!("not connected: {e}")))
 }
 
 fn addressed<T>(message: T, target: &Target) -> Request<T> {
