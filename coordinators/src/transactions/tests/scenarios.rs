@@ -146,6 +146,27 @@ fn a_resumed_producer_is_answered_again() {
 }
 
 #[test]
+fn nobody_is_handed_the_epoch_of_another() {
+    // 7:5 went on as 7:6, which shares its epoch among transactions. A late EndTxn of 7:5 is
+    // not about the one that ended.
+    let mut rig = Rig::new(Tv2, Some(&logged(Empty, Tv2)));
+    for resume in [Some(producer(7, 5)), None] {
+        let begun = rig.init(resume);
+        rig.carry_out(begun);
+        let now = rig.now().producer;
+        let added = rig.add(3, now, 0);
+        rig.carry_out(added);
+        let ended = rig.end(4, now, Commit);
+        rig.carry_out(ended);
+        rig.finish();
+        assert_eq!(rig.now().state, CompleteCommit);
+        let before = producer(7, now.epoch.0 - 1);
+        let late = rig.end(5, before, Commit);
+        assert_eq!(brief(&late), "PRODUCER_FENCED");
+    }
+}
+
+#[test]
 fn what_takes_too_long_is_aborted() {
     for (level, told) in [(Tv1, "PRODUCER_FENCED"), (Tv2, "ok 7:6")] {
         let mut open = logged(Ongoing, level);
