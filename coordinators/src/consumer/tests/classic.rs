@@ -374,3 +374,32 @@ fn static_members_change_protocols_in_place() {
     );
     assert_eq!(MigrationPolicy::parse("never"), None);
 }
+
+#[test]
+fn a_classic_member_is_told_when_what_it_waits_for_is_free() {
+    for seed in 1..=20 {
+        let dice = &mut Dice(seed * 104_729);
+        let (mut bench, mut classics) = upgraded();
+        classics.push(Classic::new("k3"));
+        classics[2].turn(&mut bench);
+        assert!(classics[2].held.is_empty(), "others have all there is");
+        settle(&mut bench, dice, &mut classics, &mut []);
+        assert!(classics.iter().all(|one| one.held.len() == 2));
+    }
+}
+
+#[test]
+fn what_a_leader_gave_twice_goes_to_the_first() {
+    let cluster = Cluster::of(&[("t", 1, 2)]);
+    let bytes = crate::consumer::embedded::encode_assignment(1, &cluster.all(), &cluster);
+    let member = |id: &str| (id.into(), Classic::new(id).member(bytes.clone()));
+    let classic = ClassicGroup {
+        generation: 3,
+        protocol: "cooperative-sticky".into(),
+        members: [member("k1"), member("k2")].into(),
+    };
+    let (group, _) = ConsumerGroup::upgrade(0, "g".into(), config(), &classic, &cluster).unwrap();
+    check(&group);
+    assert_eq!(group.members()["k1"].current.assigned, cluster.all());
+    assert_eq!(group.target("k2"), Some(&Assignment::new()));
+}
