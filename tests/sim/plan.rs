@@ -131,7 +131,7 @@ impl Trouble {
         drawn.chain([Self::Upgrade])
     }
 
-    fn lasts(self) -> bool {
+    pub(crate) fn lasts(self) -> bool {
         !matches!(
             self,
             Self::Kill

@@ -15,8 +15,8 @@ use crate::harness::{
     Gate, GateCatalog, GateStore, World, batch, context, put, read_all, sequenced, tp,
 };
 use crate::{
-    Collector, CollectorMetrics, CollectorParts, CollectorSettings, Error, ErrorKind, KeySpace,
-    Partition,
+    Collector, CollectorMetrics, CollectorParts, CollectorSettings, Error, ErrorKind,
+    HandOverBounds, KeySpace, Partition,
 };
 
 const PREFIX: &str = "wal/1";
@@ -149,6 +149,46 @@ async fn a_tail_is_committed_beyond_what_was_committed_before() {
     assert!(commits.iter().all(|commit| commit.claim == Some(1)));
     assert_eq!(world.catalog.trim_point(dead.wal_id), recovered.tail.end);
     check(&world, &dead).await;
+}
+
+/// A move was under way: what it committed of one partition stands in the log still.
+#[tokio::test(start_paused = true)]
+async fn what_was_committed_without_a_trim_is_not_taken_again() {
+    let mut world = World::new();
+    let storage = logged(&world).await;
+    let moving = world.open(&storage, 0, 4).await;
+    let staying = world.open(&storage, 1, 4).await;
+    for n in 0..4 {
+        put(&moving, &sequenced(7, 0, n, 1)).await.unwrap();
+        put(&staying, &batch(2, 1_000, i64::from(n))).await.unwrap();
+    }
+    let bounds = HandOverBounds {
+        serving: Duration::from_secs(10),
+        held: Duration::from_secs(2),
+    };
+    let given = [(moving.topic_partition(), moving.leader_epoch())];
+    let held = storage.hand_over(&given, bounds).await.unwrap();
+    assert_eq!(held.len(), 1);
+    assert_eq!(world.catalog.trim_point(world.wal_id), 0);
+    let told = |p: &Partition| (p.topic_partition(), p.leader_epoch(), p.high_watermark());
+    let dead = Dead {
+        wal_id: world.wal_id,
+        partitions: vec![told(&moving), told(&staying)],
+    };
+    storage.shutdown().await;
+    world.restart();
+    let before = world.catalog.commits().len();
+    let recovered = recover(&world, &dead).await.unwrap();
+    assert_eq!(recovered.entries, 4, "those of the other partition");
+    let commits = &world.catalog.commits()[before..];
+    let slices = commits.iter().flat_map(|commit| &commit.slices);
+    for slice in slices {
+        assert_eq!(slice.topic_partition, staying.topic_partition());
+    }
+    for (tp, _, high_watermark) in &dead.partitions {
+        let stands = world.catalog.view(*tp).unwrap();
+        assert_eq!(stands.committed_end, *high_watermark);
+    }
 }
 
 #[tokio::test(start_paused = true)]

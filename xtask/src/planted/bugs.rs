@@ -159,7 +159,11 @@ pub(super) static BUGS: &[Bug] = &[
     tests("command-done-twice", "F19", "controller", STATE),
     tests("level-not-checked", "F20", "controller", STATE),
     tests("vote-not-kept", "F18", "controller", "raft::tests::a_crash"),
-    // Two of them once more, in worlds of whole nodes.
+    // Some of them once more, in worlds of whole nodes.
     world("drop-fsync", "R3", "single", ""),
+    world("last-entry-dropped", "R12, I1", "single", ""),
+    world("producers-not-restored", "R5, I4", "single", ""),
+    world("offsets-not-replayed", "I6", "single", "Kill,Restart,group"),
+    world("level-not-checked", "F20", "upgrade", ""),
     world("window-of-four", "I4", "cluster", ""),
 ];
