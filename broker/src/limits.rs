@@ -172,5 +172,8 @@ pub(crate) const MAX_RECORD_ERRORS: usize = 1000;
 /// Partitions without a leader that one admin page lists.
 pub(crate) const SHOWN_PARTITIONS: usize = 1000;
 
-/// Producers and partitions of a connection whose refused batches are remembered: 80 KiB.
-pub(crate) const MAX_REFUSED_BATCHES: usize = 1024;
+/// Producers and partitions of a connection whose refused batches are remembered: 30 KiB.
+pub(crate) const MAX_REFUSED_BATCHES: usize = 256;
+
+/// For how long: what a client sent before it was told of a refusal is here by then.
+pub(crate) const REFUSED_FOR: Duration = Duration::from_secs(30);

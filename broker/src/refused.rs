@@ -5,14 +5,17 @@
 //! nothing of the producer would take the later one: any sequence may be a producer's first, for
 //! what came before may have expired. The earlier one could then never follow. So what is behind a
 //! refused batch on its connection is refused as well, until that one has come again, exactly as a
-//! partition does that knows the producer (KIP-98, KIP-360).
+//! partition does that knows the producer (KIP-98, KIP-360). Only what was on its way when the refusal
+//! left can be behind it, so a refusal is soon forgotten: its producer may have gone on elsewhere, and
+//! come back to a partition that has forgotten it.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use protocol::{BatchView, ProducerEpoch, ProducerId, TopicPartition};
+use tokio::time::Instant;
 
-use crate::limits::MAX_REFUSED_BATCHES;
+use crate::limits::{MAX_REFUSED_BATCHES, REFUSED_FOR};
 
 /// Which batch of which producer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +28,14 @@ pub(crate) struct Sequenced {
 /// The first batch that was refused of each producer and partition.
 #[derive(Debug, Default)]
 pub(crate) struct RefusedBatches {
-    first: BTreeMap<(TopicPartition, ProducerId), (ProducerEpoch, i32)>,
+    first: BTreeMap<(TopicPartition, ProducerId), Refusal>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Refusal {
+    epoch: ProducerEpoch,
+    base_sequence: i32,
+    at: Instant,
 }
 
 // === impl Sequenced ===
@@ -50,31 +60,48 @@ impl Sequenced {
     }
 }
 
+// === impl Refusal ===
+
+impl Refusal {
+    /// Whether `batch` may have been sent before this was answered.
+    fn holds(&self, batch: &Sequenced) -> bool {
+        self.epoch == batch.epoch && self.at.elapsed() < REFUSED_FOR
+    }
+}
+
 // === impl RefusedBatches ===
 
 impl RefusedBatches {
     /// Whether something of the same producer was refused before `batch`, and has not come again.
     pub(crate) fn is_behind(&self, tp: TopicPartition, batch: &Sequenced) -> bool {
         let refused = self.first.get(&(tp, batch.producer));
-        refused.is_some_and(|(epoch, sequence)| {
-            *epoch == batch.epoch && *sequence != batch.base_sequence
+        refused.is_some_and(|refusal| {
+            refusal.holds(batch) && refusal.base_sequence != batch.base_sequence
         })
     }
 
     /// `batch` was refused. At most [`MAX_REFUSED_BATCHES`] are kept.
     pub(crate) fn refused(&mut self, tp: TopicPartition, batch: &Sequenced) {
+        let refusal = Refusal {
+            epoch: batch.epoch,
+            base_sequence: batch.base_sequence,
+            at: Instant::now(),
+        };
+        if self.first.len() >= MAX_REFUSED_BATCHES {
+            self.first
+                .retain(|_, refusal| refusal.at.elapsed() < REFUSED_FOR);
+        }
         let full = self.first.len() >= MAX_REFUSED_BATCHES;
         match self.first.entry((tp, batch.producer)) {
             Entry::Occupied(mut known) => {
-                if known.get().0 != batch.epoch {
-                    known.insert((batch.epoch, batch.base_sequence));
+                if !known.get().holds(batch) {
+                    known.insert(refusal);
                 }
             }
+            // The partition alone judges what finds no place.
+            Entry::Vacant(_) if full => {}
             Entry::Vacant(place) => {
-                place.insert((batch.epoch, batch.base_sequence));
-                if full {
-                    self.first.pop_first();
-                }
+                place.insert(refusal);
             }
         }
     }
@@ -139,6 +166,18 @@ mod tests {
         refused.refused(tp(0), &batch(1, 1, 0));
         assert!(refused.is_behind(tp(0), &batch(1, 1, 2)));
         assert!(!refused.is_behind(tp(0), &batch(1, 1, 0)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_forgotten_once_nothing_can_be_on_its_way() {
+        let mut refused = RefusedBatches::default();
+        refused.refused(tp(0), &batch(1, 0, 9));
+        assert!(refused.is_behind(tp(0), &batch(1, 0, 101)));
+        tokio::time::advance(REFUSED_FOR).await;
+        // It went on elsewhere up to there, and comes back to a partition that knows it no more.
+        assert!(!refused.is_behind(tp(0), &batch(1, 0, 101)));
+        refused.refused(tp(0), &batch(1, 0, 101));
+        assert!(refused.is_behind(tp(0), &batch(1, 0, 102)));
     }
 
     #[test]

@@ -173,7 +173,13 @@ impl Fetching<'_> {
             for one in &wanted {
                 match self.locate(&image, one) {
                     Ok(partition) => partition.wake_on_change(&notify),
-                    Err(Failed::Opening(tp, _)) => place.wait_for(tp),
+                    Err(Failed::Opening(tp, _)) => {
+                        place.wait_for(tp);
+                        // It may have opened in the very moment.
+                        if let Ok(partition) = self.locate(&self.broker.image(), one) {
+                            partition.wake_on_change(&notify);
+                        }
+                    }
                     Err(_) => {}
                 }
             }

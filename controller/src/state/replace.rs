@@ -35,6 +35,10 @@ impl State {
         for (run, place) in replace.runs.iter().zip(places) {
             self.swap(run, place, now_ms);
         }
+        // Once all are in: one run may be all below its log start, and another name the same object.
+        for slice in replace.runs.iter().flat_map(|run| &run.new) {
+            self.objects.condemn_unnamed(&slice.object.key, now_ms);
+        }
         Ok(Response::Done)
     }
 
@@ -78,9 +82,6 @@ impl State {
         let old: Vec<_> = partition.slices.splice(place, new).collect();
         for slice in old {
             self.objects.release(slice.object, now_ms);
-        }
-        for slice in &run.new {
-            self.objects.condemn_unnamed(&slice.object.key, now_ms);
         }
     }
 }

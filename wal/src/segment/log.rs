@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use env::{DirLock, Disk};
 
-use super::file::{SegmentId, SegmentWriter, sync_parent};
+use super::file::{SegmentId, SegmentWriter, check_header, sync_parent};
+use super::frame::decode_frame;
 use super::prepare::{Preparation, Prepared};
 use super::scan::{ScanReport, Scanner, SegmentFile};
 use crate::limits::BLOCK_BYTES;
@@ -107,7 +109,8 @@ impl SegmentLog {
         let mut ends = Vec::new();
         let mut last = None;
         while let Some(frame) = scanner.next()? {
-            last = Some((scanner.at, frame.position, frame.bytes));
+            let header = frame.group.header;
+            last = Some((scanner.at, frame.position, frame.bytes, header));
             let meta = frame.group.header.meta;
             let past = if meta.kind.is_numbered() {
                 meta.sequence + 1
@@ -130,10 +133,19 @@ impl SegmentLog {
             }
         }
         let report = scanner.report();
-        if let Some((at, position, bytes)) = last {
-            write_again(&scanner.segments[at], position, bytes)?;
+        if let Some((at, position, bytes, header)) = last {
+            write_again(&scanner.segments[at], position, bytes, |frame| {
+                decode_frame(&header, frame).is_ok()
+            })?;
         }
-        write_again(&scanner.segments[scanner.at], 0, BLOCK_BYTES as u64)?;
+        let segment = &scanner.segments[scanner.at];
+        let segment_id = SegmentId {
+            wal_id: id,
+            generation: segment.generation,
+        };
+        write_again(segment, 0, BLOCK_BYTES as u64, |block| {
+            check_header(block, segment_id, &segment.path).is_ok()
+        })?;
         let writer = resume(disk, dir, scanner, id, &ends, report)?;
         let mut log = Self::assemble(writer, dir, id, nonce, settings, report.end, lock);
         log.idle = matches!(report.ending, super::Ending::Idle | super::Ending::Closed);
@@ -292,7 +304,15 @@ fn lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DirLock>, Error> {
 /// would leave a hole below groups that follow. Only the last group and the header of the segment
 /// in work can be such bytes, since nothing is written after a failed sync; every group before is
 /// proven by the one after it.
-fn write_again(segment: &SegmentFile, position: u64, bytes: u64) -> Result<(), Error> {
+///
+/// What is written is what was just read, so it must be `sound`: a bit that was wrong on the way from
+/// the disk would be wrong on it from then on.
+fn write_again(
+    segment: &SegmentFile,
+    position: u64,
+    bytes: u64,
+    sound: impl FnOnce(&Bytes) -> bool,
+) -> Result<(), Error> {
     let len = usize::try_from(bytes).expect("a group was read into memory before");
     let mut buffer = vec![0; len];
     let path = &segment.path;
@@ -300,6 +320,11 @@ fn write_again(segment: &SegmentFile, position: u64, bytes: u64) -> Result<(), E
         .file
         .read_exact_at(&mut buffer, position)
         .map_err(|e| Error::io("read", path, e))?;
+    let buffer = Bytes::from(buffer);
+    if !sound(&buffer) {
+        let error = std::io::Error::other("a second reading differs from the first: start again");
+        return Err(Error::io("read", path, error));
+    }
     segment
         .file
         .write_all_at(&buffer, position)

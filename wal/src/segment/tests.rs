@@ -367,3 +367,31 @@ fn a_full_disk_refuses_a_record_and_takes_it_later() {
         (0..=n).map(record).collect::<Vec<_>>()
     );
 }
+
+#[test]
+fn a_wrong_bit_in_any_read_of_an_opening_is_never_written_back() {
+    let mut refused = 0;
+    for seed in 1..=40 {
+        let world = SimDisk::new(seed);
+        let mut log = create(&world).unwrap();
+        for n in 0..5 {
+            log.append(&[record(n)]).unwrap();
+        }
+        drop(log);
+        world.kill();
+        let before = world.reads();
+        drop(open(&world).unwrap());
+        let reads = world.reads() - before;
+        // The last two are what is written again.
+        for read in reads - 1..=reads {
+            world.flip_read_at(world.reads() + read);
+            refused += u32::from(open(&world).is_err());
+            world.flip_read_at(0);
+            world.kill();
+            let (_, seen, _) = open(&world).unwrap();
+            assert_eq!(seen.len(), 5, "seed {seed}, read {read} of {reads}");
+            world.kill();
+        }
+    }
+    assert!(refused >= 40, "{refused} refused");
+}

@@ -115,6 +115,32 @@ fn a_run_wholly_below_the_log_start_leaves_nothing_behind() {
 }
 
 #[test]
+fn an_object_of_a_run_that_is_all_passed_lives_on_for_another_partition() {
+    let mut world = World::default();
+    let (broker, wal) = world.broker(0);
+    world.create(2);
+    let slices = vec![slice(0, 0, (0, 10), "a"), slice(1, 0, (0, 10), "a")];
+    world.commit(round(broker, wal, (0, 1), slices)).unwrap();
+    world.done(set_log_start((broker, tp(0), LeaderEpoch(0)), 10));
+    let run = |partition| ReplaceRun {
+        topic_partition: tp(partition),
+        leader_epoch: LeaderEpoch(0),
+        old: vec![old(0, 10, "a")],
+        new: vec![slice(partition, 0, (0, 10), "s")],
+    };
+    world.done(Command::ReplaceSlices(ReplaceSlices {
+        broker_epoch: broker,
+        runs: vec![run(0), run(1)],
+    }));
+    assert_eq!(
+        world.condemned(),
+        ["a"],
+        "s is named by the other partition"
+    );
+    assert_eq!(world.partition(1).slices.len(), 1);
+}
+
+#[test]
 fn an_object_in_both_runs_lives_on() {
     let (mut world, broker, _) = world();
     let run = vec![old(0, 10, "a"), old(10, 20, "b")];
