@@ -11,7 +11,7 @@ use super::frame::decode_frame;
 use super::prepare::{Preparation, Prepared};
 use super::scan::{ScanReport, Scanner, SegmentFile};
 use crate::limits::BLOCK_BYTES;
-use crate::record::{Body, Encoded, GroupKind, GroupMeta, Record};
+use crate::record::{Body, Encoded, GroupHeader, GroupKind, GroupMeta, Record};
 use crate::{Error, Sequence, WalId};
 
 /// How a [`SegmentLog`] lays out its files.
@@ -84,18 +84,7 @@ impl SegmentLog {
         settings: SegmentLogSettings,
         visit: &mut dyn FnMut(Sequence, Vec<Record>) -> Result<(), Error>,
     ) -> Result<(Self, ScanReport), Error> {
-        if disk
-            .file_len(dir)
-            .map_err(|e| Error::io("look at", dir, e))?
-            .is_none()
-        {
-            let reason = "the directory does not exist".to_owned();
-            return Err(Error::Missing {
-                path: dir.to_owned(),
-                wal_id: id,
-                reason,
-            });
-        }
+        require(&*disk, dir, id)?;
         let lock = lock(&*disk, dir)?;
         let mut scanner = Scanner::open(&disk, dir, id, None)?;
         // A killed process may leave groups in the page cache that no sync has covered: they
@@ -133,19 +122,7 @@ impl SegmentLog {
             }
         }
         let report = scanner.report();
-        if let Some((at, position, bytes, header)) = last {
-            write_again(&scanner.segments[at], position, bytes, |frame| {
-                decode_frame(&header, frame).is_ok()
-            })?;
-        }
-        let segment = &scanner.segments[scanner.at];
-        let segment_id = SegmentId {
-            wal_id: id,
-            generation: segment.generation,
-        };
-        write_again(segment, 0, BLOCK_BYTES as u64, |block| {
-            check_header(block, segment_id, &segment.path).is_ok()
-        })?;
+        write_end_again(&scanner, last, id)?;
         let writer = resume(disk, dir, scanner, id, &ends, report)?;
         let mut log = Self::assemble(writer, dir, id, nonce, settings, report.end, lock);
         log.idle = matches!(report.ending, super::Ending::Idle | super::Ending::Closed);
@@ -294,6 +271,38 @@ fn lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DirLock>, Error> {
             path: dir.to_owned(),
         },
         _ => Error::io("lock", dir, e),
+    })
+}
+
+/// That `dir` is there.
+fn require(disk: &dyn Disk, dir: &Path, wal_id: WalId) -> Result<(), Error> {
+    let found = disk.file_len(dir);
+    if found.map_err(|e| Error::io("look at", dir, e))?.is_some() {
+        return Ok(());
+    }
+    Err(Error::Missing {
+        path: dir.to_owned(),
+        wal_id,
+        reason: "the directory does not exist".to_owned(),
+    })
+}
+
+/// Writes the last group and the header of the segment in work once more.
+fn write_end_again(
+    scanner: &Scanner,
+    last: Option<(usize, u64, u64, GroupHeader)>,
+    wal_id: WalId,
+) -> Result<(), Error> {
+    if let Some((at, position, bytes, header)) = last {
+        write_again(&scanner.segments[at], position, bytes, |frame| {
+            decode_frame(&header, frame).is_ok()
+        })?;
+    }
+    let segment = &scanner.segments[scanner.at];
+    let generation = segment.generation;
+    let id = SegmentId { wal_id, generation };
+    write_again(segment, 0, BLOCK_BYTES as u64, |block| {
+        check_header(block, id, &segment.path).is_ok()
     })
 }
 
